@@ -1,0 +1,107 @@
+"""The seam between a request and whatever makes its tokens: token ids in, token deltas out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen. Names, ranges and defaults are vLLM's SamplingParams'.
+
+    `seed` of choice i is `seed + i`, as in vLLM. `logprobs` is the number of alternatives reported for each token
+    (0: the sampled token alone; None: none at all).
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    n: int = 1
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] | None = None
+    logprobs: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One request as an engine sees it. `stream=False` lets an engine send everything in one delta a choice."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    sampling: Sampling
+    stream: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log probabilities at one position: the sampled token, then the most likely ones, most likely first."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """New tokens of one choice.
+
+    Every choice ends with exactly one delta whose `finish_reason` is set; it may carry tokens too. The token that
+    stopped it (one of Sampling.stop_token_ids) is the last of `token_ids`. `logprobs`, where asked for, has one
+    entry for each token id. `cached_tokens` counts prompt tokens that came from the prefix cache.
+    """
+
+    index: int
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprobs] | None = None
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself once it has started."""
+
+    model: str
+    max_model_len: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """A source of tokens. Implemented by vLLM, by the script player, and by the handle to a replica in the cluster."""
+
+    async def start(self) -> None:
+        """Load and warm up. Returns once requests are served; raises CheckpointError or EngineNotReadyError.
+
+        Called by whoever owns the engine, as is close(); those who only use it call neither.
+        """
+        ...
+
+    async def info(self) -> EngineInfo:
+        """What is served; raises EngineNotReadyError while the engine is starting or gone."""
+        ...
+
+    def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
+        """Tokens of all choices, interleaved as they come.
+
+        Closing or cancelling the iterator stops the work. Raises EngineNotReadyError before the first delta,
+        EngineDiedError after it, InvalidRequestError for what the engine itself refuses.
+        """
+        ...
+
+    async def check_health(self) -> None:
+        """Returns when requests can be served; raises EngineNotReadyError or EngineDiedError."""
+        ...
+
+    async def close(self) -> None:
+        """Stop all work and free everything, processes included. May be called more than once."""
+        ...

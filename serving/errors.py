@@ -1,0 +1,196 @@
+"""Every error this project raises, and its one mapping to OpenAI's error JSON.
+
+ServingError
+├── SettingsError                    a settings file, variable or flag is wrong; never reaches a client
+├── CheckpointError                  a model's files cannot be found, made or trusted
+├── ClusterError                     Ray or Ray Serve could not be started, joined or stopped
+└── ApiError                         anything a client is told, with an HTTP status
+    ├── InvalidRequestError          400: a mistake in the request, with the field named
+    │   ├── MalformedBodyError           the body is not JSON, or not an object
+    │   ├── InvalidValueError            a field has the wrong type or a value out of range
+    │   ├── UnsupportedParameterError    a field we do not know, or know and do not support
+    │   └── ContextLengthExceededError   prompt and max_tokens do not fit the model
+    ├── AuthenticationError          401
+    ├── PermissionDeniedError        403
+    ├── NotFoundError                404: no such route
+    │   └── ModelNotFoundError           no such model
+    ├── MethodNotAllowedError        405
+    ├── BodyTooLargeError            413
+    ├── OverloadedError              503: full; come back later
+    ├── EngineNotReadyError          503: starting or restarting; come back later
+    ├── EngineDiedError              500: the engine was lost while it worked on this request
+    └── InternalError                500: a bug of ours; details are in the log under the request's id
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ServingError(Exception):
+    """Root of the tree. `str(error)` is meant for people and says what to do next."""
+
+
+class SettingsError(ServingError):
+    """One or more settings are wrong.
+
+    `problems` holds (field, what is wrong and how to fix it), field in dotted form: "models.demo.replicas.min".
+    """
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{field}: {problem}" for field, problem in problems))
+
+
+class CheckpointError(ServingError):
+    """A model's files cannot be found, made or trusted."""
+
+
+class ClusterError(ServingError):
+    """Ray or Ray Serve could not be started, joined or stopped."""
+
+
+class ApiError(ServingError):
+    """Anything a client is told.
+
+    `status`, `type` and `code` follow OpenAI's error reference. `retry_after_s` becomes the Retry-After header;
+    `should_retry=False` becomes `x-should-retry: false`, which OpenAI's clients obey.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code if code is not None else self.default_code
+        self.retry_after_s = retry_after_s
+        self.should_retry = should_retry
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error JSON: {"error": {"message", "type", "param", "code"}}."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+    def headers(self) -> dict[str, str]:
+        """Headers that go with the error; lower-case names."""
+        headers: dict[str, str] = {}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, round(self.retry_after_s)))
+        if self.should_retry is not None:
+            headers["x-should-retry"] = "true" if self.should_retry else "false"
+        return headers
+
+
+class InvalidRequestError(ApiError):
+    """A mistake in the request."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class MalformedBodyError(InvalidRequestError):
+    """The body is not JSON, or not a JSON object."""
+
+    default_code = "invalid_json"
+
+
+class InvalidValueError(InvalidRequestError):
+    """A field has the wrong type or a value out of range."""
+
+    default_code = "invalid_value"
+
+
+class UnsupportedParameterError(InvalidRequestError):
+    """A field that would change the answer and that we do not know or do not support."""
+
+    default_code = "unsupported_parameter"
+
+
+class ContextLengthExceededError(InvalidRequestError):
+    """The prompt, or the prompt and max_tokens together, do not fit the model."""
+
+    default_code = "context_length_exceeded"
+
+
+class AuthenticationError(ApiError):
+    """No key or a wrong key; the message never says which."""
+
+    status = 401
+    type = "invalid_request_error"
+    default_code = "invalid_api_key"
+
+
+class PermissionDeniedError(ApiError):
+    """The caller is known and may not do this."""
+
+    status = 403
+    type = "invalid_request_error"
+    default_code = "permission_denied"
+
+
+class NotFoundError(ApiError):
+    """No such route."""
+
+    status = 404
+    type = "invalid_request_error"
+    default_code = "not_found"
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model or alias of that name."""
+
+    default_code = "model_not_found"
+
+
+class MethodNotAllowedError(ApiError):
+    """The route exists, the method does not."""
+
+    status = 405
+    type = "invalid_request_error"
+    default_code = "method_not_allowed"
+
+
+class BodyTooLargeError(ApiError):
+    """The request body is larger than the server reads."""
+
+    status = 413
+    type = "invalid_request_error"
+    default_code = "request_too_large"
+
+
+class OverloadedError(ApiError):
+    """No room for the request now."""
+
+    status = 503
+    type = "server_error"
+    default_code = "overloaded"
+
+
+class EngineNotReadyError(ApiError):
+    """The model's engines are starting, restarting or gone."""
+
+    status = 503
+    type = "server_error"
+    default_code = "engine_not_ready"
+
+
+class EngineDiedError(ApiError):
+    """The engine was lost while it worked on this request."""
+
+    default_code = "engine_died"
+
+
+class InternalError(ApiError):
+    """A bug of ours. The client gets the request id, the log gets the traceback."""
+
+    default_code = "internal_error"

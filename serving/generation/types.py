@@ -1,0 +1,130 @@
+"""The seam between the HTTP side and one request's life: what is asked, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from serving.engine.base import Sampling
+from serving.harmony.conversation import Conversation, FunctionCall
+from serving.harmony.events import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class ChatGeneration:
+    """A chat request after validation: nothing of HTTP or JSON is left in it.
+
+    `stop` strings are matched on the final channel's text and not delivered. `include_reasoning=False` hides the
+    analysis channel, its logprobs included; its tokens still count. `sampling.max_tokens` None-ness is settled by
+    `plan()`: `max_tokens=None` here means "whatever the context has left".
+    """
+
+    request_id: str
+    conversation: Conversation
+    sampling: Sampling
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    include_reasoning: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobEntry:
+    """One token as OpenAI reports it: `token` is its text, `bytes` its UTF-8; `top` the alternatives."""
+
+    token: str
+    logprob: float
+    bytes: bytes
+    top: tuple[tuple[str, float, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens spent. `reasoning_tokens` (analysis only) is part of `completion_tokens`, which sums over choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cached_tokens: int
+
+
+@dataclass(slots=True)
+class ChatChoice:
+    """One finished choice. Text fields are "" where the channel was never opened."""
+
+    index: int
+    content: str = ""
+    reasoning: str = ""
+    commentary: str = ""
+    tool_calls: list[FunctionCall] = field(default_factory=list)
+    finish_reason: str = "stop"
+    content_logprobs: list[LogprobEntry] | None = None
+    reasoning_logprobs: list[LogprobEntry] | None = None
+
+
+@dataclass(slots=True)
+class ChatAnswer:
+    """All choices, by index, and what they cost."""
+
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """New text of one choice. `opens` is true on the first delta of a message on that channel."""
+
+    choice: int
+    channel: Channel
+    text: str
+    opens: bool = False
+    logprobs: tuple[LogprobEntry, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A call begins: its place in the choice's calls, its minted id and name. Arguments follow."""
+
+    choice: int
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolArgumentsDelta:
+    """More of a call's arguments."""
+
+    choice: int
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceFinished:
+    """One choice is over: "stop", "length" or "tool_calls"."""
+
+    choice: int
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFinished:
+    """Every choice is over. Exactly one, last."""
+
+    usage: Usage
+
+
+ChatEvent = TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished | GenerationFinished
+
+__all__ = [
+    "ChatAnswer",
+    "ChatChoice",
+    "ChatEvent",
+    "ChatGeneration",
+    "ChoiceFinished",
+    "GenerationFinished",
+    "LogprobEntry",
+    "TextDelta",
+    "ToolArgumentsDelta",
+    "ToolCallDelta",
+    "Usage",
+]

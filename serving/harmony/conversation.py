@@ -1,0 +1,71 @@
+"""A conversation as the model sees it, before it becomes tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+Effort = Literal["low", "medium", "high"]
+EFFORTS: tuple[Effort, ...] = ("low", "medium", "high")
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTool:
+    """A function the model may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A call the model made; `arguments` is the text it wrote, byte for byte."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    """What the user said."""
+
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantMessage:
+    """What the model said: `reasoning` on the analysis channel, `commentary` preambles, `content` on final."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    commentary: str | None = None
+    tool_calls: tuple[FunctionCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMessage:
+    """A function's result; `name` is the function's, found by the call's id."""
+
+    name: str
+    content: str
+
+
+Message = UserMessage | AssistantMessage | ToolMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Everything that decides the prompt's tokens.
+
+    `instructions` is the developer message (OpenAI's system and developer messages, joined). `current_date` is
+    written into the system message; it is passed in, never read from a clock here.
+    """
+
+    messages: tuple[Message, ...]
+    effort: Effort = "medium"
+    current_date: date | None = None
+    instructions: str | None = None
+    tools: tuple[FunctionTool, ...] = ()
