@@ -1,0 +1,1 @@
+"""Everything that knows Ray: the application graph, its deployments, starting and stopping."""

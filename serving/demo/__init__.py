@@ -1,0 +1,1 @@
+"""The embedded demo model: its weights, how they become a checkpoint, how they were trained."""

@@ -1,0 +1,1 @@
+"""One request's life: plan, generate, parse, answer."""

@@ -28,11 +28,11 @@ class ChatGeneration:
 
 @dataclass(frozen=True, slots=True)
 class LogprobEntry:
-    """One token as OpenAI reports it: `token` is its text, `bytes` its UTF-8; `top` the alternatives."""
+    """One token as OpenAI reports it: `token` is its text, `utf8` its bytes; `top` the alternatives."""
 
     token: str
     logprob: float
-    bytes: bytes
+    utf8: bytes
     top: tuple[tuple[str, float, bytes], ...] = ()
 
 

@@ -1,0 +1,1 @@
+"""Tokens to conversation and back. Pure: no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Wire types of the OpenAI API and SSE framing; knows nothing of engines."""
