@@ -1,0 +1,146 @@
+"""A conversation as the prompt's token ids.
+
+Follows OpenAI's harmony guide and agrees with oss-harmony's renderer token for token (tests/harmony/test_render.py).
+System message and tools are worded by oss-harmony; messages are put together here, because its renderer panics or
+takes minutes on some texts (stretches.py), and because its `auto_drop_analysis` only drops reasoning before the first
+final message and none at all while a tool loop runs.
+
+Everything a client can influence goes through `encode`, so it cannot spell structure.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from datetime import date
+
+from openai_harmony import (
+    Conversation as LibraryConversation,
+)
+from openai_harmony import (
+    DeveloperContent,
+    ReasoningEffort,
+    Role,
+    SystemContent,
+    ToolDescription,
+)
+from openai_harmony import (
+    Message as LibraryMessage,
+)
+
+from serving.harmony.conversation import (
+    AssistantMessage,
+    Conversation,
+    Effort,
+    FunctionCall,
+    Message,
+    ToolMessage,
+    UserMessage,
+)
+from serving.harmony.tools import tools_section
+from serving.harmony.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, START, encode, encoding
+
+_EFFORTS = {"low": ReasoningEffort.LOW, "medium": ReasoningEffort.MEDIUM, "high": ReasoningEffort.HIGH}
+_NOT_IN_NAMES = re.compile(r"[^\w.:/-]+")
+
+
+def render_prompt(conversation: Conversation) -> list[int]:
+    """Token ids of the whole prompt; the last two are `<|start|>assistant`, so that a completion begins in a header.
+
+    Raises InvalidValueError for tools that cannot be shown (see tools.py).
+    """
+    tokens = list(_system(conversation.effort, conversation.current_date, bool(conversation.tools)))
+    tokens += _developer(conversation)
+    reasoning_from = _first_fresh(conversation.messages)
+    for index, message in enumerate(conversation.messages):
+        match message:
+            case UserMessage():
+                tokens += [*_opening("user"), *encode(message.content), END]
+            case AssistantMessage():
+                tokens += _assistant(message, with_reasoning=index >= reasoning_from)
+            case ToolMessage():
+                name = _safe_name(message.name)
+                header = _opening(f"functions.{name} to=assistant", channel="commentary")
+                tokens += [*header, *encode(message.content), END]
+    return [*tokens, START, *_word("assistant")]
+
+
+@functools.lru_cache(maxsize=64)
+def _system(effort: Effort, current_date: date | None, has_tools: bool) -> tuple[int, ...]:
+    content = SystemContent.new().with_reasoning_effort(_EFFORTS[effort])
+    if current_date is not None:
+        content = content.with_conversation_start_date(current_date.isoformat())
+    messages = [LibraryMessage.from_role_and_content(Role.SYSTEM, content)]
+    if has_tools:
+        # The library mentions the tools' channel only where it sees a tool in the same conversation.
+        tool = DeveloperContent.new().with_function_tools([ToolDescription.new("_", "")])
+        messages.append(LibraryMessage.from_role_and_content(Role.DEVELOPER, tool))
+    tokens = encoding().render_conversation(LibraryConversation.from_messages(messages))
+    return tuple(tokens[: tokens.index(END) + 1])
+
+
+def _developer(conversation: Conversation) -> list[int]:
+    sections = []
+    if conversation.instructions:
+        sections.append(f"# Instructions\n\n{conversation.instructions}")
+    if conversation.tools:
+        sections.append(tools_section(conversation.tools))
+    if not sections:
+        return []
+    return [*_opening("developer"), *encode("\n\n".join(sections)), END]
+
+
+def _first_fresh(messages: tuple[Message, ...]) -> int:
+    """Index from which reasoning is kept: after the last answer or user message, whichever is later.
+
+    In a tool loop the model still needs the thoughts that led to its calls; an answer makes them old, and a new
+    question does too.
+    """
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
+        if isinstance(message, UserMessage) or (isinstance(message, AssistantMessage) and _is_answer(message)):
+            return index + 1
+    return 0
+
+
+def _is_answer(message: AssistantMessage) -> bool:
+    return bool(message.content) and not message.tool_calls
+
+
+def _assistant(message: AssistantMessage, *, with_reasoning: bool) -> list[int]:
+    tokens: list[int] = []
+    if message.reasoning and with_reasoning:
+        tokens += [*_opening("assistant", channel="analysis"), *encode(message.reasoning), END]
+    preambles = [message.commentary]
+    if not _is_answer(message):
+        # Content beside tool calls was said before them; on `final` it would end the turn.
+        preambles.append(message.content)
+    for text in filter(None, preambles):
+        tokens += [*_opening("assistant", channel="commentary"), *encode(text), END]
+    for call in message.tool_calls:
+        tokens += _call(call)
+    if message.content and _is_answer(message):
+        tokens += [*_opening("assistant", channel="final"), *encode(message.content), END]
+    return tokens
+
+
+def _call(call: FunctionCall) -> list[int]:
+    recipient = encode(f" to=functions.{_safe_name(call.name)}")
+    header = [START, *_word("assistant"), CHANNEL, *_word("commentary"), *recipient, *_word(" "), CONSTRAIN]
+    return [*header, *_word("json"), MESSAGE, *encode(call.arguments), CALL]
+
+
+def _opening(author: str, *, channel: str | None = None) -> list[int]:
+    """`<|start|>author<|message|>`, with `<|channel|>channel` between where there is one."""
+    middle = [] if channel is None else [CHANNEL, *_word(channel)]
+    return [START, *_word(author), *middle, MESSAGE]
+
+
+@functools.lru_cache(maxsize=256)
+def _word(text: str) -> tuple[int, ...]:
+    return tuple(encode(text))
+
+
+def _safe_name(name: str) -> str:
+    """A name from history, fit for a header: replaced, not refused, because the model itself may have made it up."""
+    return _NOT_IN_NAMES.sub("_", name)[:256] or "_"
