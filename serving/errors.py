@@ -19,6 +19,7 @@ ServingError
     ├── OverloadedError              503: full; come back later
     ├── EngineNotReadyError          503: starting or restarting; come back later
     ├── EngineDiedError              500: the engine was lost while it worked on this request
+    ├── AnswerTimeoutError           504: the answer took longer than the server allows
     └── InternalError                500: a bug of ours; details are in the log under the request's id
 """
 
@@ -188,6 +189,13 @@ class EngineDiedError(ApiError):
     """The engine was lost while it worked on this request."""
 
     default_code = "engine_died"
+
+
+class AnswerTimeoutError(ApiError):
+    """The answer took longer than `http.longest_answer_s`; a retry would most likely take as long."""
+
+    status = 504
+    default_code = "answer_timeout"
 
 
 class InternalError(ApiError):

@@ -1,0 +1,100 @@
+"""The reply of POST /v1/chat/completions, as OpenAI shapes it.
+
+Fields marked NotRequired are left out where they say nothing; all others are always there, null or not.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import NotRequired, TypedDict
+
+
+class TopLogprob(TypedDict):
+    """An alternative at one position; `bytes` is its UTF-8, one number a byte."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    """The token that was chosen at one position."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(TypedDict):
+    """Log probabilities of a choice's tokens; `reasoning` is ours, for the analysis channel."""
+
+    content: list[TokenLogprob] | None
+    refusal: None
+    reasoning: NotRequired[list[TokenLogprob]]
+
+
+class CalledFunction(TypedDict):
+    """What is called, with arguments exactly as the model wrote them."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A function the model asks the client to call."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class ReplyMessage(TypedDict):
+    """The answer by channels: final, analysis, commentary. `content` is null where nothing was said on final."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    reasoning: NotRequired[str]
+    commentary: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCall]]
+
+
+class Choice(TypedDict):
+    """One of the `n` answers."""
+
+    index: int
+    message: ReplyMessage
+    logprobs: ChoiceLogprobs | None
+    finish_reason: str
+
+
+class PromptTokensDetails(TypedDict):
+    """Parts of prompt_tokens."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(TypedDict):
+    """Parts of completion_tokens; reasoning_tokens counts the analysis channel."""
+
+    reasoning_tokens: int
+
+
+class CompletionUsage(TypedDict):
+    """Tokens spent, over all choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class ChatCompletion(TypedDict):
+    """The whole reply. `model` is the name that was asked for; `created` is in seconds since the epoch."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: CompletionUsage

@@ -1,0 +1,24 @@
+"""The replies of GET /v1/models and GET /v1/models/{id}."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import NotRequired, TypedDict
+
+
+class ModelCard(TypedDict):
+    """A name that requests may use; `root` is there for aliases and says which model they mean."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: NotRequired[str]
+
+
+class ModelList(TypedDict):
+    """All names that requests may use."""
+
+    object: Literal["list"]
+    data: list[ModelCard]

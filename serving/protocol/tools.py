@@ -1,0 +1,70 @@
+"""Tools a request offers, and calls that earlier answers made."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from serving.protocol.wire import WireModel, invalid, only
+
+_NAME = r"^[a-zA-Z0-9_-]+$"
+
+
+def _serialisable(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    # JSON text such as 1e999 parses to infinity, which no JSON schema can hold.
+    try:
+        json.dumps(schema, allow_nan=False)
+    except ValueError as error:
+        raise invalid("Invalid JSON schema: it holds a number too large for JSON.") from error
+    return schema
+
+
+class FunctionDefinition(WireModel):
+    """A function the model may call."""
+
+    name: Annotated[str, StringConstraints(pattern=_NAME, max_length=64)] = Field(
+        description="Letters, digits, underscores and dashes."
+    )
+    description: str | None = None
+    parameters: Annotated[dict[str, Any] | None, AfterValidator(_serialisable)] = Field(
+        None, description="A JSON schema of type object; absent: no parameters."
+    )
+    strict: Annotated[bool | None, only(False, because="Arguments cannot be held to the schema yet.")] = None
+
+
+class Tool(WireModel):
+    """A tool; functions are the only kind."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class CalledFunction(WireModel):
+    """The function of a call, `arguments` as the model wrote them."""
+
+    name: str
+    arguments: str
+    parsed_arguments: Any = Field(None, description="Ignored: OpenAI's client adds it to messages that it parsed.")
+
+
+class ToolCall(WireModel):
+    """A call in an assistant message."""
+
+    id: Annotated[str, StringConstraints(min_length=1)]
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = Field(
+        None, description="Ignored: OpenAI's client adds it to messages put together from a stream."
+    )
+
+
+def distinct_names(tools: list[Tool] | None) -> list[Tool] | None:
+    """Refuse two functions of one name: a call would not say which."""
+    seen: set[str] = set()
+    for i, tool in enumerate(tools or ()):
+        if tool.function.name in seen:
+            raise invalid(f"Two tools are named '{tool.function.name}'.", at=f"[{i}].function.name")
+        seen.add(tool.function.name)
+    return tools

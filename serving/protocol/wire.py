@@ -1,0 +1,54 @@
+"""What all wire models share: strict types, unknown keys refused by name, absent and null alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+
+class WireModel(BaseModel):
+    """A JSON object of the API. A field whose type is `None` alone is one that we know and do not support."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        # Before the fields, and only the first: a body full of unknown keys must not cost an error object each.
+        if isinstance(data, dict):
+            cls.refuse(data)
+            for key in data:
+                if key not in cls.model_fields:
+                    raise PydanticCustomError("unknown_parameter", "unknown parameter", {"key": key})
+        return data
+
+    @classmethod
+    def refuse(cls, data: dict[str, Any]) -> None:
+        """Raise for objects that are better explained as a whole than by their first odd key; a hook."""
+
+
+def only(*accepted: object, because: str) -> AfterValidator:
+    """A validator for fields of which only some values are supported; null always is.
+
+    The refusal becomes UnsupportedParameterError and says `because`.
+    """
+
+    def check(value: Any) -> Any:
+        # Type and value: 1 is not True here.
+        if value is not None and not any(type(value) is type(a) and value == a for a in accepted):
+            raise unsupported(because)
+        return value
+
+    return AfterValidator(check)
+
+
+def unsupported(because: str) -> PydanticCustomError:
+    """An error for validators to raise; it becomes UnsupportedParameterError."""
+    return PydanticCustomError("unsupported_value", "{because}", {"because": because})
+
+
+def invalid(message: str, at: str | None = None, code: str = "invalid_value") -> PydanticCustomError:
+    """An error for validators to raise. `at` is the path below the field being validated: "[2].id"."""
+    return PydanticCustomError("invalid", "{message}", {"message": message, "at": at or "", "code": code})
