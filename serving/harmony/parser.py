@@ -1,0 +1,251 @@
+"""Completion tokens to events: pure, linear in length, and never at a loss.
+
+The prompt ends in `<|start|>assistant`, so a completion begins inside a header:
+
+             <|message|>                    <|end|> <|return|> <|call|>
+    header ───────────────▶ body ──────────────────────────────────────▶ header (a <|start|> should follow)
+      ▲                       │
+      └───────────────────────┘ <|start|> or <|channel|>: the message's end is missing
+
+A body's tokens are text until the next marker. Whatever else comes is recovered from and reported (recovery.py); text
+is only ever dropped from headers. Agrees with openai_harmony.StreamableParser on well-formed completions.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import Literal
+
+from serving.harmony.events import (
+    Channel,
+    ChannelOpened,
+    Event,
+    Finished,
+    MessageClosed,
+    Recovered,
+    Text,
+    ToolArguments,
+    ToolCallOpened,
+)
+from serving.harmony.header import Header, Opening
+from serving.harmony.recovery import RecoveryKind
+from serving.harmony.vocabulary import (
+    CALL,
+    CHANNEL,
+    CONSTRAIN,
+    END,
+    ENDOFTEXT,
+    FIRST_SPECIAL_ID,
+    MESSAGE,
+    RETURN,
+    START,
+    token_table,
+)
+
+_ENDS = frozenset([END, RETURN, CALL, ENDOFTEXT])
+_new_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class HarmonyParser:
+    """Reads one completion.
+
+    `feed` any number of tokens at a time, then `finish` once; the events' joined text does not depend on how the
+    tokens were cut. Consecutive content tokens of one feed become one Text.
+
+    `open_channel` is the channel of the message to the user whose body is being read, None in headers and calls.
+    The counters hold body tokens: what reads as header, salvaged or not, counts for no channel, and a call's
+    arguments count as tool tokens on whatever channel it was made.
+    """
+
+    __slots__ = (
+        "_call_open",
+        "_calls",
+        "_calls_complete",
+        "_decoder",
+        "_header",
+        "_table",
+        "analysis_tokens",
+        "commentary_tokens",
+        "final_tokens",
+        "open_channel",
+        "tool_tokens",
+    )
+
+    def __init__(self) -> None:
+        self._table = token_table()
+        self._header: Header | None = Header("prompt")  # None while a body is read
+        self._decoder = _new_decoder("replace")
+        self._call_open = False
+        self._calls = 0
+        self._calls_complete = 0
+        self.open_channel: Channel | None = None
+        self.analysis_tokens = 0
+        self.commentary_tokens = 0
+        self.final_tokens = 0
+        self.tool_tokens = 0
+
+    def feed(self, token_ids: Sequence[int]) -> list[Event]:
+        """Events of the next tokens, in order. Never raises, whatever the ids."""
+        events: list[Event] = []
+        position, total = 0, len(token_ids)
+        while position < total:
+            if self._header is not None:
+                self._read_header(self._header, token_ids[position], events)
+                position += 1
+                continue
+            for end in range(position, total):
+                if not 0 <= token_ids[end] < FIRST_SPECIAL_ID:
+                    break
+            else:
+                end = total
+            if end > position:
+                self._read_body(token_ids[position:end], events)
+            if end < total:
+                self._read_marker(token_ids[end], events)
+            position = end + 1
+        return events
+
+    def finish(self, reason: Literal["stop", "length"]) -> list[Event]:
+        """Events that end the completion: what was held back, then exactly one Finished.
+
+        Its reason is "tool_calls" where a call is complete, unless the length ran out within another one. A body that
+        the length cut gets no MessageClosed.
+        """
+        events: list[Event] = []
+        if self._header is not None:
+            self._finish_header(self._header, reason, events)
+        if self._header is None and reason == "stop":
+            if self._call_open:
+                self._recover("end_missing", events)
+            self._close(events)
+        elif self._header is None:
+            self._flush(events)
+        complete = self._calls_complete > 0 and not self._call_open
+        events.append(Finished("tool_calls" if complete else reason))
+        return events
+
+    def _read_body(self, token_ids: Sequence[int], events: list[Event]) -> None:
+        channel = self.open_channel
+        if channel == "analysis":
+            self.analysis_tokens += len(token_ids)
+        elif channel == "final":
+            self.final_tokens += len(token_ids)
+        elif channel == "commentary":
+            self.commentary_tokens += len(token_ids)
+        else:
+            self.tool_tokens += len(token_ids)
+        self._deliver(b"".join(map(self._table.__getitem__, token_ids)), events)
+
+    def _deliver(self, data: bytes, events: list[Event], *, final: bool = False) -> None:
+        text = self._decoder.decode(data, final)
+        if text:
+            channel = self.open_channel
+            events.append(ToolArguments(self._calls - 1, text) if channel is None else Text(channel, text))
+
+    def _read_marker(self, token: int, events: list[Event]) -> None:
+        """A special token inside a body."""
+        if token in _ENDS:
+            if self._call_open and token != CALL:
+                self._recover("wrong_end", events)
+            elif token == ENDOFTEXT:
+                self._recover("unexpected_token", events)
+            elif token == CALL and not self._call_open:
+                self._recover("call_without_recipient", events)
+            self._close(events)
+        elif token in (START, CHANNEL):
+            self._recover("end_missing", events)
+            self._close(events)
+            self._header = Header("start" if token == START else "none")
+            if token == CHANNEL:
+                self._header.begin_channel()
+        else:
+            self._recover("unexpected_token", events)
+
+    def _read_header(self, header: Header, token: int, events: list[Event]) -> None:
+        if 0 <= token < FIRST_SPECIAL_ID:
+            self._read_header_text(header, self._table[token], events)
+        elif token == MESSAGE:
+            self._open(header.parse(), events)
+        elif token == CHANNEL:
+            self._begin_channel(header, events)
+        elif token == CONSTRAIN:
+            header.begin_content_type()
+        elif token == START:
+            self._restart(header, events)
+        elif token in _ENDS and (header.origin != "none" or not header.is_untouched()):
+            self._abandon(header, events, called=token == CALL)
+        else:
+            self._recover("unexpected_token", events)
+
+    def _read_header_text(self, header: Header, data: bytes, events: list[Event]) -> None:
+        header.add_text(data)
+        if header.is_prose():
+            self._open(Opening("final", None, ("header_missing",), header.everything()), events)
+        elif header.is_overlong():
+            opening = header.salvage(cut=False)
+            if not opening.text:
+                opening = Opening(opening.channel, None, opening.recovered, header.everything())
+            self._open(opening, events)
+
+    def _begin_channel(self, header: Header, events: list[Event]) -> None:
+        if header.channel is not None:
+            self._recover("channel_repeated", events)
+            if header.salvage(cut=False).text:
+                self._abandon(header, events)
+                header = self._header = Header("none")
+        header.begin_channel()
+
+    def _restart(self, header: Header, events: list[Event]) -> None:
+        """`<|start|>` came in a header; right after a message's end it is what should come."""
+        if not header.is_untouched():
+            self._abandon(header, events)
+        elif header.origin != "none":
+            self._recover("start_repeated", events)
+        self._header = Header("start")
+
+    def _abandon(self, header: Header, events: list[Event], *, called: bool = False) -> None:
+        """The header is over and `<|message|>` never came: deliver the text in it as a message of its own."""
+        opening = header.salvage(cut=False, called=called)
+        if opening.text or opening.tool is not None:
+            self._open(opening, events)
+            self._close(events)
+        else:
+            self._recover("message_missing", events)
+            self._header = Header("none")
+
+    def _finish_header(self, header: Header, reason: Literal["stop", "length"], events: list[Event]) -> None:
+        opening = header.salvage(cut=reason == "length")
+        if opening.text:
+            self._open(opening, events)
+        elif reason == "stop" and not header.is_untouched():
+            self._recover("message_missing", events)
+
+    def _open(self, opening: Opening, events: list[Event]) -> None:
+        events.extend(Recovered(kind) for kind in opening.recovered)
+        self._header = None
+        self._decoder = _new_decoder("replace")
+        if opening.tool is None:
+            self.open_channel = opening.channel
+            events.append(ChannelOpened(opening.channel))
+        else:
+            self._call_open = True
+            events.append(ToolCallOpened(self._calls, opening.tool))
+            self._calls += 1
+        if opening.text:
+            self._deliver(opening.text, events)
+
+    def _flush(self, events: list[Event]) -> None:
+        self._deliver(b"", events, final=True)
+
+    def _close(self, events: list[Event]) -> None:
+        self._flush(events)
+        events.append(MessageClosed())
+        self._calls_complete += self._call_open
+        self._call_open = False
+        self.open_channel = None
+        self._header = Header("none")
+
+    @staticmethod
+    def _recover(kind: RecoveryKind, events: list[Event]) -> None:
+        events.append(Recovered(kind))

@@ -1,0 +1,26 @@
+"""The ways a model breaks the format, as the parser names them."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+RecoveryKind = Literal[
+    "call_without_recipient",  # <|call|> ended a message to the user
+    "channel_missing",  # a header without <|channel|> or without a channel's name
+    "channel_repeated",  # a second <|channel|> in one header; the last one counts
+    "end_missing",  # a message ran into the next header, or a call was never sent
+    "header_missing",  # text with no header at all; it goes to final
+    "header_words",  # words in a header that mean nothing; dropped
+    "message_missing",  # a header that ended without <|message|>; text in it is kept
+    "recipient_not_a_tool",  # to=assistant and the like; taken as meant for the user
+    "recipient_repeated",  # to= twice; the last one counts
+    "start_missing",  # a header after <|end|> without <|start|>
+    "start_repeated",  # <|start|> twice
+    "unexpected_token",  # a special token where none belongs; skipped
+    "unknown_channel",  # its text goes to final
+    "unknown_role",  # a role other than assistant, or none
+    "wrong_end",  # a call ended by something other than <|call|>
+]
+"""Kinds of `Recovered`: a closed set, fit for a metric's label."""
+
+RECOVERY_KINDS: tuple[RecoveryKind, ...] = get_args(RecoveryKind)
