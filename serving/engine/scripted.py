@@ -1,0 +1,246 @@
+"""An engine that plays scripts: for tests, and for measuring the front end without a model.
+
+A script is a file of JSON lines, each an answer as Harmony text (ScriptLine). The line whose `prompt_contains` occurs
+in the prompt's last user message is played, the same tokens every time, at the line's pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.engine.base import (
+    EngineInfo,
+    EngineRequest,
+    FinishReason,
+    Sampling,
+    TokenDelta,
+    TokenLogprobs,
+)
+from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError, SettingsError
+from serving.harmony.vocabulary import END, FIRST_SPECIAL_ID, MESSAGE, START, decode, encode_harmony
+
+DEFAULT_MAX_MODEL_LEN = 131072
+"""gpt-oss's own context, in tokens."""
+
+
+class ScriptLine(BaseModel):
+    """One answer. Without `prompt_contains` it is the answer to everything that no other line fits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    prompt_contains: str | None = Field(None, min_length=1, description="Text of the last user message to look for.")
+    completion: str = Field(min_length=1, description="Harmony text after `<|start|>assistant`, special tokens spelled")
+    tokens_per_step: int = Field(1, ge=1, description="Tokens of each choice that come at once.")
+    step_ms: float = Field(0.0, ge=0, allow_inf_nan=False, description="Milliseconds between steps; 0: no waiting.")
+    finish: FinishReason = Field("stop", description="What a completion without a stop token ends with.")
+
+    @cached_property
+    def token_ids(self) -> list[int]:
+        """The completion's tokens."""
+        return encode_harmony(self.completion)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Answers in the order they are looked through; at most one is a default."""
+
+    lines: tuple[ScriptLine, ...]
+
+    def line_for(self, user_text: str) -> ScriptLine | None:
+        """The first line whose text occurs in `user_text`, or else the default, or else None."""
+        default = None
+        for line in self.lines:
+            if line.prompt_contains is None:
+                default = default or line
+            elif line.prompt_contains in user_text:
+                return line
+        return default
+
+
+def load_script(path: str | Path) -> Script:
+    """Read a script; blank lines are skipped.
+
+    Raises SettingsError with one problem for each mistake, its field being "FILE:LINE: FIELD".
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([("script", f"cannot read {path}: {error}")]) from error
+    lines: list[ScriptLine] = []
+    problems: list[tuple[str, str]] = []
+    default_at = 0
+    # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
+    for number, raw in enumerate(text.split("\n"), start=1):
+        if not raw.strip():
+            continue
+        try:
+            line = ScriptLine.model_validate_json(raw)
+        except ValidationError as error:
+            problems += _problems(f"{path}:{number}", error)
+            continue
+        if line.prompt_contains is None:
+            if default_at:
+                problem = f"is missing, which makes this a default, but line {default_at} is the default already"
+                problems.append((f"{path}:{number}: prompt_contains", problem))
+            default_at = default_at or number
+        lines.append(line)
+    if not lines and not problems:
+        problems.append((str(path), "has no lines; write one JSON object a line with at least a completion"))
+    if problems:
+        raise SettingsError(problems)
+    return Script(tuple(lines))
+
+
+def _problems(place: str, error: ValidationError) -> list[tuple[str, str]]:
+    problems = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        field = ".".join(map(str, detail["loc"]))
+        problems.append((f"{place}: {field}" if field else place, detail["msg"]))
+    return problems
+
+
+class ScriptedEngine:
+    """Plays a script. `running` is the number of generations under way, those waiting for their next step included.
+
+    Every choice of a request gets the same tokens. Sampling is ignored but for max_tokens, n, logprobs and
+    stop_token_ids.
+    """
+
+    def __init__(self, script: Script, *, model: str = "scripted", max_model_len: int = DEFAULT_MAX_MODEL_LEN) -> None:
+        self.running = 0
+        self._script = script
+        self._info = EngineInfo(model=model, max_model_len=max_model_len)
+        self._started = False
+        self._closed = False
+        self._sleepers: set[asyncio.Future[None]] = set()
+
+    async def start(self) -> None:
+        """See Engine. Encodes the script, so that the first request costs what the others do."""
+        for line in self._script.lines:
+            _ = line.token_ids
+        self._started, self._closed = True, False
+
+    async def info(self) -> EngineInfo:
+        """See Engine."""
+        self._require_ready()
+        return self._info
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+        """See Engine. Raises InvalidRequestError where no line fits the prompt."""
+        self._require_ready()
+        line = self._script.line_for(last_user_text(request.prompt_token_ids))
+        if line is None:
+            raise InvalidRequestError("The script has no line for this prompt and no default line.", param="messages")
+        token_ids, finish = _cut(line, request.sampling)
+        step = line.tokens_per_step
+        steps = math.ceil(len(token_ids) / step)
+        if not request.stream:
+            step, steps, first_step = len(token_ids), 1, steps
+        else:
+            first_step = 1
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        self.running += 1
+        try:
+            for number in range(steps):
+                # Due times are reckoned from the beginning: waiting late once does not slow the pace.
+                due = begun + (number + first_step) * line.step_ms / 1000
+                await self._sleep(due - loop.time())
+                tokens = token_ids[number * step : (number + 1) * step]
+                ended = finish if number == steps - 1 else None
+                logprobs = _logprobs(tokens, request.sampling.logprobs)
+                for index in range(request.sampling.n):
+                    yield TokenDelta(index, tokens, ended, logprobs)
+        finally:
+            self.running -= 1
+
+    async def check_health(self) -> None:
+        """See Engine."""
+        self._require_ready()
+
+    async def close(self) -> None:
+        """See Engine. Generations under way raise EngineDiedError at once."""
+        self._closed = True
+        for sleeper in self._sleepers:
+            _wake(sleeper)
+
+    def _require_ready(self) -> None:
+        if self._closed:
+            raise EngineNotReadyError("The scripted engine is closed.", retry_after_s=1)
+        if not self._started:
+            raise EngineNotReadyError("The scripted engine has not started.", retry_after_s=1)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, or yield to the loop once where there is nothing to wait for; EngineDiedError once closed."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+        else:
+            # asyncio.sleep cannot be woken by close(), and an Event with a timeout makes a task for each wait.
+            loop = asyncio.get_running_loop()
+            sleeper: asyncio.Future[None] = loop.create_future()
+            alarm = loop.call_later(seconds, _wake, sleeper)
+            self._sleepers.add(sleeper)
+            try:
+                await sleeper
+            finally:
+                alarm.cancel()
+                self._sleepers.discard(sleeper)
+        if self._closed:
+            raise EngineDiedError("The scripted engine was closed while it worked on this request.")
+
+
+def last_user_text(prompt_token_ids: list[int]) -> str:
+    """The body of the last `<|start|>user...<|message|>...<|end|>` of a prompt; "" where there is none."""
+    end = len(prompt_token_ids)
+    for position in range(len(prompt_token_ids) - 1, -1, -1):
+        if prompt_token_ids[position] != START:
+            continue
+        message = prompt_token_ids[position + 1 : end]
+        end = position
+        if MESSAGE not in message:
+            continue
+        header_length = message.index(MESSAGE)
+        if decode(message[:header_length]).startswith("user"):
+            body = message[header_length + 1 :]
+            return decode(body[: body.index(END)] if END in body else body)
+    return ""
+
+
+def _cut(line: ScriptLine, sampling: Sampling) -> tuple[list[int], FinishReason]:
+    """What is left of the line once stop tokens and max_tokens have had their way; a stop token is the last."""
+    token_ids = line.token_ids
+    for position, token_id in enumerate(token_ids[: sampling.max_tokens]):
+        if token_id in sampling.stop_token_ids:
+            return token_ids[: position + 1], "stop"
+    if len(token_ids) > sampling.max_tokens:
+        return token_ids[: sampling.max_tokens], "length"
+    return token_ids, line.finish
+
+
+def _logprobs(token_ids: list[int], count: int | None) -> list[TokenLogprobs] | None:
+    """Made up, yet a distribution: 1/2 for the sampled token, 1/4, 1/8, ... for the text tokens after it."""
+    if count is None:
+        return None
+    return [
+        TokenLogprobs(
+            token_id,
+            -math.log(2),
+            tuple(
+                (token_id if rank == 0 else (token_id + rank) % FIRST_SPECIAL_ID, -math.log(2) * (rank + 1))
+                for rank in range(count)
+            ),
+        )
+        for token_id in token_ids
+    ]
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
