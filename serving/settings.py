@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from serving.configuration.layer import KeyPath, Layer
+from serving.configuration.problems import from_validation, several
+from serving.configuration.sources import read_sources
+from serving.errors import SettingsError
 from serving.harmony.conversation import Effort
 
 
 class Section(BaseModel):
     """A part of the tree: unknown keys are refused, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ReplicaSettings(Section):
     """How many copies of something Ray Serve runs."""
 
-    min: int = Field(1, ge=0, description="Replicas kept at all times.")
+    min: int = Field(1, ge=0, description="Replicas kept at all times; 0 lets a model sleep until it is asked for.")
     max: int | None = Field(None, ge=1, description="Replicas at most; unset: the same as min, no autoscaling.")
     target_ongoing_requests: int = Field(
         32, ge=1, description="Requests under way in a replica that autoscaling aims at."
     )
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.max is None and self.min == 0:
+            raise several([(("max",), "set it to 1 or more: with min 0 and no max nothing would ever run")])
+        if self.max is not None and self.max < self.min:
+            raise several([(("max",), f"should be at least min, {self.min}; got {self.max}")])
+        return self
 
 
 class ReasoningSettings(Section):
@@ -35,11 +52,40 @@ class ReasoningSettings(Section):
     )
 
 
+OWNED_ENGINE_ARGS: Mapping[str, str] = {
+    "model": "set `source`",
+    "served_model_name": "the model's key under `models` is its name; more go into `aliases`",
+    "tensor_parallel_size": "set `tensor_parallel_size`",
+    "pipeline_parallel_size": "set `pipeline_parallel_size`",
+    "data_parallel_size": "set `replicas`",
+    "dtype": "set `dtype`",
+    "max_model_len": "set `max_model_len`",
+    "max_num_seqs": "set `max_num_seqs`",
+    "distributed_executor_backend": "set `executor`",
+    "generation_config": "sampling comes with each request, never from a checkpoint",
+    "disable_log_stats": "metrics are always on",
+    "enable_log_requests": "prompts and answers are never logged",
+    "skip_tokenizer_init": "structured outputs need vLLM's tokenizer",
+    "trust_remote_code": "code from a checkpoint is never run; gpt-oss needs none",
+}
+"""Arguments of vLLM that are not for `engine_args`, and what to do instead."""
+
+COMMON_NODE_GPUS = 8
+"""Devices of a replica up to which `executor: auto` means mp: the most GPUs that common nodes have."""
+
+_KNOWN_SHAPES: Mapping[str, tuple[int, int]] = {
+    "demo": (4, 4),
+    "openai/gpt-oss-20b": (64, 24),
+    "openai/gpt-oss-120b": (64, 36),
+}
+"""Attention heads and layers: the heads must split evenly over tensor parallelism, a pipeline group needs a layer."""
+
+
 class ModelSettings(Section):
     """One served model."""
 
     source: str = Field(
-        "demo", description="`demo`, a directory with a checkpoint, or a hub id like openai/gpt-oss-20b."
+        "demo", min_length=1, description="`demo`, a directory with a checkpoint, or a hub id like openai/gpt-oss-20b."
     )
     aliases: tuple[str, ...] = Field((), description="Other names clients may use.")
     tensor_parallel_size: int = Field(1, ge=1, description="Devices that share each layer.")
@@ -49,13 +95,71 @@ class ModelSettings(Section):
     max_num_seqs: int = Field(64, ge=1, description="Sequences decoded together in one replica.")
     executor: Literal["auto", "mp", "ray"] = Field(
         "auto",
-        description="mp: all devices on one node; ray: across nodes; auto: mp unless the devices exceed a node's.",
+        description=f"mp: all devices on one node; ray: across nodes; auto: mp up to {COMMON_NODE_GPUS} devices.",
     )
-    replicas: ReplicaSettings = ReplicaSettings()
-    reasoning: ReasoningSettings = ReasoningSettings()
+    replicas: ReplicaSettings = Field(ReplicaSettings(), description="How many copies of the model run.")
+    reasoning: ReasoningSettings = Field(ReasoningSettings(), description="How reasoning effort is chosen.")
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of vLLM's AsyncEngineArgs, by their Python names."
     )
+
+    @property
+    def devices(self) -> int:
+        """Devices of one replica: tensor parallelism times pipeline parallelism."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def resolved_executor(self) -> Literal["mp", "ray"]:
+        """What `executor: auto` comes to."""
+        if self.executor == "auto":
+            return "mp" if self.devices <= COMMON_NODE_GPUS else "ray"
+        return self.executor
+
+    @property
+    def gpus(self) -> tuple[int, int]:
+        """GPUs asked for by the fewest and by the most replicas; on a CPU machine, CPU devices in their place."""
+        fewest = self.replicas.min
+        return self.devices * fewest, self.devices * (self.replicas.max or fewest)
+
+    @field_validator("source")
+    @classmethod
+    def _printable_source(cls, source: str) -> str:
+        if not source.isprintable() or source != source.strip():
+            raise ValueError(f"has blanks around it or characters that cannot be printed: {source!r}")
+        return source
+
+    @field_validator("engine_args")
+    @classmethod
+    def _plain_data(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(arguments, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"should be plain data, as JSON has it: {error}") from error
+        owned = [(name, OWNED_ENGINE_ARGS[name]) for name in arguments if name in OWNED_ENGINE_ARGS]
+        if owned:
+            raise several([((name,), f"is not for engine_args: {instead}") for name, instead in owned])
+        return arguments
+
+    @model_validator(mode="after")
+    def _parallelism(self) -> Self:
+        findings: list[tuple[KeyPath, str]] = []
+        if self.executor == "ray" and self.devices == 1:
+            findings.append(
+                (("executor",), "ray spreads a model over devices and this one has a single device; use auto")
+            )
+        heads, layers = _KNOWN_SHAPES.get(self.source, (0, self.pipeline_parallel_size))
+        if heads % self.tensor_parallel_size:
+            sizes = ", ".join(str(size) for size in range(1, heads + 1) if heads % size == 0)
+            findings.append(
+                (("tensor_parallel_size",), f"{self.source} has {heads} attention heads to share evenly: use {sizes}")
+            )
+        if self.pipeline_parallel_size > layers:
+            findings.append(
+                (("pipeline_parallel_size",), f"{self.source} has {layers} layers to share; use fewer groups")
+            )
+        if findings:
+            raise several(findings)
+        return self
 
 
 class HttpSettings(Section):
@@ -67,30 +171,135 @@ class HttpSettings(Section):
 
 
 class Settings(BaseSettings):
-    """The tree's root."""
+    """The tree's root.
 
-    model_config = SettingsConfigDict(
-        env_prefix="SERVING_",
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        nested_model_default_partial_update=True,
-    )
+    `Settings(...)` takes what it is given and reads nothing else; load_settings reads a file and the environment.
+    """
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     host: str = Field("127.0.0.1", description="Address the API listens on; loopback unless set.")
     port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
     engine: Literal["vllm", "scripted"] = Field("vllm", description="scripted plays a file of answers, for tests.")
-    script: str | None = Field(None, description="The scripted engine's file: JSON lines.")
+    script: str | None = Field(None, min_length=1, description="The scripted engine's file: JSON lines.")
     models: dict[str, ModelSettings] = Field(
         default_factory=lambda: {"demo": ModelSettings()},
         min_length=1,
         description="Served models by the name clients use.",
     )
     ingress_replicas: int = Field(1, ge=1, description="Copies of the process that speaks HTTP.")
-    http: HttpSettings = HttpSettings()
+    http: HttpSettings = Field(HttpSettings(), description="Limits of the public port.")
     ray_address: str | None = Field(
-        None, description="A running Ray cluster to join; unset: start one on this machine."
+        None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
     )
     cache_dir: str | None = Field(
-        None, description="Where the demo checkpoint is made; unset: the user's cache directory."
+        None, min_length=1, description="Where the demo checkpoint is made; unset: the user's cache directory."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments alone: the library's other sources pass over unknown variables and forget lines and names."""
+        return (init_settings,)
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, host: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._:%-]+", host):
+            raise ValueError(f"should be an address or a host name alone, such as 127.0.0.1; got {host!r}")
+        return host
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        findings = [*self._engine_findings(), *self._name_findings()]
+        if findings:
+            raise several(findings)
+        return self
+
+    def _engine_findings(self) -> list[tuple[KeyPath, str]]:
+        if self.engine == "scripted":
+            missing = "is missing: the scripted engine plays a file of answers; name it here or with --script"
+            return [(("script",), missing)] if self.script is None else []
+        findings: list[tuple[KeyPath, str]] = []
+        if self.script is not None:
+            findings.append((("script",), "is for the scripted engine alone; set `engine: scripted` or remove it"))
+        findings.extend(
+            (("models", name, "source"), "is missing: say where the checkpoint is, such as openai/gpt-oss-20b, or demo")
+            for name, model in self.models.items()
+            if name != "demo" and "source" not in model.model_fields_set
+        )
+        return findings
+
+    def _name_findings(self) -> list[tuple[KeyPath, str]]:
+        findings: list[tuple[KeyPath, str]] = []
+        owners: dict[str, str] = {name: name for name in self.models}
+        for name, model in self.models.items():
+            if not _is_name(name):
+                findings.append((("models", name), _NAME_RULE))
+            for number, alias in enumerate(model.aliases):
+                path = ("models", name, "aliases", str(number))
+                if not _is_name(alias):
+                    findings.append((path, _NAME_RULE))
+                if alias in owners:
+                    findings.append(
+                        (path, f"`{alias}` already means the model {owners[alias]}; names are for one model")
+                    )
+                owners.setdefault(alias, name)
+        return findings
+
+
+_NAME_RULE = "a model's name is 1 to 200 printable characters without blanks, as clients send it"
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= 200 and name.isprintable() and not any(map(str.isspace, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and where each that is not a default came from."""
+
+    settings: Settings
+    layer: Layer
+
+    def origin(self, *path: str) -> str | None:
+        """Where the setting at `path`, or the section around it, was set; None for a default."""
+        return self.layer.origin(path)
+
+
+def load_settings(
+    *,
+    config: Path | None,
+    overrides: Mapping[str, Any],
+    environ: Mapping[str, str],
+    models: Sequence[str] = (),
+    tensor_parallel_size: int | None = None,
+) -> Settings:
+    """Flags over variables over the file over defaults; raises SettingsError with every mistake found.
+
+    `config` is the file, else SERVING_CONFIG names it, else there is none. `overrides` are flags, nested as the tree
+    is; `models` and `tensor_parallel_size` are --model and --tensor-parallel-size (see configuration.selection).
+    Unknown names and wrong values in all sources are found at once; what does not fit together (a name used twice,
+    an engine without its script) once single values are right.
+    """
+    return load(read_sources(Settings, config, overrides, environ, models, tensor_parallel_size)).settings
+
+
+def load(layer: Layer) -> Loaded:
+    """The settings in `layer`, which read_sources has made; raises SettingsError."""
+    problems: list[tuple[str, str]] = list(layer.problems)
+    try:
+        settings = Settings(**layer.values)
+    except ValidationError as error:
+        told = {field for field, _ in problems}
+        problems += [problem for problem in from_validation(error, layer) if problem.field not in told]
+        raise SettingsError(problems) from error
+    if problems:
+        raise SettingsError(problems)
+    return Loaded(settings, layer)
