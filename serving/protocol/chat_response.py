@@ -5,9 +5,9 @@ Fields marked NotRequired are left out where they say nothing; all others are al
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 
 class TopLogprob(TypedDict):
@@ -48,7 +48,7 @@ class ToolCall(TypedDict):
 
 
 class ReplyMessage(TypedDict):
-    """The answer by channels: final, analysis, commentary. `content` is null where nothing was said on final."""
+    """The answer by channels: final, analysis, commentary. `content` is null where there are calls alone."""
 
     role: Literal["assistant"]
     content: str | None

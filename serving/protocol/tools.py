@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from serving.protocol.wire import WireModel, invalid, only
-
-_NAME = r"^[a-zA-Z0-9_-]+$"
-
-
-def _serialisable(schema: dict[str, Any] | None) -> dict[str, Any] | None:
-    # JSON text such as 1e999 parses to infinity, which no JSON schema can hold.
-    try:
-        json.dumps(schema, allow_nan=False)
-    except ValueError as error:
-        raise invalid("Invalid JSON schema: it holds a number too large for JSON.") from error
-    return schema
 
 
 class FunctionDefinition(WireModel):
     """A function the model may call."""
 
-    name: Annotated[str, StringConstraints(pattern=_NAME, max_length=64)] = Field(
-        description="Letters, digits, underscores and dashes."
-    )
+    name: Annotated[str, StringConstraints(min_length=1)] = Field(description="Letters, digits and _ . : / -")
     description: str | None = None
-    parameters: Annotated[dict[str, Any] | None, AfterValidator(_serialisable)] = Field(
-        None, description="A JSON schema of type object; absent: no parameters."
-    )
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of type object; absent: no parameters.")
     strict: Annotated[bool | None, only(False, because="Arguments cannot be held to the schema yet.")] = None
 
 

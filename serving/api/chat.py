@@ -1,0 +1,112 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serving.api.chat_generation import chat_generation
+from serving.api.chat_reply import ChunkEncoder, chat_completion
+from serving.api.context import ApiContext, request_id
+from serving.api.disconnect import until_disconnect
+from serving.api.event_stream import EventStream, answer_timeout
+from serving.engine.base import Engine
+from serving.generation import chat
+from serving.generation.types import ChatAnswer, ChatGeneration
+from serving.harmony.effort import resolve_effort
+from serving.protocol.chat_request import ChatCompletionRequest, parse_chat_request
+from serving.protocol.sse import ChatChunks
+
+logger = logging.getLogger(__name__)
+
+PATH = "/v1/chat/completions"
+
+
+def chat_router(context: ApiContext) -> APIRouter:
+    """The route; its request schema is added to the OpenAPI document by openapi.py."""
+    router = APIRouter(tags=["chat"])
+
+    @router.post(PATH, summary="Answer a conversation, whole or as a stream")
+    async def create_chat_completion(request: Request) -> Response:
+        asked = parse_chat_request(await request.body())
+        served = context.models.resolve(asked.model)
+        reasoning = served.settings.reasoning
+        effort = resolve_effort(asked.reasoning_effort, reasoning.default_effort, reasoning.unsupported_effort)
+        now = context.clock()
+        generation = chat_generation(
+            asked,
+            request_id=f"chatcmpl-{context.new_id()}",
+            effort=effort,
+            today=datetime.fromtimestamp(now, UTC).date(),
+        )
+        reply = _Reply(context, request, asked, generation, served.engine, created=int(now))
+        return reply.streamed() if asked.stream else await reply.whole()
+
+    return router
+
+
+class _Reply:
+    """One request on its way back to the client."""
+
+    def __init__(
+        self,
+        context: ApiContext,
+        request: Request,
+        asked: ChatCompletionRequest,
+        generation: ChatGeneration,
+        engine: Engine,
+        *,
+        created: int,
+    ) -> None:
+        self._http = context.http
+        self._request = request
+        self._request_id = request_id(request)
+        self._asked = asked
+        self._generation = generation
+        self._engine = engine
+        self._created = created
+        self._headers = {"x-reasoning-effort": generation.conversation.effort}
+        self._on_recovered = functools.partial(_log_recovered, self._request_id)
+
+    async def whole(self) -> Response:
+        """The reply in one piece."""
+        answer = await until_disconnect(self._request.receive, self._complete())
+        body = chat_completion(
+            answer, completion_id=self._generation.request_id, created=self._created, model=self._asked.model
+        )
+        return JSONResponse(body, headers=self._headers)
+
+    def streamed(self) -> Response:
+        """The reply in chunks."""
+        options = self._asked.stream_options
+        include_usage = bool(options and options.include_usage)
+        chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=include_usage)
+        encoder = ChunkEncoder(chunks, include_usage=include_usage)
+        return EventStream(
+            chat.stream(self._engine, self._generation, on_recovered=self._on_recovered),
+            encoder,
+            opening=encoder.opening(self._generation.sampling.n),
+            headers=self._headers,
+            request_id=self._request_id,
+            keep_alive_s=self._http.keep_alive_s,
+            longest_s=self._http.longest_answer_s,
+        )
+
+    async def _complete(self) -> ChatAnswer:
+        try:
+            async with asyncio.timeout(self._http.longest_answer_s) as limit:
+                return await chat.complete(self._engine, self._generation, on_recovered=self._on_recovered)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise answer_timeout(self._http.longest_answer_s) from error
+
+
+def _log_recovered(request_id: str, kind: str) -> None:
+    logger.info("request %s: recovered from malformed Harmony: %s", request_id, kind)

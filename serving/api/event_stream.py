@@ -1,0 +1,157 @@
+"""A reply that is a stream of server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Generic, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving.api.disconnect import until_disconnect
+from serving.api.error_handling import internal_error
+from serving.errors import AnswerTimeoutError, ApiError
+from serving.protocol.sse import DONE, KEEP_ALIVE, error_frame
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    # nginx would otherwise collect chunks before it passes them on.
+    "x-accel-buffering": "no",
+}
+
+
+# How long a client that does not read is waited for once its stream has failed.
+_PARTING_S = 5.0
+
+
+class EventStream(Response, Generic[_T]):
+    """Sends `encode(event)` for each of `events` (empty frames are left out), then [DONE].
+
+    The status line waits for the first event, so that what goes wrong before it is a plain HTTP error; but no longer
+    than `keep_alive_s`, after which a silent stream sends comment lines. `opening` goes out with the status line.
+    Errors after that become an error frame, and the stream ends. `longest_s` bounds the whole. Closes `events` when it
+    ends for whatever reason; when the client leaves, at once. One frame is sent at a time, so a slow client
+    slows the events instead of filling memory.
+    """
+
+    def __init__(
+        self,
+        events: AsyncGenerator[_T],
+        encode: Callable[[_T], bytes],
+        *,
+        opening: bytes,
+        headers: Mapping[str, str],
+        request_id: str,
+        keep_alive_s: float,
+        longest_s: float,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers({**_HEADERS, **headers})
+        self._events = events
+        self._encode = encode
+        self._opening = opening
+        self._request_id = request_id
+        self._keep_alive_s = keep_alive_s
+        self._longest_s = longest_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream; raises what goes wrong before anything was sent, and ClientDisconnect."""
+        await until_disconnect(receive, self._run(send))
+
+    async def _run(self, send: Send) -> None:
+        writer = _Writer(send, self.raw_headers, self._opening)
+        comments = asyncio.create_task(self._fill_silence(writer))
+        try:
+            await self._copy(writer)
+        except ApiError as error:
+            if not writer.started:
+                raise
+            logger.warning("request %s failed in its stream: %s", self._request_id, error)
+            await self._part(writer, error)
+        except (ClientDisconnect, asyncio.CancelledError):
+            raise
+        except Exception:
+            if not writer.started:
+                raise
+            logger.exception("request %s failed in its stream", self._request_id)
+            await self._part(writer, internal_error(self._request_id))
+        finally:
+            comments.cancel()
+            await asyncio.wait({comments})
+
+    async def _copy(self, writer: _Writer) -> None:
+        encode, write = self._encode, writer.write
+        try:
+            async with asyncio.timeout(self._longest_s) as limit, aclosing(self._events) as events:
+                async for event in events:
+                    if frame := encode(event):
+                        await write(frame)
+                await write(DONE, last=True)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise answer_timeout(self._longest_s) from error
+
+    async def _part(self, writer: _Writer, error: ApiError) -> None:
+        try:
+            async with asyncio.timeout(_PARTING_S):
+                await writer.write(error_frame(error.body()), last=True)
+        except TimeoutError as timeout:
+            raise ClientDisconnect from timeout
+
+    async def _fill_silence(self, writer: _Writer) -> None:
+        while True:
+            await asyncio.sleep(self._keep_alive_s - writer.silence_s())
+            if writer.silence_s() >= self._keep_alive_s:
+                try:
+                    await writer.write(KEEP_ALIVE)
+                except ClientDisconnect:
+                    return  # whoever watches for the disconnect ends the stream
+
+
+def answer_timeout(longest_s: float) -> AnswerTimeoutError:
+    """The error for answers that take longer than `longest_s` seconds."""
+    return AnswerTimeoutError(
+        f"The answer took longer than {longest_s:g} s, the most this server allows. Ask for fewer tokens.",
+        should_retry=False,
+    )
+
+
+class _Writer:
+    """Writes frames, one writer at a time; the first write sends the status line and the opening too."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]], opening: bytes) -> None:
+        self.started = False
+        self._send = send
+        self._headers = headers
+        self._opening = opening
+        self._lock = asyncio.Lock()
+        self._clock = asyncio.get_running_loop().time
+        self._wrote_at = self._clock()
+
+    def silence_s(self) -> float:
+        """Seconds since the last write ended."""
+        return self._clock() - self._wrote_at
+
+    async def write(self, frame: bytes, *, last: bool = False) -> None:
+        """Send a frame. Raises ClientDisconnect when the client is gone."""
+        async with self._lock:
+            try:
+                if not self.started:
+                    self.started = True
+                    await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+                    frame = self._opening + frame
+                await self._send({"type": "http.response.body", "body": frame, "more_body": not last})
+            except OSError as error:
+                raise ClientDisconnect from error
+            self._wrote_at = self._clock()

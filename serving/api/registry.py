@@ -1,0 +1,71 @@
+"""Which names clients may use, and the engine behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serving.engine.base import Engine
+from serving.errors import ModelNotFoundError, SettingsError
+from serving.protocol.models import ModelCard
+from serving.settings import ModelSettings
+
+OWNER = "gpt-oss-serving"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model, the engine that makes its tokens, and what the settings say of it."""
+
+    name: str
+    engine: Engine
+    settings: ModelSettings
+
+
+class ModelRegistry:
+    """Models by name and alias. `created` is what clients are told, in seconds since the epoch.
+
+    Raises SettingsError when a model has no engine, or two models share a name or an alias.
+    """
+
+    def __init__(self, models: Mapping[str, ModelSettings], engines: Mapping[str, Engine], created: int) -> None:
+        problems: list[tuple[str, str]] = []
+        self._created = created
+        self._by_name: dict[str, ServedModel] = {}
+        for name, settings in models.items():
+            if name not in engines:
+                problems.append((f"models.{name}", "no engine was given for this model"))
+                continue
+            served = ServedModel(name, engines[name], settings)
+            for called in (name, *settings.aliases):
+                if called in self._by_name:
+                    problems.append((f"models.{name}.aliases", f"{called!r} already names a model; use another name"))
+                self._by_name[called] = served
+        if problems:
+            raise SettingsError(problems)
+
+    def resolve(self, name: str) -> ServedModel:
+        """The model called `name`; raises ModelNotFoundError."""
+        served = self._by_name.get(name)
+        if served is None:
+            shown = name if len(name) <= 64 else name[:64] + "..."
+            raise ModelNotFoundError(
+                f"The model '{shown}' does not exist. This server has: {', '.join(self._by_name)}.", param="model"
+            )
+        return served
+
+    def models(self) -> list[ServedModel]:
+        """Every model once."""
+        return [served for name, served in self._by_name.items() if name == served.name]
+
+    def card(self, name: str) -> ModelCard:
+        """What clients are told of `name`; raises ModelNotFoundError."""
+        served = self.resolve(name)
+        card = ModelCard(id=name, object="model", created=self._created, owned_by=OWNER)
+        if name != served.name:
+            card["root"] = served.name
+        return card
+
+    def cards(self) -> list[ModelCard]:
+        """What clients are told of every name, aliases after their model."""
+        return [self.card(name) for name in self._by_name]

@@ -1,0 +1,71 @@
+"""The HTTP side put together; the only place where its parts meet."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+import serving
+from serving.api.body_limit import BodyLimit
+from serving.api.chat import chat_router
+from serving.api.context import ApiContext
+from serving.api.docs import docs_router
+from serving.api.error_handling import ErrorHandling, routing_error
+from serving.api.head import HeadAsGet
+from serving.api.health import health_router
+from serving.api.models import models_router
+from serving.api.openapi import openapi
+from serving.api.registry import ModelRegistry
+from serving.api.request_ids import RequestIds
+from serving.engine.base import Engine
+from serving.settings import Settings
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def create_app(
+    settings: Settings,
+    engines: Mapping[str, Engine],
+    *,
+    clock: Callable[[], float] = time.time,
+    new_request_id: Callable[[], str] = _new_id,
+) -> FastAPI:
+    """The whole API as an ASGI application.
+
+    `engines` has one for each of `settings.models`, by name; the caller starts and closes them. `clock` gives seconds
+    since the epoch (UTC); `new_request_id` a token of letters and digits that never comes twice. Raises SettingsError
+    where models and engines do not match.
+    """
+    context = ApiContext(
+        models=ModelRegistry(settings.models, engines, created=int(clock())),
+        http=settings.http,
+        clock=clock,
+        new_id=new_request_id,
+    )
+    app = FastAPI(
+        title="gpt-oss-serving",
+        description="OpenAI's chat API for gpt-oss models.",
+        version=serving.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: routing_error},
+        # Outermost first. Every reply has an id, so errors are mapped inside of that.
+        middleware=[
+            Middleware(RequestIds, new_id=new_request_id),
+            Middleware(HeadAsGet),
+            Middleware(ErrorHandling),
+            Middleware(BodyLimit, limit=settings.http.max_body_bytes),
+        ],
+    )
+    for router in (chat_router(context), models_router(context), health_router(context), docs_router()):
+        app.include_router(router)
+    app.openapi = openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents for changing the document
+    return app
