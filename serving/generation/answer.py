@@ -1,0 +1,81 @@
+"""A whole answer, put together from the events a stream would send."""
+
+from __future__ import annotations
+
+from serving.generation.types import (
+    ChatAnswer,
+    ChatChoice,
+    ChatEvent,
+    ChatGeneration,
+    ChoiceFinished,
+    GenerationFinished,
+    LogprobEntry,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallDelta,
+    Usage,
+)
+from serving.harmony.conversation import FunctionCall
+from serving.harmony.events import CHANNELS, Channel
+
+
+class AnswerBuilder:
+    """Collects events; the whole answer is theirs joined, so it cannot differ from a stream's."""
+
+    def __init__(self, request: ChatGeneration) -> None:
+        with_logprobs = request.sampling.logprobs is not None
+        self._choices = [
+            _ChoiceBuilder(index, with_logprobs, with_logprobs and request.include_reasoning)
+            for index in range(request.sampling.n)
+        ]
+        self._usage: Usage | None = None
+
+    def add(self, event: ChatEvent) -> None:
+        """Take the next event."""
+        if isinstance(event, GenerationFinished):
+            self._usage = event.usage
+        else:
+            self._choices[event.choice].add(event)
+
+    def answer(self) -> ChatAnswer:
+        """The answer; only after GenerationFinished."""
+        if self._usage is None:
+            raise ValueError("the generation has not finished")
+        return ChatAnswer([choice.build() for choice in self._choices], self._usage)
+
+
+class _ChoiceBuilder:
+    def __init__(self, index: int, content_logprobs: bool, reasoning_logprobs: bool) -> None:
+        self._index = index
+        self._texts: dict[Channel, list[str]] = {channel: [] for channel in CHANNELS}
+        self._logprobs: dict[Channel, list[LogprobEntry]] = {}
+        if content_logprobs:
+            self._logprobs["final"] = []
+        if reasoning_logprobs:
+            self._logprobs["analysis"] = []
+        self._calls: list[tuple[ToolCallDelta, list[str]]] = []
+        self._finish_reason = ""
+
+    def add(self, event: TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished) -> None:
+        if isinstance(event, TextDelta):
+            self._texts[event.channel].append(event.text)
+            if event.logprobs is not None:
+                self._logprobs[event.channel] += event.logprobs
+        elif isinstance(event, ToolCallDelta):
+            self._calls.append((event, []))
+        elif isinstance(event, ToolArgumentsDelta):
+            self._calls[event.index][1].append(event.text)
+        else:
+            self._finish_reason = event.finish_reason
+
+    def build(self) -> ChatChoice:
+        return ChatChoice(
+            index=self._index,
+            content="".join(self._texts["final"]),
+            reasoning="".join(self._texts["analysis"]),
+            commentary="".join(self._texts["commentary"]),
+            tool_calls=[FunctionCall(call.id, call.name, "".join(arguments)) for call, arguments in self._calls],
+            finish_reason=self._finish_reason,
+            content_logprobs=self._logprobs.get("final"),
+            reasoning_logprobs=self._logprobs.get("analysis"),
+        )
