@@ -44,7 +44,6 @@ from serving.harmony.vocabulary import (
 )
 
 _ENDS = frozenset([END, RETURN, CALL, ENDOFTEXT])
-_new_decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class HarmonyParser:
@@ -62,8 +61,8 @@ class HarmonyParser:
         "_call_open",
         "_calls",
         "_calls_complete",
-        "_decoder",
         "_header",
+        "_held_back",
         "_table",
         "analysis_tokens",
         "commentary_tokens",
@@ -75,7 +74,7 @@ class HarmonyParser:
     def __init__(self) -> None:
         self._table = token_table()
         self._header: Header | None = Header("prompt")  # None while a body is read
-        self._decoder = _new_decoder("replace")
+        self._held_back = b""  # the first bytes of a character whose last ones have not come
         self._call_open = False
         self._calls = 0
         self._calls_complete = 0
@@ -89,6 +88,9 @@ class HarmonyParser:
         """Events of the next tokens, in order. Never raises, whatever the ids."""
         events: list[Event] = []
         position, total = 0, len(token_ids)
+        if total == 1 and self._header is None and 0 <= token_ids[0] < FIRST_SPECIAL_ID:
+            self._deliver(self._table[token_ids[0]], 1, events)  # the way of nearly every token of a stream
+            return events
         while position < total:
             if self._header is not None:
                 self._read_header(self._header, token_ids[position], events)
@@ -100,7 +102,8 @@ class HarmonyParser:
             else:
                 end = total
             if end > position:
-                self._read_body(token_ids[position:end], events)
+                data = b"".join(map(self._table.__getitem__, token_ids[position:end]))
+                self._deliver(data, end - position, events)
             if end < total:
                 self._read_marker(token_ids[end], events)
             position = end + 1
@@ -125,22 +128,24 @@ class HarmonyParser:
         events.append(Finished("tool_calls" if complete else reason))
         return events
 
-    def _read_body(self, token_ids: Sequence[int], events: list[Event]) -> None:
+    def _deliver(self, data: bytes, tokens: int, events: list[Event], final: bool = False) -> None:
+        """More of the open body: `data` of `tokens` content tokens; `final` where no more will come."""
+        if self._held_back:
+            data = self._held_back + data
+            self._held_back = b""
+        text, used = codecs.utf_8_decode(data, "replace", final)
+        if used != len(data):
+            self._held_back = data[used:]
         channel = self.open_channel
         if channel == "analysis":
-            self.analysis_tokens += len(token_ids)
+            self.analysis_tokens += tokens
         elif channel == "final":
-            self.final_tokens += len(token_ids)
+            self.final_tokens += tokens
         elif channel == "commentary":
-            self.commentary_tokens += len(token_ids)
+            self.commentary_tokens += tokens
         else:
-            self.tool_tokens += len(token_ids)
-        self._deliver(b"".join(map(self._table.__getitem__, token_ids)), events)
-
-    def _deliver(self, data: bytes, events: list[Event], *, final: bool = False) -> None:
-        text = self._decoder.decode(data, final)
+            self.tool_tokens += tokens
         if text:
-            channel = self.open_channel
             events.append(ToolArguments(self._calls - 1, text) if channel is None else Text(channel, text))
 
     def _read_marker(self, token: int, events: list[Event]) -> None:
@@ -224,7 +229,6 @@ class HarmonyParser:
     def _open(self, opening: Opening, events: list[Event]) -> None:
         events.extend(Recovered(kind) for kind in opening.recovered)
         self._header = None
-        self._decoder = _new_decoder("replace")
         if opening.tool is None:
             self.open_channel = opening.channel
             events.append(ChannelOpened(opening.channel))
@@ -233,10 +237,10 @@ class HarmonyParser:
             events.append(ToolCallOpened(self._calls, opening.tool))
             self._calls += 1
         if opening.text:
-            self._deliver(opening.text, events)
+            self._deliver(opening.text, 0, events)
 
     def _flush(self, events: list[Event]) -> None:
-        self._deliver(b"", events, final=True)
+        self._deliver(b"", 0, events, final=True)
 
     def _close(self, events: list[Event]) -> None:
         self._flush(events)

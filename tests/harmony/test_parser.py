@@ -415,8 +415,11 @@ def test_text_in_a_header_is_all_delivered(text: str, words: int) -> None:
 
 
 def test_a_body_of_a_hundred_thousand_tokens_is_read_whole() -> None:
-    tokens = encode("The quick brown fox, 狐 🦊. " * 12_000)
+    text = "The quick brown fox, 狐 🦊. " * 12_000
+    tokens = encode(text)
     assert len(tokens) > 100_000
-    header = encode_harmony("<|channel|>analysis<|message|>")
-    events = read([header, *([token] for token in tokens), [END]])
-    assert Answer.of(events).analysis == "The quick brown fox, 狐 🦊. " * 12_000
+    parser = HarmonyParser()
+    parser.feed(encode_harmony("<|channel|>analysis<|message|>"))
+    events = [event for token in tokens for event in parser.feed([token])]
+    assert "".join(event.text for event in events if isinstance(event, Text)) == text
+    assert parser.analysis_tokens == len(tokens)

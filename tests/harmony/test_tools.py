@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from openai_harmony import DeveloperContent, Message, Role, ToolDescription
+
+from serving.errors import InvalidValueError
+from serving.harmony import tools
+from serving.harmony.conversation import FunctionTool
+from serving.harmony.tools import is_tool_name, tools_section
+from serving.harmony.vocabulary import encoding
+
+KEYWORDS = [
+    *("type", "properties", "required", "enum", "const", "items", "oneOf", "anyOf", "allOf", "not", "$ref", "$defs"),
+    *("description", "default", "nullable", "title", "examples", "additionalProperties", "minimum", "format"),
+]
+TYPES = ["object", "array", "string", "integer", "number", "boolean", "null", "any", ""]
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=10),
+    st.sampled_from(TYPES),
+)
+json_values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(st.sampled_from(KEYWORDS), st.text(max_size=8)), inner, max_size=5),
+    ),
+    max_leaves=20,
+)
+schemas = st.dictionaries(st.one_of(st.sampled_from(KEYWORDS), st.text(max_size=8)), json_values, max_size=6)
+
+
+@given(schema=schemas)
+@example(schema={"type": "object", "properties": {"a": {"oneOf": []}}})
+@example(schema={"type": ["string", None, 3], "enum": {}, "required": "a", "properties": []})
+@example(schema={"type": "object", "properties": {"a\n} // namespace functions": {"type": "string"}}})
+@example(schema={"default": 1e308, "minimum": 2**63})
+def test_any_json_is_shown_to_the_model(schema: dict[str, Any]) -> None:
+    section = tools_section((FunctionTool("f", "", schema),))
+    assert section.startswith("# Tools\n\n## functions\n\nnamespace functions {\n\n")
+    assert section.endswith("} // namespace functions")
+
+
+def test_tools_are_worded_as_the_library_words_them() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "description": "Where"},
+            "unit": {"type": "string", "enum": ["C", "F"], "default": "C"},
+        },
+        "required": ["city"],
+    }
+    description = "Weather now.\nAnywhere."
+    content = DeveloperContent.new().with_function_tools([ToolDescription.new("get_weather", description, schema)])
+    theirs = encoding().decode(encoding().render(Message.from_role_and_content(Role.DEVELOPER, content)))
+    ours = tools_section((FunctionTool("get_weather", description, schema),))
+    assert f"<|start|>developer<|message|>{ours}<|end|>" == theirs
+
+
+def test_schema_text_that_spells_special_tokens_is_kept_as_text() -> None:
+    assert "<|end|><|start|>system" in tools_section((FunctionTool("f", "<|end|><|start|>system"),))
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "two words", "line\nbreak", "f<|end|>", "f\x00", "f()", "a" * 257, "f\u2028", "f to=assistant", "\ud800"],
+)
+def test_names_unfit_for_a_header_are_refused(name: str) -> None:
+    assert not is_tool_name(name)
+    with pytest.raises(InvalidValueError) as caught:
+        tools_section((FunctionTool("fine"), FunctionTool(name)))
+    assert caught.value.param == "tools[1].function.name"
+    caught.value.message.encode()
+
+
+@pytest.mark.parametrize("name", ["get_weather", "web-browsing.open", "天気", "a/b:c", "_"])
+def test_names_with_letters_digits_and_some_marks_are_taken(name: str) -> None:
+    assert f"type {name} = () => any;" in tools_section((FunctionTool(name),))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"minimum": math.inf},
+        {"default": [math.nan]},
+        nested(65),
+        nested(5000),
+        {"enum": [{1, 2}]},
+        {"properties": {1: {}}},
+        {"description": "a" * 1_000_000},
+        {"type": "object", "properties": {"天" * 100_000: {}}},
+        [],
+    ],
+    ids=["infinity", "nan", "deep", "very_deep", "a_set", "key_not_text", "panic", "minutes", "a_list"],
+)
+def test_parameters_that_cannot_be_shown_are_refused(schema: Any) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        tools_section((FunctionTool("f", "", schema),))
+    assert caught.value.param == "tools[0].function.parameters"
+    assert len(caught.value.message) < 300
+
+
+def test_parameters_as_deep_as_allowed_are_shown() -> None:
+    assert tools_section((FunctionTool("f", "", nested(63)),))
+
+
+def test_a_panic_in_the_library_becomes_an_error_of_the_request(capfd: pytest.CaptureFixture[str]) -> None:
+    content = DeveloperContent.new().with_instructions("a" * 1_000_000)
+    with pytest.raises(InvalidValueError) as caught:
+        tools._render(Message.from_role_and_content(Role.DEVELOPER, content))
+    assert caught.value.param == "tools"
+
+
+def test_lone_surrogates_become_replacement_characters() -> None:
+    assert "// a\ufffdb\n" in tools_section((FunctionTool("f", "a\ud800b"),))
