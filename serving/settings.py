@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from serving.configuration.layer import KeyPath, Layer
+from serving.configuration.layer import KeyPath, Layer, Problem, dotted
 from serving.configuration.problems import from_validation, several
 from serving.configuration.sources import read_sources
 from serving.errors import SettingsError
@@ -268,9 +268,10 @@ class Loaded:
     settings: Settings
     layer: Layer
 
-    def origin(self, *path: str) -> str | None:
-        """Where the setting at `path`, or the section around it, was set; None for a default."""
-        return self.layer.origin(path)
+    def located(self, path: KeyPath, message: str) -> Problem:
+        """A problem with the setting at `path`, with where that was set."""
+        origin = self.layer.origin(path)
+        return Problem(dotted(path), f"{message} ({origin})" if origin else message)
 
 
 def load_settings(

@@ -24,7 +24,7 @@ CONFIG_VARIABLE = "SERVING_CONFIG"
 """Names the settings file; the one variable of ours that is not a setting."""
 
 # What Kubernetes puts into every pod of a namespace that has a Service called serving or serving-something.
-_KUBERNETES_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
+_KUBERNETES_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)")
 _KUBERNETES_HINT = (
     "set by Kubernetes for a Service whose name starts with `serving`, not by a person: "
     "put `enableServiceLinks: false` into the pod's spec"
@@ -143,4 +143,4 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_kubernetes_link(name: str, text: str) -> bool:
-    return bool(_KUBERNETES_LINK.search(name)) and (name != f"{PREFIX}PORT" or "://" in text)
+    return bool(_KUBERNETES_LINK.search(name)) or (name.endswith("_PORT") and "://" in text)

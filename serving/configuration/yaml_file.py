@@ -26,16 +26,15 @@ def read_yaml(path: Path) -> Layer:
         layer.problems.append(Problem("config", f"cannot read the settings file {path}: {reason or error}"))
         return layer
     try:
-        _Reader(path.name, text, layer).read()
+        _Reader(str(path), text, layer).read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}" if mark else ""
-        layer.problems.append(
-            Problem("config", f"not valid YAML: {error.problem or error.context} ({path.name}{line})")
-        )
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        layer.problems.append(Problem("config", f"not valid YAML: {reason} ({path}{line})"))
     except (yaml.YAMLError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        layer.problems.append(Problem("config", f"not valid YAML: {reason} ({path.name})"))
+        layer.problems.append(Problem("config", f"not valid YAML: {reason} ({path})"))
     return layer
 
 

@@ -1,0 +1,77 @@
+"""The `serving` command: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import serving
+from serving.commands.check import check_command
+from serving.commands.config import schema_command, show_command
+from serving.commands.up import up_command
+from serving.errors import ServingError, SettingsError
+
+USER_MISTAKE = 2
+"""Exit status for wrong flags, variables or settings; 1 is for everything else that fails."""
+
+
+def create_cli() -> typer.Typer:
+    """All commands, unparsed."""
+    cli = typer.Typer(
+        name="serving",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    cli.callback()(root)
+    cli.command("up", short_help="Serve models until stopped.")(up_command)
+    cli.command("check", short_help="Say what settings would run, or what is wrong.")(check_command)
+    config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what can be set, and what is.")
+    config.command("schema", short_help="Print the JSON schema of a settings file.")(schema_command)
+    config.command("show", short_help="Print the settings in force.")(show_command)
+    cli.add_typer(config, name="config")
+    return cli
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"serving {serving.__version__}")
+        raise typer.Exit
+
+
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Serve OpenAI's gpt-oss models on Ray Serve and vLLM, with an API that speaks OpenAI's.
+
+    \b
+    Start here:
+      serving up                                the embedded demo model on http://127.0.0.1:8000/v1
+      serving up --model openai/gpt-oss-20b     the real thing, on a GPU
+      serving check serving.yaml                what a settings file would run
+      serving COMMAND --help                    flags and examples of a command
+
+    Every setting can come from a flag, a SERVING_ variable (SERVING_PORT, SERVING_MODELS__DEMO__DTYPE) or a YAML
+    file; flags win over variables, variables over the file. `serving config schema` lists all of them.
+    """
+
+
+def main() -> None:
+    """Run the command line; errors go to stderr in words, and into the exit status."""
+    command = typer.main.get_command(create_cli())
+    try:
+        command.main(prog_name="serving")
+    except SettingsError as error:
+        count = len(error.problems)
+        typer.echo(f"error: {'a setting is' if count == 1 else f'{count} settings are'} wrong", err=True)
+        for field, problem in error.problems:
+            typer.echo(f"  {field}: {problem}", err=True)
+        sys.exit(USER_MISTAKE)
+    except ServingError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,90 @@
+"""`serving up`: serve until stopped."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serving.commands.options import ConfigOption
+from serving.configuration.sources import read_sources
+from serving.engine.arguments import engine_argument_problems, engine_argument_types
+from serving.errors import SettingsError
+from serving.settings import Loaded, Settings, load
+
+
+class EngineName(StrEnum):
+    """Values of --engine."""
+
+    VLLM = "vllm"
+    SCRIPTED = "scripted"
+
+
+def up_command(
+    config: ConfigOption = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. 127.0.0.1 unless set; 0.0.0.0 is every interface.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 unless set.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Serve only this: `demo`, a directory, a hub id, or a name from the settings. Repeatable.",
+        ),
+    ] = None,
+    tensor_parallel_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Devices that share each layer of the one model served.")
+    ] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="scripted plays a file of answers, for tests.")] = None,
+    script: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The scripted engine's answers, JSON lines.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster instead of starting one here.")
+    ] = None,
+) -> None:
+    """Serve the models of the settings, or those named by --model, until Ctrl-C.
+
+    Flags win over SERVING_ variables, those over the settings file. With none of them the embedded demo model
+    answers on http://127.0.0.1:8000/v1.
+
+    \b
+    Examples:
+      serving up
+      serving up --model openai/gpt-oss-20b
+      serving up --model openai/gpt-oss-120b --tensor-parallel-size 8 --host 0.0.0.0
+      serving up --config serving.yaml --port 9000
+      SERVING_MODELS__DEMO__MAX_NUM_SEQS=8 serving up
+    """
+    flags: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "engine": engine.value if engine else None,
+        "script": str(script) if script else None,
+        "ray_address": ray_address,
+    }
+    overrides = {name: value for name, value in flags.items() if value is not None}
+    loaded = load(read_sources(Settings, config, overrides, os.environ, model or (), tensor_parallel_size))
+    refuse_what_vllm_would(loaded)
+    # Ray takes seconds to import; mistakes in the settings are told before.
+    from serving.cluster.up import up
+
+    raise typer.Exit(up(loaded.settings))
+
+
+def refuse_what_vllm_would(loaded: Loaded) -> None:
+    """Raise SettingsError now for what vLLM on this machine would refuse a minute later."""
+    settings = loaded.settings
+    if settings.engine != "vllm" or settings.ray_address is not None:
+        return
+    if importlib.util.find_spec("vllm") is None:
+        message = "vLLM is not installed: install gpt-oss-serving[cpu] or gpt-oss-serving[cuda]"
+        raise SettingsError([("engine", message)])
+    problems = engine_argument_problems(settings, engine_argument_types() or {})
+    if problems:
+        raise SettingsError([loaded.located(path, message) for path, message in problems])
