@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serving.engine.base import EngineRequest
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.errors import ContextLengthExceededError, EngineNotReadyError
+from serving.generation import plan as plan_module
+from serving.generation.plan import plan
+from serving.generation.types import ChatGeneration
+from serving.harmony.conversation import AssistantMessage, Conversation, FunctionCall, FunctionTool, UserMessage
+from serving.harmony.render import render_prompt
+
+MakeRequest = Callable[..., ChatGeneration]
+
+
+async def engine_with(max_model_len: int) -> ScriptedEngine:
+    engine = ScriptedEngine(Script((ScriptLine(completion="x"),)), max_model_len=max_model_len)
+    await engine.start()
+    return engine
+
+
+async def test_renders_the_prompt_and_stops_at_harmonys_ends(make_request: MakeRequest) -> None:
+    request = make_request("What now?", max_tokens=7, n=2)
+    planned = await plan(await engine_with(1000), request)
+    prompt = render_prompt(request.conversation)
+    expected = replace(request.sampling, max_tokens=7, stop_token_ids=(200002, 200012))
+    assert planned == EngineRequest("request", prompt, expected, stream=True)
+
+
+async def test_other_stop_tokens_are_kept(make_request: MakeRequest) -> None:
+    request = make_request()
+    request = replace(request, sampling=replace(request.sampling, stop_token_ids=(5, 200012)))
+    planned = await plan(await engine_with(1000), request)
+    assert planned.sampling.stop_token_ids == (200002, 200012, 5)
+
+
+async def test_no_max_tokens_means_what_is_left(make_request: MakeRequest) -> None:
+    request = make_request()
+    prompt_tokens = len(render_prompt(request.conversation))
+    planned = await plan(await engine_with(prompt_tokens + 5), request)
+    assert planned.sampling.max_tokens == 5
+
+
+async def test_what_just_fits_is_let_through(make_request: MakeRequest) -> None:
+    request = make_request(max_tokens=5)
+    prompt_tokens = len(render_prompt(request.conversation))
+    assert (await plan(await engine_with(prompt_tokens + 5), request)).sampling.max_tokens == 5
+
+
+async def test_too_many_tokens_asked_for_names_both_numbers(make_request: MakeRequest) -> None:
+    request = make_request(max_tokens=6)
+    prompt_tokens = len(render_prompt(request.conversation))
+    with pytest.raises(ContextLengthExceededError) as caught:
+        await plan(await engine_with(prompt_tokens + 5), request)
+    message = caught.value.message
+    assert f"maximum context length is {prompt_tokens + 5} tokens; your messages have {prompt_tokens}" in message
+    assert "max_tokens asks for 6" in message
+    assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("max_tokens", [None, 1])
+async def test_a_prompt_that_fills_the_context_is_refused(make_request: MakeRequest, max_tokens: int | None) -> None:
+    request = make_request(max_tokens=max_tokens)
+    prompt_tokens = len(render_prompt(request.conversation))
+    with pytest.raises(ContextLengthExceededError, match=f"{prompt_tokens} tokens; your messages have {prompt_tokens}"):
+        await plan(await engine_with(prompt_tokens), request)
+
+
+async def test_an_engine_that_is_not_ready_is_said_so(make_request: MakeRequest) -> None:
+    with pytest.raises(EngineNotReadyError):
+        await plan(ScriptedEngine(Script(())), make_request())
+
+
+LONG = "word " * 5000
+
+
+@pytest.mark.parametrize(
+    ("conversation", "in_thread"),
+    [
+        (Conversation((UserMessage("short"),)), False),
+        (Conversation((UserMessage(LONG),)), True),
+        (Conversation((UserMessage("x"),), instructions=LONG), True),
+        (Conversation((UserMessage("x"), AssistantMessage(tool_calls=(FunctionCall("i", "f", LONG),)))), True),
+        (Conversation((UserMessage("x"),), tools=tuple(FunctionTool(f"f{i}") for i in range(50))), True),
+    ],
+    ids=["short", "long message", "long instructions", "long arguments", "many tools"],
+)
+async def test_only_long_prompts_are_rendered_in_a_thread(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch, conversation: Conversation, in_thread: bool
+) -> None:
+    threads: list[bool] = []
+
+    def render(conversation: Conversation) -> Any:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return render_prompt(conversation)
+
+    monkeypatch.setattr(plan_module, "render_prompt", render)
+    await plan(await engine_with(131072), replace(make_request(), conversation=conversation))
+    assert threads == [in_thread]
