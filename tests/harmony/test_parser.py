@@ -414,6 +414,16 @@ def test_text_in_a_header_is_all_delivered(text: str, words: int) -> None:
     assert (answer.analysis, answer.recovered) == (text, ["message_missing"])
 
 
+@pytest.mark.parametrize("header", [" to=functions.", "analysis ", "commentary to=functions.f <|constrain|>"])
+def test_a_header_that_never_ends_is_delivered_as_it_comes(header: str) -> None:
+    parser = HarmonyParser()
+    parser.feed([CHANNEL, *encode_harmony(header)])
+    events = [event for token in encode("wordy" * 400) for event in parser.feed([token])]
+    assert events[0] == Recovered("message_missing")
+    assert len([event for event in events if isinstance(event, Text)]) > 100
+    assert "".join(event.text for event in events if isinstance(event, Text)).endswith("wordy" * 400)
+
+
 def test_a_body_of_a_hundred_thousand_tokens_is_read_whole() -> None:
     text = "The quick brown fox, 狐 🦊. " * 12_000
     tokens = encode(text)
