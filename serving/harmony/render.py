@@ -14,19 +14,7 @@ import functools
 import re
 from datetime import date
 
-from openai_harmony import (
-    Conversation as LibraryConversation,
-)
-from openai_harmony import (
-    DeveloperContent,
-    ReasoningEffort,
-    Role,
-    SystemContent,
-    ToolDescription,
-)
-from openai_harmony import (
-    Message as LibraryMessage,
-)
+import openai_harmony as library
 
 from serving.harmony.conversation import (
     AssistantMessage,
@@ -40,7 +28,11 @@ from serving.harmony.conversation import (
 from serving.harmony.tools import tools_section
 from serving.harmony.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, START, encode, encoding
 
-_EFFORTS = {"low": ReasoningEffort.LOW, "medium": ReasoningEffort.MEDIUM, "high": ReasoningEffort.HIGH}
+_EFFORTS = {
+    "low": library.ReasoningEffort.LOW,
+    "medium": library.ReasoningEffort.MEDIUM,
+    "high": library.ReasoningEffort.HIGH,
+}
 _NOT_IN_NAMES = re.compile(r"[^\w.:/-]+")
 
 
@@ -67,15 +59,15 @@ def render_prompt(conversation: Conversation) -> list[int]:
 
 @functools.lru_cache(maxsize=64)
 def _system(effort: Effort, current_date: date | None, has_tools: bool) -> tuple[int, ...]:
-    content = SystemContent.new().with_reasoning_effort(_EFFORTS[effort])
+    content = library.SystemContent.new().with_reasoning_effort(_EFFORTS[effort])
     if current_date is not None:
         content = content.with_conversation_start_date(current_date.isoformat())
-    messages = [LibraryMessage.from_role_and_content(Role.SYSTEM, content)]
+    messages = [library.Message.from_role_and_content(library.Role.SYSTEM, content)]
     if has_tools:
         # The library mentions the tools' channel only where it sees a tool in the same conversation.
-        tool = DeveloperContent.new().with_function_tools([ToolDescription.new("_", "")])
-        messages.append(LibraryMessage.from_role_and_content(Role.DEVELOPER, tool))
-    tokens = encoding().render_conversation(LibraryConversation.from_messages(messages))
+        tool = library.DeveloperContent.new().with_function_tools([library.ToolDescription.new("_", "")])
+        messages.append(library.Message.from_role_and_content(library.Role.DEVELOPER, tool))
+    tokens = encoding().render_conversation(library.Conversation.from_messages(messages))
     return tuple(tokens[: tokens.index(END) + 1])
 
 
