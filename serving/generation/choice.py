@@ -159,19 +159,20 @@ class ChoiceReader:
     def _end_message(self, events: list[ChatEvent]) -> None:
         if self._stop is not None:
             self._text += self._stop.flush()
-        self._emit(events, message_over=True)
+        self._emit(events)
 
-    def _emit(self, events: list[ChatEvent], *, message_over: bool = False) -> None:
+    def _emit(self, events: list[ChatEvent]) -> None:
         """The delta or the message is over: one TextDelta for what came of it, if anything did."""
-        text, entries = self._text, None
+        if not self._text:
+            return
+        entries = None
         if self._logprobs is not None:
-            self._logprobs.sent += len(text)
-            due = self._logprobs.take_all() if message_over else self._logprobs.take_due()
-            entries = due if self._has_logprobs(self._channel) else None
-        if text or entries:
-            events.append(TextDelta(self.index, self._channel, text, self._opens, entries))
-            self._opens = False
-            self._text = ""
+            self._logprobs.sent += len(self._text)
+            if self._has_logprobs(self._channel):
+                entries = self._logprobs.take_due()
+        events.append(TextDelta(self.index, self._channel, self._text, self._opens, entries))
+        self._opens = False
+        self._text = ""
 
     def _finish(self, reason: str, events: list[ChatEvent]) -> None:
         self.over = True

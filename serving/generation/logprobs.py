@@ -29,8 +29,8 @@ class LogprobQueue:
     """Entries that wait for their token's text, which a stop string or half a character may hold back.
 
     Positions count characters of one choice's text from 0: `read` is what tokens have made so far, `sent` what was
-    delivered of it. An entry is due once any of its token's text was sent; one whose token only completes nothing yet
-    (part of a character) is due with the character.
+    delivered of it. An entry is due once any of its token's text was sent; one whose token is but part of a character
+    is due with that character, or with the U+FFFD that stands for it where the message ends before.
     """
 
     __slots__ = ("_entries", "read", "sent")
@@ -50,9 +50,3 @@ class LogprobQueue:
         while self._entries and self._entries[0][0] < self.sent:
             due.append(self._entries.popleft()[1])
         return tuple(due)
-
-    def take_all(self) -> tuple[LogprobEntry, ...]:
-        """The message is over: all that is left, in order."""
-        left = tuple(entry for _, entry in self._entries)
-        self._entries.clear()
-        return left

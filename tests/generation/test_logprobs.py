@@ -88,6 +88,23 @@ async def test_hidden_reasoning_hides_its_log_probabilities(engine: ScriptedEngi
         assert not (isinstance(event, TextDelta) and event.channel == "analysis")
 
 
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("end", [[], [RETURN]])
+def test_a_character_that_was_never_completed_keeps_its_tokens(size: int, end: list[int]) -> None:
+    parts = encode("🦥")[:2]
+    ids = [*encode_harmony("<|channel|>final<|message|>x"), *parts, *end]
+    reader = ChoiceReader(0, ChatGeneration("r", Conversation(()), Sampling(9, logprobs=0)), lambda: "", None)
+    deltas: list[TextDelta] = []
+    for begin in range(0, len(ids), size):
+        part = ids[begin : begin + size]
+        ended: FinishReason | None = "length" if begin + size >= len(ids) else None
+        logprobs = [TokenLogprobs(token_id, 0.0) for token_id in part]
+        deltas += [e for e in reader.read(TokenDelta(0, part, ended, logprobs)) if isinstance(e, TextDelta)]
+    assert "".join(delta.text for delta in deltas) == "x\ufffd"
+    entries = [entry.utf8 for delta in deltas for entry in delta.logprobs or ()]
+    assert entries == [b"x", *map(token_bytes, parts)]
+
+
 async def test_not_asked_for_not_given(engine: ScriptedEngine, make_request: MakeRequest) -> None:
     choice = (await chat.complete(engine, make_request())).choices[0]
     assert choice.content_logprobs is None
