@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -61,11 +62,11 @@ def root(
     """
 
 
-def main() -> None:
-    """Run the command line; errors go to stderr in words, and into the exit status."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (sys.argv unless given); errors go to stderr in words, and into the exit status."""
     command = typer.main.get_command(create_cli())
     try:
-        command.main(prog_name="serving")
+        command.main(arguments, prog_name="serving")
     except SettingsError as error:
         count = len(error.problems)
         typer.echo(f"error: {'a setting is' if count == 1 else f'{count} settings are'} wrong", err=True)

@@ -188,7 +188,7 @@ class Settings(BaseSettings):
         description="Served models by the name clients use.",
     )
     ingress_replicas: int = Field(1, ge=1, description="Copies of the process that speaks HTTP.")
-    http: HttpSettings = Field(HttpSettings(), description="Limits of the public port.")
+    http: HttpSettings = Field(HttpSettings(), description="Sizes and times that the public port allows.")
     ray_address: str | None = Field(
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
     )
