@@ -87,11 +87,9 @@ class _Reply:
         options = self._asked.stream_options
         include_usage = bool(options and options.include_usage)
         chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=include_usage)
-        encoder = ChunkEncoder(chunks, include_usage=include_usage)
         return EventStream(
             chat.stream(self._engine, self._generation, on_recovered=self._on_recovered),
-            encoder,
-            opening=encoder.opening(self._generation.sampling.n),
+            ChunkEncoder(chunks, choices=self._generation.sampling.n, include_usage=include_usage),
             headers=self._headers,
             request_id=self._request_id,
             keep_alive_s=self._http.keep_alive_s,

@@ -11,6 +11,7 @@ from serving.generation.types import (
     ChatEvent,
     ChoiceFinished,
     GenerationFinished,
+    GenerationStarted,
     LogprobEntry,
     TextDelta,
     ToolArgumentsDelta,
@@ -49,13 +50,10 @@ def chat_completion(answer: ChatAnswer, *, completion_id: str, created: int, mod
 class ChunkEncoder:
     """The frames of a streamed reply, one call an event; b"" for events that the client does not see."""
 
-    def __init__(self, chunks: ChatChunks, *, include_usage: bool) -> None:
+    def __init__(self, chunks: ChatChunks, *, choices: int, include_usage: bool) -> None:
         self._chunks = chunks
+        self._choices = choices
         self._include_usage = include_usage
-
-    def opening(self, choices: int) -> bytes:
-        """The frames before all events: each choice's role."""
-        return b"".join(self._chunks.role(choice) for choice in range(choices))
 
     def __call__(self, event: ChatEvent) -> bytes:
         """The event's frame."""
@@ -73,6 +71,8 @@ class ChunkEncoder:
                 return chunks.tool_call(event.choice, event.index, event.id, event.name)
             case ChoiceFinished():
                 return chunks.finish(event.choice, event.finish_reason)
+            case GenerationStarted():
+                return b"".join(map(self._chunks.role, range(self._choices)))
             case GenerationFinished():
                 return chunks.usage(_usage(event.usage)) if self._include_usage else b""
 

@@ -37,8 +37,8 @@ class EventStream(Response, Generic[_T]):
     """Sends `encode(event)` for each of `events` (empty frames are left out), then [DONE].
 
     The status line waits for the first event, so that what goes wrong before it is a plain HTTP error; but no longer
-    than `keep_alive_s`, after which a silent stream sends comment lines. `opening` goes out with the status line.
-    Errors after that become an error frame, and the stream ends. `longest_s` bounds the whole. Closes `events` when it
+    than `keep_alive_s`, after which a silent stream sends comment lines. Errors once it is sent become an error frame,
+    and the stream ends. `longest_s` bounds the whole. Closes `events` when it
     ends for whatever reason; when the client leaves, at once. One frame is sent at a time, so a slow client
     slows the events instead of filling memory.
     """
@@ -48,7 +48,6 @@ class EventStream(Response, Generic[_T]):
         events: AsyncGenerator[_T],
         encode: Callable[[_T], bytes],
         *,
-        opening: bytes,
         headers: Mapping[str, str],
         request_id: str,
         keep_alive_s: float,
@@ -59,7 +58,6 @@ class EventStream(Response, Generic[_T]):
         self.init_headers({**_HEADERS, **headers})
         self._events = events
         self._encode = encode
-        self._opening = opening
         self._request_id = request_id
         self._keep_alive_s = keep_alive_s
         self._longest_s = longest_s
@@ -69,7 +67,7 @@ class EventStream(Response, Generic[_T]):
         await until_disconnect(receive, self._run(send))
 
     async def _run(self, send: Send) -> None:
-        writer = _Writer(send, self.raw_headers, self._opening)
+        writer = _Writer(send, self.raw_headers)
         comments = asyncio.create_task(self._fill_silence(writer))
         try:
             await self._copy(writer)
@@ -128,13 +126,12 @@ def answer_timeout(longest_s: float) -> AnswerTimeoutError:
 
 
 class _Writer:
-    """Writes frames, one writer at a time; the first write sends the status line and the opening too."""
+    """Writes frames, one writer at a time; the first write sends the status line too."""
 
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]], opening: bytes) -> None:
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self.started = False
         self._send = send
         self._headers = headers
-        self._opening = opening
         self._lock = asyncio.Lock()
         self._clock = asyncio.get_running_loop().time
         self._wrote_at = self._clock()
@@ -150,7 +147,6 @@ class _Writer:
                 if not self.started:
                     self.started = True
                     await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
-                    frame = self._opening + frame
                 await self._send({"type": "http.response.body", "body": frame, "more_body": not last})
             except OSError as error:
                 raise ClientDisconnect from error

@@ -9,6 +9,7 @@ from serving.generation.types import (
     ChatGeneration,
     ChoiceFinished,
     GenerationFinished,
+    GenerationStarted,
     LogprobEntry,
     TextDelta,
     ToolArgumentsDelta,
@@ -34,7 +35,7 @@ class AnswerBuilder:
         """Take the next event."""
         if isinstance(event, GenerationFinished):
             self._usage = event.usage
-        else:
+        elif not isinstance(event, GenerationStarted):
             self._choices[event.choice].add(event)
 
     def answer(self) -> ChatAnswer:

@@ -13,7 +13,7 @@ from serving.generation.answer import AnswerBuilder
 from serving.generation.choice import ChoiceReader, OnRecovered
 from serving.generation.ids import MintId, mint_call_id
 from serving.generation.plan import plan
-from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, Usage
+from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, Usage
 
 # Tokens read without giving other requests a turn: 0.2 ms, with 20 log probabilities each about 15.
 _PORTION = 512
@@ -26,7 +26,7 @@ def stream(
     mint_call_id: MintId = mint_call_id,
     on_recovered: OnRecovered | None = None,
 ) -> AsyncGenerator[ChatEvent, None]:
-    """The answer's events as they come; GenerationFinished is the last.
+    """The answer's events as they come; GenerationStarted is the first, GenerationFinished the last.
 
     The first step raises what is wrong with the request (see plan), so that HTTP can still answer with a status.
     Errors of the engine pass through. Closing the generator closes the engine's iterator before it returns.
@@ -59,9 +59,13 @@ async def _events(
     readers = [ChoiceReader(index, request, mint_call_id, on_recovered) for index in range(request.sampling.n)]
     generating = len(readers)
     cached_tokens = 0
+    started = False
     events: list[ChatEvent] = []
     async with aclosing(_portions(engine.generate(planned))) as deltas:
         async for delta in deltas:
+            if not started:
+                started = True
+                yield GenerationStarted()
             reader = readers[delta.index]
             cached_tokens = max(cached_tokens, delta.cached_tokens)
             generating -= delta.finish_reason is not None

@@ -69,6 +69,11 @@ class ChatAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationStarted:
+    """The engine's first tokens are there, though perhaps no text yet. Exactly one, first."""
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """New text of one choice. `opens` is true on the first delta of a message on that channel."""
 
@@ -113,7 +118,7 @@ class GenerationFinished:
     usage: Usage
 
 
-ChatEvent = TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished | GenerationFinished
+ChatEvent = GenerationStarted | TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished | GenerationFinished
 
 __all__ = [
     "ChatAnswer",
@@ -122,6 +127,7 @@ __all__ = [
     "ChatGeneration",
     "ChoiceFinished",
     "GenerationFinished",
+    "GenerationStarted",
     "LogprobEntry",
     "TextDelta",
     "ToolArgumentsDelta",

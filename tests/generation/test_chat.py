@@ -13,7 +13,15 @@ from serving.engine.scripted import ScriptedEngine
 from serving.errors import ContextLengthExceededError, EngineDiedError, InvalidRequestError
 from serving.generation import chat
 from serving.generation.answer import AnswerBuilder
-from serving.generation.types import ChatEvent, ChatGeneration, ChoiceFinished, GenerationFinished, TextDelta, Usage
+from serving.generation.types import (
+    ChatEvent,
+    ChatGeneration,
+    ChoiceFinished,
+    GenerationFinished,
+    GenerationStarted,
+    TextDelta,
+    Usage,
+)
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import encode, encode_harmony
 
@@ -154,6 +162,7 @@ async def test_stop_strings_on_every_choice_stop_the_engine(
     else:
         events = await collect(engine, request)
         assert events[:-1] == [
+            GenerationStarted(),
             TextDelta(0, "final", "one ", opens=True),
             ChoiceFinished(0, "stop"),
             TextDelta(1, "final", "two", opens=True),

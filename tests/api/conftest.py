@@ -1,0 +1,175 @@
+"""The whole application on the scripted engine, behind a real HTTP server on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+import pytest
+import uvicorn
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+from serving.app import create_app
+from serving.engine.base import Engine, EngineRequest, TokenDelta
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.settings import HttpSettings, ModelSettings, Settings
+
+ANALYSIS = "Somebody greets me."
+ANSWER = "Hello there!"
+HARMONY = (
+    f"<|channel|>analysis<|message|>{ANALYSIS}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}<|return|>"
+)
+PREAMBLE = "Let me look."
+ARGUMENTS = '{"city": "Zürich"}'
+CALL_HARMONY = (
+    "<|channel|>analysis<|message|>A tool has this.<|end|>"
+    f"<|start|>assistant<|channel|>commentary<|message|>{PREAMBLE}<|end|>"
+    "<|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json"
+    f"<|message|>{ARGUMENTS}<|call|>"
+)
+LONG = "<|channel|>final<|message|>" + "word " * 20_000
+
+LINES = (
+    ScriptLine(prompt_contains="weather", completion=CALL_HARMONY),
+    ScriptLine(prompt_contains="slowly", completion=LONG, step_ms=5),
+    ScriptLine(prompt_contains="silently", completion=LONG, step_ms=600_000),
+    ScriptLine(prompt_contains="endlessly", completion=LONG * 5, tokens_per_step=4),
+    ScriptLine(completion=HARMONY),
+)
+HELLO = {"role": "user", "content": "Hello!"}
+NOW = 1_760_000_000.0  # 2025-10-09 08:53:20 UTC
+
+
+class RecordingEngine(ScriptedEngine):
+    """Keeps what it was asked for, counts what was taken from it, and fails as no engine may after `fails_after`."""
+
+    def __init__(self, script: Script, *, max_model_len: int) -> None:
+        super().__init__(script, model="demo", max_model_len=max_model_len)
+        self.requests: list[EngineRequest] = []
+        self.deltas_taken = 0
+        self.fails_after: int | None = None
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+        self.requests.append(request)
+        async with contextlib.aclosing(super().generate(request)) as deltas:
+            async for delta in deltas:
+                if self.deltas_taken == self.fails_after:
+                    raise RuntimeError("the secret reason")
+                self.deltas_taken += 1
+                yield delta
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server and its clients; the openai client does not retry."""
+
+    engine: RecordingEngine
+    host: str
+    port: int
+    openai: AsyncOpenAI
+    http: httpx.AsyncClient
+
+    async def chat(self, **fields: Any) -> httpx.Response:
+        body = {"model": "demo", "messages": [HELLO], **fields}
+        return await self.http.post("/v1/chat/completions", json=body)
+
+
+class Serve(Protocol):
+    def __call__(
+        self,
+        *lines: ScriptLine,
+        max_model_len: int = 131072,
+        start: bool = True,
+        models: Mapping[str, ModelSettings] | None = None,
+        **http: Any,
+    ) -> contextlib.AbstractAsyncContextManager[Served]: ...
+
+
+class Until(Protocol):
+    async def __call__(self, condition: Callable[[], bool], deadline_s: float = 10.0) -> float: ...
+
+
+@pytest.fixture
+def serve() -> Serve:
+    return _served
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with _served() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def _served(
+    *lines: ScriptLine,
+    max_model_len: int = 131072,
+    start: bool = True,
+    models: Mapping[str, ModelSettings] | None = None,
+    **http: Any,
+) -> AsyncIterator[Served]:
+    engine = RecordingEngine(Script(lines or LINES), max_model_len=max_model_len)
+    if start:
+        await engine.start()
+    models = models or {"demo": ModelSettings(aliases=("gpt-oss", "openai/gpt-oss-20b"))}
+    settings = Settings(models=dict(models), http=HttpSettings(**http))
+    engines: dict[str, Engine] = dict.fromkeys(models, engine)
+    app = create_app(settings, engines, clock=lambda: NOW)
+    async with _listening(app) as port:
+        base = f"http://127.0.0.1:{port}"
+        # Nothing here is TLS, and reading certificates takes longer than most tests.
+        async with (
+            httpx.AsyncClient(base_url=base, timeout=30, verify=False) as plain,
+            DefaultAsyncHttpxClient(verify=False) as transport,
+            AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, http_client=transport) as client,
+        ):
+            yield Served(engine, "127.0.0.1", port, client, plain)
+    await engine.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, looking for its end more often than every 100 ms."""
+
+    async def main_loop(self) -> None:
+        await _until(lambda: self.should_exit, deadline_s=300)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # signals are pytest's
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: Any) -> AsyncIterator[int]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        server = _Server(
+            uvicorn.Config(app, log_config=None, lifespan="off", date_header=False, timeout_graceful_shutdown=1)
+        )
+        running = asyncio.create_task(server.serve(sockets=[sock]))
+        try:
+            await _until(lambda: server.started)
+            yield int(sock.getsockname()[1])
+        finally:
+            server.should_exit = True
+            await running
+
+
+@pytest.fixture
+def until() -> Until:
+    return _until
+
+
+async def _until(condition: Callable[[], bool], deadline_s: float = 10.0) -> float:
+    """Wait for `condition`; returns how many seconds that took, fails after `deadline_s`."""
+    started = time.perf_counter()
+    while not condition():
+        if time.perf_counter() - started > deadline_s:
+            pytest.fail(f"did not happen within {deadline_s} s")
+        await asyncio.sleep(0.001)
+    return time.perf_counter() - started
