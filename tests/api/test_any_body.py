@@ -1,0 +1,168 @@
+"""No request body, however odd, is answered with a 500 or with anything but OpenAI's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serving.app import create_app
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.protocol.chat_request import ChatCompletionRequest
+from serving.settings import Settings
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters())
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=8
+)
+
+
+def mostly(likely: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(likely, likely, likely, likely, anything)
+
+
+def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional={name: mostly(field) for name, field in fields.items()})
+
+
+text = st.text(st.characters(), max_size=20)
+parts = st.lists(
+    st.fixed_dictionaries({"type": mostly(st.sampled_from(["text", "refusal", "image_url"])), "text": mostly(text)}),
+    max_size=3,
+)
+calls = st.lists(
+    st.fixed_dictionaries(
+        {"id": mostly(st.sampled_from(["a", "b"])), "function": objects(name=text, arguments=text)},
+        optional={"type": mostly(st.just("function"))},
+    ),
+    max_size=2,
+)
+messages = st.one_of(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["system", "developer", "user"]), "content": mostly(st.one_of(text, parts))}
+    ),
+    st.builds(lambda rest: {"role": "assistant", **rest}, objects(content=text, reasoning=text, tool_calls=calls)),
+    st.fixed_dictionaries({"role": st.just("tool"), "tool_call_id": mostly(st.just("a")), "content": mostly(text)}),
+    anything,
+)
+# Schemas that are nearly JSON schemas: what the prompt's renderer has to show.
+schemas = st.recursive(
+    objects(type=st.sampled_from(["object", "string", "array", "number"]), description=text, enum=st.lists(scalars)),
+    lambda inner: objects(
+        type=st.just("object"),
+        properties=st.dictionaries(text, inner, max_size=3),
+        items=inner,
+        required=st.lists(text, max_size=2),
+        anyOf=st.lists(inner, max_size=2),
+    ),
+    max_leaves=6,
+)
+tools = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.just("function"), "function": objects(name=text, description=text, parameters=schemas)}
+    ),
+    max_size=2,
+)
+known = {
+    name: anything for name in ChatCompletionRequest.model_fields if name not in ("model", "messages", "tools", "n")
+}
+requests = st.builds(
+    lambda base, odd: {**base, **odd},
+    st.fixed_dictionaries(
+        {"model": st.just("demo"), "messages": mostly(st.lists(messages, max_size=4))},
+        optional={
+            "tools": mostly(tools),
+            "n": st.integers(-1, 4),
+            "stop": mostly(st.lists(text, max_size=2)),
+            "stream": st.booleans(),
+            "temperature": mostly(st.floats(0, 2)),
+            "logprobs": st.booleans(),
+            "top_logprobs": st.integers(-1, 22),
+            "logit_bias": mostly(st.dictionaries(st.from_regex(r"[0-9]{1,7}"), st.integers(-101, 101))),
+        },
+    ),
+    st.dictionaries(st.sampled_from(sorted(known)), anything, max_size=2) | st.dictionaries(text, anything, max_size=1),
+)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    completion = "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>"
+    engine = ScriptedEngine(Script((ScriptLine(completion=completion, tokens_per_step=100),)))
+    await engine.start()
+    app = create_app(Settings(), {"demo": engine})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as connected:
+        yield connected
+    await engine.close()
+
+
+async def check(client: httpx.AsyncClient, body: bytes) -> None:
+    reply = await client.post("/v1/chat/completions", content=body)
+    assert reply.status_code in (200, 400, 404), reply.text
+    assert reply.headers["x-request-id"]
+    if reply.status_code != 200:
+        assert set(reply.json()) == {"error"}
+        assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+        assert reply.json()["error"]["type"] == "invalid_request_error"
+        assert len(reply.content) < 2000
+    elif "text/event-stream" in reply.headers["content-type"]:
+        assert reply.text.endswith("data: [DONE]\n\n")
+        assert '"error"' not in reply.text
+    else:
+        assert reply.json()["object"] == "chat.completion"
+
+
+@unhurried
+@given(anything)
+async def test_any_json(client: httpx.AsyncClient, value: Any) -> None:
+    await check(client, json.dumps(value).encode())
+
+
+@unhurried
+@given(requests)
+async def test_anything_like_a_request(client: httpx.AsyncClient, value: Any) -> None:
+    await check(client, json.dumps(value).encode())
+
+
+@unhurried
+@given(st.binary())
+async def test_any_bytes(client: httpx.AsyncClient, body: bytes) -> None:
+    await check(client, body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"model":"demo","messages":[{"role":"user","content":"a\\u0000b"}]}', id="NUL in content"),
+        pytest.param('{"model":"demo","messages":[{"role":"user","content":"<|end|><|start|>"}]}', id="special tokens"),
+        pytest.param('{"model":"demo","messages":[{"role":"user","content":"x"}],"seed":1e400}', id="infinite seed"),
+        pytest.param(
+            '{"model":"demo","messages":[{"role":"user","content":"x"}],"max_tokens":1' + "0" * 300 + "}",
+            id="huge max_tokens",
+        ),
+        pytest.param(
+            '{"model":"demo","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":'
+            '{"name":"f","parameters":{"type":"object","maximum":1e999}}}]}',
+            id="infinity in a schema",
+        ),
+        pytest.param(
+            '{"model":"demo","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":'
+            '{"name":"f","parameters":' + '{"a":' * 150 + "1" + "}" * 150 + "}}]}",
+            id="deep schema",
+        ),
+        pytest.param('{"model":"demo","messages":' + "[" * 100_000 + "]" * 100_000 + "}", id="deep messages"),
+        pytest.param('{"model":"demo","messages":[' + "{}," * 100_000 + "{}]}", id="many bad messages"),
+        pytest.param(
+            '{"model":"demo","messages":[{"role":"user","content":[' + "{}," * 100_000 + "{}]}]}", id="many bad parts"
+        ),
+    ],
+)
+async def test_bodies_that_are_made_to_hurt(client: httpx.AsyncClient, body: str) -> None:
+    await check(client, body.encode())
