@@ -1,0 +1,46 @@
+# Needs make, Python 3.11 or newer and a package index. `make help` says what there is.
+SHELL := /bin/bash
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
+	"$$each" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$each" && break; done)
+# cpu or cuda: which build of vLLM. Unset: the one installed already, else cpu.
+EXTRA ?=
+# Further flags: make serve ARGS="--model openai/gpt-oss-20b", make test ARGS="-k settings".
+ARGS ?=
+BIN := .venv/bin
+STAGE := scripts/stage
+
+.PHONY: help install install-dev serve test lint train lock clean require-python
+
+help:  ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+require-python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install it (Debian, Ubuntu: apt install \
+	python3.11-venv) or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+install: require-python  ## Install into .venv; EXTRA=cuda for GPUs
+	@"$(PYTHON)" scripts/install.py $(if $(EXTRA),--extra $(EXTRA))
+
+install-dev: require-python
+	@"$(PYTHON)" scripts/install.py $(if $(EXTRA),--extra $(EXTRA)) --dev
+
+serve: install  ## Serve on 127.0.0.1:8000; SERVING_PORT=9000, ARGS="--model openai/gpt-oss-20b"
+	@exec $(BIN)/serving up $(ARGS)
+
+lint: install-dev  ## Style, format and types
+	@$(STAGE) "ruff check" $(BIN)/ruff check .
+	@$(STAGE) "ruff format" $(BIN)/ruff format --check .
+	@$(STAGE) "mypy" $(BIN)/mypy
+
+test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k settings" for some
+	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
+
+train: install  ## Train the embedded demo model again
+	@exec $(BIN)/python -m serving.demo.train $(ARGS)
+
+lock: require-python  ## Write requirements/*.txt from pyproject.toml; ARGS=--upgrade for newer versions
+	@"$(PYTHON)" scripts/lock.py $(ARGS)
+
+clean:  ## Remove .venv, caches and builds
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
