@@ -25,21 +25,27 @@ anything = st.recursive(
 
 
 def mostly(likely: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.one_of(likely, likely, likely, likely, anything)
+    # Not one_of: it gives every alternative the same weight.
+    return st.integers(0, 39).flatmap(lambda die: anything if die == 39 else likely)
 
 
 def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional={name: mostly(field) for name, field in fields.items()})
 
 
-text = st.text(st.characters(), max_size=20)
+def whole(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({name: mostly(field) for name, field in fields.items()})
+
+
+text = st.text(max_size=20)
+names = st.from_regex(r"[a-z_.-]{1,8}", fullmatch=True)
 parts = st.lists(
-    st.fixed_dictionaries({"type": mostly(st.sampled_from(["text", "refusal", "image_url"])), "text": mostly(text)}),
+    st.fixed_dictionaries({"type": mostly(st.just("text")), "text": mostly(text)}),
     max_size=3,
 )
 calls = st.lists(
     st.fixed_dictionaries(
-        {"id": mostly(st.sampled_from(["a", "b"])), "function": objects(name=text, arguments=text)},
+        {"id": mostly(st.sampled_from(["a", "b"])), "function": whole(name=names, arguments=text)},
         optional={"type": mostly(st.just("function"))},
     ),
     max_size=2,
@@ -48,10 +54,19 @@ messages = st.one_of(
     st.fixed_dictionaries(
         {"role": st.sampled_from(["system", "developer", "user"]), "content": mostly(st.one_of(text, parts))}
     ),
-    st.builds(lambda rest: {"role": "assistant", **rest}, objects(content=text, reasoning=text, tool_calls=calls)),
-    st.fixed_dictionaries({"role": st.just("tool"), "tool_call_id": mostly(st.just("a")), "content": mostly(text)}),
-    anything,
+    st.builds(lambda rest: {"role": "assistant", **rest}, whole(content=text, reasoning=text, tool_calls=calls)),
+    st.builds(
+        lambda call, answer: [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", **answer}],
+        st.just({"id": "a", "function": {"name": "f", "arguments": "{}"}}),
+        whole(tool_call_id=st.just("a"), content=text),
+    ),
 )
+
+
+def flat(conversation: list[Any]) -> list[Any]:
+    return [m for entry in conversation for m in (entry if isinstance(entry, list) else [entry])]
+
+
 # Schemas that are nearly JSON schemas: what the prompt's renderer has to show.
 schemas = st.recursive(
     objects(type=st.sampled_from(["object", "string", "array", "number"]), description=text, enum=st.lists(scalars)),
@@ -66,29 +81,26 @@ schemas = st.recursive(
 )
 tools = st.lists(
     st.fixed_dictionaries(
-        {"type": st.just("function"), "function": objects(name=text, description=text, parameters=schemas)}
+        {"type": st.just("function"), "function": whole(name=names, description=text, parameters=schemas)}
     ),
     max_size=2,
 )
-known = {
-    name: anything for name in ChatCompletionRequest.model_fields if name not in ("model", "messages", "tools", "n")
-}
+known = set(ChatCompletionRequest.model_fields) - {"model", "messages", "tools", "n"}
 requests = st.builds(
     lambda base, odd: {**base, **odd},
     st.fixed_dictionaries(
-        {"model": st.just("demo"), "messages": mostly(st.lists(messages, max_size=4))},
+        {"model": st.just("demo"), "messages": mostly(st.lists(messages, min_size=1, max_size=4).map(flat))},
         optional={
             "tools": mostly(tools),
-            "n": st.integers(-1, 4),
-            "stop": mostly(st.lists(text, max_size=2)),
+            "n": mostly(st.integers(1, 4)),
+            "stop": mostly(st.lists(st.text(min_size=1), max_size=2)),
             "stream": st.booleans(),
             "temperature": mostly(st.floats(0, 2)),
-            "logprobs": st.booleans(),
-            "top_logprobs": st.integers(-1, 22),
-            "logit_bias": mostly(st.dictionaries(st.from_regex(r"[0-9]{1,7}"), st.integers(-101, 101))),
+            "logprobs": st.just(True),
+            "logit_bias": mostly(st.dictionaries(st.from_regex(r"[0-9]{1,5}", fullmatch=True), st.floats(-100, 100))),
         },
     ),
-    st.dictionaries(st.sampled_from(sorted(known)), anything, max_size=2) | st.dictionaries(text, anything, max_size=1),
+    st.just({}) | st.dictionaries(st.sampled_from([*sorted(known), "odd"]), anything, max_size=1),
 )
 
 
