@@ -59,7 +59,7 @@ def make_venv() -> None:
             )
     pins = BUILD.read_text(encoding="utf-8")
     if not _works("-c", f"from importlib.metadata import version; assert f'uv=={{version(\"uv\")}}' in {pins!r}"):
-        run("installing uv", [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", BUILD])
+        run("installing uv", [PYTHON, "-m", "pip", "install", "-qq", "--no-deps", "--requirement", BUILD])
 
 
 def _works(*arguments: str) -> bool:
