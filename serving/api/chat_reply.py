@@ -19,14 +19,14 @@ from serving.generation.types import (
     Usage,
 )
 from serving.protocol.chat_response import (
-    CalledFunction,
     ChatCompletion,
     Choice,
     ChoiceLogprobs,
     CompletionUsage,
+    ReplyFunction,
     ReplyMessage,
+    ReplyToolCall,
     TokenLogprob,
-    ToolCall,
     TopLogprob,
 )
 from serving.protocol.sse import ChatChunks
@@ -86,7 +86,7 @@ def _choice(choice: ChatChoice) -> Choice:
     if choice.tool_calls:
         message["content"] = choice.content or None
         message["tool_calls"] = [
-            ToolCall(id=call.id, type="function", function=CalledFunction(name=call.name, arguments=call.arguments))
+            ReplyToolCall(id=call.id, type="function", function=ReplyFunction(name=call.name, arguments=call.arguments))
             for call in choice.tool_calls
         ]
     return Choice(

@@ -54,8 +54,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 def _add(schemas: dict[str, Any], name: str, model: Any) -> dict[str, str]:
     schema = TypeAdapter(model).json_schema(ref_template=_REFERENCE)
-    schemas.update(schema.pop("$defs", {}))
-    schemas[name] = schema
+    for part, definition in {**schema.pop("$defs", {}), name: schema}.items():
+        if schemas.setdefault(part, definition) != definition:
+            raise ValueError(f"two different schemas are named {part}")
     return {"$ref": _REFERENCE.format(model=name)}
 
 

@@ -16,7 +16,8 @@ class RequestIds:
     """Takes the client's x-request-id where it is 1 to 128 of `A-Za-z0-9._:-`, mints one elsewhere.
 
     Routes find it in `scope["state"]["request_id"]`. The reply carries it once, whatever layers below set, and the
-    milliseconds until its headers were ready as `openai-processing-ms`.
+    milliseconds until its headers were ready as `openai-processing-ms`. Layers below see it as if the client had sent
+    it, so this may also stand before a server that has ids of its own, as Ray Serve does.
     """
 
     def __init__(self, app: ASGIApp, new_id: Callable[[], str]) -> None:
@@ -32,6 +33,8 @@ class RequestIds:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _VALID.fullmatch(given) else f"req_{self._new_id()}"
         scope.setdefault("state", {})["request_id"] = request_id
+        if given != request_id:
+            MutableHeaders(scope=scope)["x-request-id"] = request_id
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -32,19 +32,19 @@ class ChoiceLogprobs(TypedDict):
     reasoning: NotRequired[list[TokenLogprob]]
 
 
-class CalledFunction(TypedDict):
+class ReplyFunction(TypedDict):
     """What is called, with arguments exactly as the model wrote them."""
 
     name: str
     arguments: str
 
 
-class ToolCall(TypedDict):
+class ReplyToolCall(TypedDict):
     """A function the model asks the client to call."""
 
     id: str
     type: Literal["function"]
-    function: CalledFunction
+    function: ReplyFunction
 
 
 class ReplyMessage(TypedDict):
@@ -55,7 +55,7 @@ class ReplyMessage(TypedDict):
     refusal: None
     reasoning: NotRequired[str]
     commentary: NotRequired[str]
-    tool_calls: NotRequired[list[ToolCall]]
+    tool_calls: NotRequired[list[ReplyToolCall]]
 
 
 class Choice(TypedDict):

@@ -62,15 +62,15 @@ def _shape(value: Any) -> str | None:
 
 
 # Named aliases, because a union takes hashable members and FailFast has no hash.
-_TextParts = TypeAliasType("_TextParts", Annotated[list[TextPart], Field(min_length=1), FailFast()])
-_AssistantParts = TypeAliasType("_AssistantParts", Annotated[list[AssistantPart], Field(min_length=1), FailFast()])
+TextParts = TypeAliasType("TextParts", Annotated[list[TextPart], Field(min_length=1), FailFast()])
+AssistantParts = TypeAliasType("AssistantParts", Annotated[list[AssistantPart], Field(min_length=1), FailFast()])
 _BY_SHAPE = Discriminator(
     _shape,
     custom_error_type="expected",
     custom_error_message="a string or an array of text parts",
 )
-Content = Annotated[Annotated[str, Tag("<text>")] | Annotated[_TextParts, Tag("<parts>")], _BY_SHAPE]
-AssistantContent = Annotated[Annotated[str, Tag("<text>")] | Annotated[_AssistantParts, Tag("<parts>")], _BY_SHAPE]
+Content = Annotated[Annotated[str, Tag("<text>")] | Annotated[TextParts, Tag("<parts>")], _BY_SHAPE]
+AssistantContent = Annotated[Annotated[str, Tag("<text>")] | Annotated[AssistantParts, Tag("<parts>")], _BY_SHAPE]
 
 
 def text_of(content: str | list[TextPart] | list[AssistantPart] | None) -> str:

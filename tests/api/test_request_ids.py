@@ -2,7 +2,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from serving.api.request_ids import RequestIds
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served
@@ -54,3 +60,28 @@ async def test_an_id_that_is_not_valid_is_replaced(served: Served, given: str) -
 async def test_minted_ids_differ(served: Served) -> None:
     ids = {(await served.http.get("/health")).headers["x-request-id"] for _ in range(5)}
     assert len(ids) == 5
+
+
+@pytest.mark.parametrize("given", [None, "mine", "not valid"])
+async def test_a_server_between_that_adds_ids_of_its_own_changes_nothing(given: str | None) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["state"]["request_id"])
+        await PlainTextResponse("x")(scope, receive, send)
+
+    async def adding(scope: Scope, receive: Receive, send: Send) -> None:
+        # As Ray Serve's RequestIdMiddleware does: the request's id, or a new one, appended to what is there.
+        request_id = Headers(scope=scope).get("x-request-id", "serves own")
+
+        async def send_more(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("X-Request-ID", request_id)
+            await send(message)
+
+        await RequestIds(app, lambda: "inner")(scope, receive, send_more)
+
+    transport = httpx.ASGITransport(RequestIds(adding, lambda: "outer"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        reply = await client.get("/", headers={"x-request-id": given} if given else {})
+    assert reply.headers.get_list("x-request-id") == seen == ["mine" if given == "mine" else "req_outer"]
