@@ -89,7 +89,7 @@ async def test_silence_is_filled_without_disturbing_what_comes() -> None:
     assert waited == 1
     first, *comments, second, done = [message["body"] for message in receiver.messages[1:]]
     assert (first, second, done) == (b"a", b"b", b"data: [DONE]\n\n")
-    assert 2 <= len(comments) <= 6
+    assert 2 <= len(comments) <= 20
     assert set(comments) == {b": keep-alive\n\n"}
 
 
@@ -105,11 +105,11 @@ async def test_a_stream_that_is_silent_from_the_start_begins_with_a_comment() ->
 
 async def test_a_stream_that_is_not_silent_has_no_comments() -> None:
     async def events() -> AsyncGenerator[bytes]:
-        for _ in range(20):
-            await asyncio.sleep(0.01)
+        for _ in range(30):
+            await asyncio.sleep(0.02)
             yield b"a"
 
-    assert b"keep-alive" not in (await play(events(), keep_alive_s=0.15)).body
+    assert b"keep-alive" not in (await play(events(), keep_alive_s=0.4)).body
 
 
 async def test_a_comment_never_cuts_into_a_frame_that_a_slow_client_takes() -> None:
