@@ -34,7 +34,7 @@ _KUBERNETES_HINT = (
 def read_environment(environ: Mapping[str, str], root: TreeType, lower: Layer) -> Layer:
     """The settings among `environ`. `lower` is the layer below, whose model names variables may refer to."""
     layer = Layer()
-    ours = [name for name in environ if name.upper().startswith(PREFIX) and name.upper() != CONFIG_VARIABLE]
+    ours = [name for name in environ if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE]
     # Whole sections first: what a longer name says goes into them.
     for name in sorted(ours, key=lambda name: (name.count("__"), name)):
         text = environ[name]
