@@ -1,0 +1,60 @@
+"""What Ray and Ray Serve read from the environment, and nothing else sets: to be in place before Ray is imported."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from pathlib import Path
+
+from serving.settings import Settings
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+# Ports of HAProxy's on each node beside the API's; the defaults are Ray's.
+_SIDE_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+
+
+def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
+    """Variables for the process that starts Ray; every process of the cluster inherits them.
+
+    HAProxy and throughput mode must be on in all of them. On loopback Ray is made to take 127.0.0.1 for the node's
+    address: it otherwise looks for one that other machines reach, and several of its own ports answer HTTP there
+    (`RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0` is its switch for that, ray/_private/services.py, get_node_ip_address).
+    """
+    environment = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("serving-haproxy")),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, cores)),
+        # A stream that says nothing gets a comment line now and then, but nothing should depend on that alone.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(max(3600, settings.http.longest_answer_s + 60)),
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.cluster.middleware:outermost",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    if settings.host in LOOPBACK and settings.ray_address is None:
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    for variable, port in _SIDE_PORTS.items():
+        environment[variable] = str(port if port_is_free("", port) else _any_free_port())
+    return environment
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now; "" is every interface. Raises OSError when the host is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+    return True
+
+
+def _any_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port

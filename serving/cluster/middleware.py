@@ -1,0 +1,17 @@
+"""What stands outside of Ray Serve's own HTTP layers in every replica."""
+
+from __future__ import annotations
+
+import uuid
+
+from starlette.middleware import Middleware
+
+from serving.api.request_ids import RequestIds
+
+
+def outermost() -> list[Middleware]:
+    """Called by Ray Serve (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH).
+
+    Serve adds an x-request-id of its own to every reply; ours, outside of it, leaves one.
+    """
+    return [Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex)]

@@ -1,0 +1,155 @@
+"""The process that starts or joins Ray, deploys the application, waits to be told to stop and takes it down.
+
+Run by serving.cluster.up, which passes pickled settings on stdin and, as the only argument, the number of a pipe to
+write to once SIGTERM is understood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import urllib.request
+from types import FrameType
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatus
+
+from serving.cluster import stages
+from serving.cluster.application import build
+from serving.cluster.console import Console, ready_message
+from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
+from serving.cluster.process_tree import die_with_parent
+from serving.errors import ClusterError
+from serving.settings import Settings
+
+_POLL_S = 0.25
+_OBJECT_STORE_BYTES = 128 * 1024 * 1024
+_ASK_S = 20.0
+
+
+def start_ray(settings: Settings) -> None:
+    """Start Ray on this machine, or join `settings.ray_address`; raises ClusterError."""
+    try:
+        if settings.ray_address is not None:
+            ray.init(address=settings.ray_address, log_to_driver=False, logging_level="ERROR", namespace=APPLICATION)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                namespace=APPLICATION,
+                # Answers are small and travel over gRPC; Ray would set a third of the memory aside.
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"join Ray at {settings.ray_address}" if settings.ray_address else "start Ray"
+        raise ClusterError(f"cannot {where}: {error}") from error
+
+
+def deploy(settings: Settings, console: Console) -> None:
+    """Start Serve and the application; returns when all of it is healthy. Raises ClusterError."""
+    # Serve keeps its options for the life of the cluster; on a joined one where Serve runs, ours change nothing.
+    serve.start(
+        proxy_location="EveryNode",
+        http_options={"host": settings.host, "port": settings.port},
+    )
+    target = serve.RunTarget(build(settings), name=APPLICATION, route_prefix="/")
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    while True:
+        status = serve.status().applications[APPLICATION]
+        for name in settings.models:
+            stage = stages.reported(name)
+            if stage is not None:
+                console.stage(name, stage)
+        if status.status == ApplicationStatus.RUNNING:
+            return
+        if status.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+            causes = [each.message for each in status.deployments.values() if each.message]
+            raise ClusterError("\n".join(["the deployment failed.", status.message, *causes]))
+        console.tick()
+        time.sleep(_POLL_S)
+
+
+def wait_until_answering(settings: Settings, console: Console) -> None:
+    """Return once /ready says so at the address that users are given."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{settings.port}/ready"
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as reply:
+                if reply.status == 200:
+                    return
+        except OSError:
+            # Refused, reset, or an HTTP error: not there yet. Serve's own health checks end a hopeless wait.
+            console.tick()
+        time.sleep(_POLL_S)
+
+
+async def take_down(settings: Settings, console: Console) -> None:
+    """Let running answers finish, then stop. On a joined cluster only the application goes.
+
+    A coroutine, because in throughput mode Serve's handles work inside of an event loop alone.
+    """
+    ingress = serve.get_deployment_handle(INGRESS, APPLICATION)
+    deadline = time.monotonic() + settings.http.longest_answer_s
+    while time.monotonic() < deadline:
+        ongoing = sum(await ingress.broadcast("drain").results_async(timeout_s=_ASK_S))
+        if not ongoing:
+            break
+        console.say(f"waiting for {ongoing} running answer{'s' if ongoing != 1 else ''}; Ctrl-C again to drop them")
+        await asyncio.sleep(_POLL_S)
+    if settings.ray_address is not None:
+        await asyncio.to_thread(serve.delete, APPLICATION)
+        return
+    handles = [serve.get_deployment_handle(engine_deployment(name), APPLICATION) for name in settings.models]
+    await asyncio.gather(*(each.broadcast("close").results_async(timeout_s=_ASK_S) for each in handles))
+
+
+def main() -> int:
+    """Exit status: 0 when stopped on request, 1 when it could not start."""
+    die_with_parent()
+    settings: Settings = pickle.load(sys.stdin.buffer)  # our own parent wrote it
+    able_to_stop = int(sys.argv[1])
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    with Console() as console:
+        try:
+            console.stage("Ray", "joining" if settings.ray_address else "starting")
+            start_ray(settings)
+            console.stage("Ray Serve", "starting")
+            deploy(settings, console)
+            wait_until_answering(settings, console)
+        except ClusterError as error:
+            console.fail(f"{error}\nRay's logs: /tmp/ray/session_latest/logs/serve")
+            return 1
+        console.ready(ready_message(settings))
+        signal.signal(signal.SIGTERM, on_signal)
+        os.write(able_to_stop, b"r")
+        # A plain wait() would hold the signal's Python handler back until the lock is released.
+        while not stop.wait(1.0):
+            pass
+        console.say("stopping")
+        try:
+            asyncio.run(take_down(settings, console))
+        except (RayError, RayServeException, TimeoutError) as error:
+            # A replica that is dead or stuck cannot hold up the stop: our parent ends every process anyway.
+            console.say(f"not everything stopped by itself: {error}")
+        ray.shutdown()
+        console.say("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
