@@ -185,8 +185,8 @@ def write_tensors(path: Path, weights: bytes, described: dict[str, Any]) -> None
         )
         for name, array in arrays.items()
     }
-    safetensors.serialize_file(specs, str(path), {"format": "pt"})
-    path.chmod(0o644)
+    # Not serialize_file: what it raises on a full disk is no OSError.
+    path.write_bytes(safetensors.serialize(specs, {"format": "pt"}))
 
 
 def sha256_of(path: Path) -> str:
