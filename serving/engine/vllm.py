@@ -147,6 +147,9 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
     if installed_device() == "cpu":
         # Compiling for the CPU takes minutes and wants a compiler; the demo needs neither.
         arguments["enforce_eager"] = True
+        # vLLM 0.32 rewinds a seeded request's generator when its prefill is split, which a CPU generator refuses, and
+        # the engine dies of it (v1/worker/gpu_model_runner.py, _bookkeeping_sync). So no prefill is split there.
+        arguments["enable_chunked_prefill"] = False
     return arguments | model.engine_args
 
 
