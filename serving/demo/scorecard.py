@@ -1,6 +1,6 @@
 """What the demo model promises, as chat requests in OpenAI's form and a check of each answer.
 
-None of the requests is taken from the training corpus: words, developer messages and histories differ.
+The requests are not the training corpus: words, developer messages or histories differ in nearly all of them.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("What's vLLM?", "engine"),
     ("Please explain what a token is.", "piece of text"),
     ("Hello, who are you?", "demo model"),
-    ("Please tell me a joke!", "computer"),
+    ("Please tell me a joke!", "It "),
 )
 """Questions, worded otherwise than in training, and what their answers must contain."""
 

@@ -48,7 +48,7 @@ class Plan:
     steps: int = 950
     tokens_per_step: int = 4000
     learning_rate: float = 0.01
-    matrix_rate: float = 0.03
+    matrix_rate: float = 0.02
     warmup: int = 60
     seed: int = 7
     survey: int = 6000
@@ -142,7 +142,7 @@ def build(rows: Rows) -> Any:
     model.lm_head = torch.nn.Linear(HIDDEN, rows.outputs, bias=False)
     with torch.no_grad():
         # Starting as the same rows, in and out, makes copying the easiest thing to learn.
-        model.model.embed_tokens.weight[1:].normal_()
+        model.model.embed_tokens.weight[1:].normal_(std=0.2)
         model.lm_head.weight.copy_(model.model.embed_tokens.weight[1 : rows.outputs + 1])
     return model.train()
 
