@@ -71,6 +71,7 @@ class Supervisor:
 
     def _wait(self, child: subprocess.Popen[bytes], ready: int) -> int:
         while True:
+            _reap(but=child.pid)
             status = child.poll()
             if status is not None:
                 return status if status >= 0 else 1
@@ -110,10 +111,13 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _reap() -> None:
+def _reap(but: int | None = None) -> None:
+    """Collect what has ended, orphans given to us included; `but` is somebody else's to collect."""
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == but:
+                return
+            os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def _has_byte(descriptor: int) -> bool:

@@ -1,0 +1,122 @@
+"""One Ray and vLLM stack for all end-to-end tests: `serving up`, as a user runs it, stopped as a user stops it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from openai import OpenAI
+
+READY_S = 300.0
+STOP_S = 60.0
+
+SETTINGS = """
+models:
+  demo:
+    source: demo
+    aliases: [gpt-oss]
+  # The same weights, shared by two processes: what tensor parallelism is on a machine without GPUs.
+  demo-tp2:
+    source: demo
+    tensor_parallel_size: 2
+"""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running `serving up`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def root(self) -> str:
+        """The server's address, without /v1."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def output(self) -> str:
+        """All that it has printed so far."""
+        return self.log.read_text()
+
+    def processes(self) -> list[psutil.Process]:
+        """It and everything below it."""
+        me = psutil.Process(self.process.pid)
+        return [me, *me.children(recursive=True)]
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Ask it to stop; its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+
+def start(directory: Path, *flags: str) -> Stack:
+    """Run `serving up` with `flags`; what it prints goes to a file in `directory`."""
+    port = free_port()
+    log = directory / "up.log"
+    command = [str(Path(sys.executable).with_name("serving")), "up", "--port", str(port), *flags]
+    # A variable of the shell that runs the tests must not change what is tested.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "RAY_"))}
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+    return Stack(process, port, log)
+
+
+def wait_for_output(stack: Stack, text: str, seconds: float = READY_S) -> None:
+    """Return when it has printed `text`; fail when it ends or takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while text not in stack.output():
+        assert stack.process.poll() is None, f"serving up has ended:\n{stack.output()}"
+        assert time.monotonic() < deadline, f"no {text!r} within {seconds} s:\n{stack.output()}"
+        time.sleep(0.1)
+
+
+def strays(marker: str) -> list[str]:
+    """Command lines of Ray's, HAProxy's and vLLM's processes with `marker` in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and marker in "\0".join(process.environ().values()):
+                found.append(f"{process.pid} {' '.join(process.cmdline())[:150]}")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack of this run, ready; stopped with Ctrl-C's signal after the last test."""
+    directory = tmp_path_factory.mktemp("stack")
+    config = directory / "serving.yaml"
+    config.write_text(SETTINGS)
+    running = start(directory, "--config", str(config))
+    try:
+        wait_for_output(running, "Ctrl-C stops it.")
+        yield running
+    finally:
+        status = running.stop() if running.process.poll() is None else running.process.returncode
+    assert status == 0, running.output()
+
+
+@pytest.fixture(scope="session")
+def client(stack: Stack) -> Iterator[OpenAI]:
+    """OpenAI's own client, which does not try again by itself."""
+    with OpenAI(base_url=f"{stack.root}/v1", api_key="unused", max_retries=0, timeout=120) as client:
+        yield client
