@@ -1,22 +1,32 @@
 """Stands where Ray Serve looks for HAProxy's binary, mends its configuration, then becomes HAProxy.
 
 Ray 2.60 binds HAProxy's statistics and metrics ports to every interface, whatever address the API listens on, and
-leaves HAProxy running, ports held, when the process that started it is killed. Ray Serve honours
-RAY_SERVE_HAPROXY_BINARY_PATH; `serving up` points it here (the console script `serving-haproxy`).
+leaves HAProxy running, ports held, when the process that started it is killed; what HAProxy says by itself is plain
+text, which OpenAI's clients cannot read. Ray Serve honours RAY_SERVE_HAPROXY_BINARY_PATH; `serving up` points it here
+(the console script `serving-haproxy`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 import os
 import re
 import signal
 import sys
 from pathlib import Path
 
+from serving.errors import EngineNotReadyError
+
 _PR_SET_PDEATHSIG = 1
+_RETRY_AFTER_S = 5
+_UNAVAILABLE = EngineNotReadyError(
+    "The server is starting, or its front end is being replaced.", code="not_ready", retry_after_s=_RETRY_AFTER_S
+)
 _FRONTEND = re.compile(r"^frontend http_frontend\n\s+bind (?P<host>\S+):\d+", re.MULTILINE)
+_DEFAULT_BACKEND = re.compile(r"^(?P<head>backend default_backend\n\s+http-request return ).*$", re.MULTILINE)
+_ERROR_FILE = re.compile(r"^\s+errorfile \d+ (?P<path>\S+)$", re.MULTILINE)
 _OPEN_BIND = re.compile(r"^(?P<indent>\s+bind )\*?:(?P<port>\d+)", re.MULTILINE)
 
 
@@ -32,11 +42,33 @@ def confine(configuration: str) -> str:
     return _OPEN_BIND.sub(rf"\g<indent>{frontend['host']}:\g<port>", configuration)
 
 
-def _confine_file(path: Path) -> None:
+def answer_in_json(configuration: str) -> str:
+    """While no application is there, say so as the API would: 503, to be tried again, instead of 404 in plain text."""
+    body = json.dumps(_UNAVAILABLE.body()).replace("\\", "\\\\").replace('"', '\\"')
+    reply = f'status 503 content-type application/json hdr Retry-After {_RETRY_AFTER_S} string "{body}"'
+    return _DEFAULT_BACKEND.sub(lambda found: found["head"] + reply, configuration)
+
+
+def error_reply() -> str:
+    """A whole HTTP reply for HAProxy's `errorfile`: what clients get when no ingress answered."""
+    body = json.dumps(_UNAVAILABLE.body())
+    lines = (
+        f"HTTP/1.1 {_UNAVAILABLE.status} Service Unavailable",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        *(f"{name}: {value}" for name, value in _UNAVAILABLE.headers().items()),
+    )
+    return "\r\n".join([*lines, "", body])
+
+
+def mend(path: Path) -> None:
+    """Rewrite the configuration at `path`, and the error replies it names, in place."""
     text = path.read_text()
-    confined = confine(text)
-    if confined != text:
-        path.write_text(confined)
+    mended = answer_in_json(confine(text))
+    if mended != text:
+        path.write_text(mended)
+    for error_file in {Path(found["path"]) for found in _ERROR_FILE.finditer(text)}:
+        error_file.write_bytes(error_reply().encode())
 
 
 def main() -> None:
@@ -48,7 +80,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     for flag, value in itertools.pairwise(arguments):
         if flag == "-f":
-            _confine_file(Path(value))
+            mend(Path(value))
     parent = os.getppid()
     # Survives exec; HAProxy then dies with the Serve actor that owns it.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -7,6 +7,7 @@ write to once SIGTERM is understood.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pickle
 import signal
@@ -119,6 +120,8 @@ def main() -> int:
     die_with_parent()
     settings: Settings = pickle.load(sys.stdin.buffer)  # our own parent wrote it
     able_to_stop = int(sys.argv[1])
+    # Its "Started Serve" and the like would stand between our own lines.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
