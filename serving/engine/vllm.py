@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
+# The demo's whole context for 64 sequences at once; vLLM would otherwise take what memory there is.
+_DEMO_KV_CACHE_BYTES = 256 * 1024 * 1024
+_CPU_KV_CACHE_BYTES = 4 * 1024 * 1024 * 1024
+
 # A short prompt of ordinary words (o200k ids); two lengths so that prefill and decode both run once at least.
 _WARM_UP_PROMPTS = ([13225, 2375], [13225, 2375] * 32)
 _WARM_UP_TOKENS = 8
@@ -150,6 +154,7 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
         # vLLM 0.32 rewinds a seeded request's generator when its prefill is split, which a CPU generator refuses, and
         # the engine dies of it (v1/worker/gpu_model_runner.py, _bookkeeping_sync). So no prefill is split there.
         arguments["enable_chunked_prefill"] = False
+        arguments["kv_cache_memory_bytes"] = _DEMO_KV_CACHE_BYTES if model.source == "demo" else _CPU_KV_CACHE_BYTES
     return arguments | model.engine_args
 
 
@@ -161,10 +166,7 @@ def _prepare_environment(model: ModelSettings) -> None:
     if installed_device() == "cpu":
         cores = sorted(os.sched_getaffinity(0))
         ranks = model.devices
-        environment |= {
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": thread_binding(ranks, cores),
-        }
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = thread_binding(ranks, cores)
     for key, value in environment.items():
         os.environ.setdefault(key, value)
 
