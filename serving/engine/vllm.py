@@ -81,6 +81,8 @@ class VllmEngine:
         """See Engine."""
         if self._info is None:
             raise EngineNotReadyError(f"The engine of model '{self._name}' is starting.", retry_after_s=5)
+        if self._running().errored:
+            raise EngineDiedError(f"The engine of model '{self._name}' is dead.")
         return self._info
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:

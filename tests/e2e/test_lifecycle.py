@@ -106,6 +106,20 @@ def test_a_dead_engine_is_an_honest_error_and_is_replaced(stack: Stack) -> None:
     assert reply.json()["choices"][0]["message"]["content"]
 
 
+def test_a_dead_engine_process_is_noticed_and_its_replica_replaced(stack: Stack) -> None:
+    # Given a replica whose engine is another process
+    replica = replica_of(stack, "demo-tp2")
+    (core,) = (each for each in replica.children(recursive=True) if each.cmdline()[0].startswith("VLLM::EngineCore"))
+    # When only that process dies
+    core.kill()
+    # Then the model is not ready, and Serve, told so by the health check, replaces the replica
+    wait_for_ready(stack, 503, 30)
+    wait_for_ready(stack, 200, RECOVERY_S)
+    assert not replica.is_running()
+    body = {"model": "demo-tp2", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 200}
+    assert httpx.post(f"{stack.root}/v1/chat/completions", json=body, timeout=60).status_code == 200
+
+
 def wait_for_ready(stack: Stack, status: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while (reply := httpx.get(f"{stack.root}/ready", timeout=30)).status_code != status:
