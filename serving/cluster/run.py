@@ -52,8 +52,13 @@ def start_ray(settings: Settings) -> None:
                 object_store_memory=_OBJECT_STORE_BYTES,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"join Ray at {settings.ray_address}" if settings.ray_address else "start Ray"
-        raise ClusterError(f"cannot {where}: {error}") from error
+        if settings.ray_address is None:
+            raise ClusterError(f"cannot start Ray: {error}") from error
+        # Ray says no more than "failed to connect" when a token is missing, and asks for one by default.
+        raise ClusterError(
+            f"cannot join Ray at {settings.ray_address}: {error}\nIf the address is right, the cluster may ask for its "
+            "token: set RAY_AUTH_MODE=token, with the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from error
 
 
 def deploy(settings: Settings, console: Console) -> None:
