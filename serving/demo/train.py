@@ -229,6 +229,7 @@ def save(model: Any, plan: Plan, rows: Rows, directory: Path) -> None:
     tensors = {name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
     tensors["lm_head.weight"] = (model.lm_head.weight.detach() * plan.sharpness).to(torch.bfloat16).contiguous()
     tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][1:].contiguous()
+    directory.mkdir(parents=True, exist_ok=True)
     weights = directory / "weights.safetensors"
     save_file(tensors, str(weights))
     described = {
