@@ -59,7 +59,6 @@ def engine_options(name: str, model: ModelSettings, longest_answer_s: float, dev
     (vllm/v1/executor/ray_utils.py takes the current placement group); the replica itself sits in the first, without a
     GPU of its own. Off a GPU nothing but a share of a CPU is asked for.
     """
-    devices = model.tensor_parallel_size * model.pipeline_parallel_size
     options: dict[str, Any] = {
         "name": engine_deployment(name),
         "max_ongoing_requests": _MAX_ONGOING_REQUESTS,
@@ -72,10 +71,10 @@ def engine_options(name: str, model: ModelSettings, longest_answer_s: float, dev
         options["ray_actor_options"] = {"num_cpus": _CPU_ENGINE_CPUS}
     elif model.resolved_executor == "ray":
         options["ray_actor_options"] = {"num_cpus": 1, "num_gpus": 0}
-        options["placement_group_bundles"] = [{"CPU": 1, "GPU": 1}] + [{"GPU": 1}] * (devices - 1)
+        options["placement_group_bundles"] = [{"CPU": 1, "GPU": 1}] + [{"GPU": 1}] * (model.devices - 1)
         options["placement_group_strategy"] = "PACK"
     else:
-        options["ray_actor_options"] = {"num_cpus": 1, "num_gpus": devices}
+        options["ray_actor_options"] = {"num_cpus": 1, "num_gpus": model.devices}
     replicas = model.replicas
     if replicas.max is None or replicas.max == replicas.min:
         options["num_replicas"] = replicas.min

@@ -8,18 +8,16 @@ text, which OpenAI's clients cannot read. Ray Serve honours RAY_SERVE_HAPROXY_BI
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import json
 import os
 import re
-import signal
 import sys
 from pathlib import Path
 
+from serving.cluster.process_tree import die_with_parent
 from serving.errors import EngineNotReadyError
 
-_PR_SET_PDEATHSIG = 1
 _RETRY_AFTER_S = 5
 _UNAVAILABLE = EngineNotReadyError(
     "The server is starting, or its front end is being replaced.", code="not_ready", retry_after_s=_RETRY_AFTER_S
@@ -83,7 +81,7 @@ def main() -> None:
             mend(Path(value))
     parent = os.getppid()
     # Survives exec; HAProxy then dies with the Serve actor that owns it.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    die_with_parent()
     if os.getppid() != parent:
         sys.exit("haproxy: the process that asked for it is gone")
     binary = str(get_haproxy_binary())

@@ -31,8 +31,8 @@ def die_with_parent() -> None:
 class Supervisor:
     """Runs one command and, when it ends or we are told to stop, ends everything that came of it.
 
-    The command is given two descriptors as arguments: one to read `stdin` from, as any process is, and the number of
-    a pipe on which it writes a byte once it can stop by itself. Before that byte a signal ends all at once; after it
+    The command's last argument is the number of a pipe on which it writes a byte once it can stop by itself. Before
+    that byte a signal ends all at once; after it
     the first SIGINT, SIGTERM or SIGHUP is passed on as SIGTERM and a second one ends all.
     """
 

@@ -25,7 +25,7 @@ from ray.serve.schema import ApplicationStatus
 
 from serving.cluster import stages
 from serving.cluster.application import build
-from serving.cluster.console import Console, ready_message
+from serving.cluster.console import Console, base_url, ready_message
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.process_tree import die_with_parent
 from serving.errors import ClusterError
@@ -87,8 +87,7 @@ def deploy(settings: Settings, console: Console) -> None:
 
 def wait_until_answering(settings: Settings, console: Console) -> None:
     """Return once /ready says so at the address that users are given."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{settings.port}/ready"
+    url = base_url(settings).removesuffix("/v1") + "/ready"
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as reply:
