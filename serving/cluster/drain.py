@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.api.error_handling import error_response
 from serving.errors import EngineNotReadyError
 
 
@@ -23,23 +22,11 @@ class DrainGate:
             await self._app(scope, receive, send)
             return
         if self.draining:
-            await _refuse(send)
+            error = EngineNotReadyError("This server is shutting down.", code="shutting_down", retry_after_s=5)
+            await error_response(error)(scope, receive, send)
             return
         self.ongoing += 1
         try:
             await self._app(scope, receive, send)
         finally:
             self.ongoing -= 1
-
-
-async def _refuse(send: Send) -> None:
-    error = EngineNotReadyError("This server is shutting down.", code="shutting_down", retry_after_s=5)
-    headers = {"content-type": "application/json"} | error.headers()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": error.status,
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        }
-    )
-    await send({"type": "http.response.body", "body": json.dumps(error.body()).encode()})
