@@ -32,14 +32,34 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
 
 
+ConstraintKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the text must match: `value` is a JSON schema, a regular expression, a JSON list of strings or a grammar.
+
+    Kinds and their meaning are those of vLLM's StructuredOutputsParams; "json_object" needs no value.
+    """
+
+    kind: ConstraintKind
+    value: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One request as an engine sees it. `stream=False` lets an engine send everything in one delta a choice."""
+    """One request as an engine sees it. `stream=False` lets an engine send everything in one delta a choice.
+
+    `constraint` holds from the completion's first token to its last. Of waiting requests the one with the lower
+    `priority` comes first, then the older one.
+    """
 
     request_id: str
     prompt_token_ids: list[int]
     sampling: Sampling
     stream: bool = True
+    constraint: Constraint | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from serving.engine.base import Sampling
+from serving.engine.base import Constraint, Sampling
 from serving.harmony.conversation import Conversation, FunctionCall
 from serving.harmony.events import Channel
 
@@ -16,6 +16,11 @@ class ChatGeneration:
     `stop` strings are matched on the final channel's text and not delivered. `include_reasoning=False` hides the
     analysis channel, its logprobs included; its tokens still count. `sampling.max_tokens` None-ness is settled by
     `plan()`: `max_tokens=None` here means "whatever the context has left".
+
+    `forced_tools` names functions of which one must be called; () leaves the choice to the model.
+    `parallel_tool_calls=False` ends a choice with its first call. `answer` constrains the final channel's text alone.
+    Analysis is closed, and the model made to answer, after `max_reasoning_tokens` of it, or when no more than
+    `min_answer_tokens` of max_tokens are left. `truncate` drops the oldest turns of a conversation that is too long.
     """
 
     request_id: str
@@ -24,6 +29,12 @@ class ChatGeneration:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     include_reasoning: bool = True
+    forced_tools: tuple[str, ...] = ()
+    parallel_tool_calls: bool = True
+    answer: Constraint | None = None
+    max_reasoning_tokens: int | None = None
+    min_answer_tokens: int = 0
+    truncate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +49,19 @@ class LogprobEntry:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens spent. `reasoning_tokens` (analysis only) is part of `completion_tokens`, which sums over choices."""
+    """Tokens spent, summed over choices.
+
+    `reasoning_tokens` counts analysis only. It, `commentary_tokens`, `final_tokens` and `tool_tokens` (arguments of
+    calls) are parts of `completion_tokens`; the rest is structure. `cached_tokens` is part of `prompt_tokens`.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     reasoning_tokens: int
     cached_tokens: int
+    commentary_tokens: int = 0
+    final_tokens: int = 0
+    tool_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -56,6 +74,7 @@ class ChatChoice:
     commentary: str = ""
     tool_calls: list[FunctionCall] = field(default_factory=list)
     finish_reason: str = "stop"
+    reasoning_truncated: bool = False
     content_logprobs: list[LogprobEntry] | None = None
     reasoning_logprobs: list[LogprobEntry] | None = None
 
@@ -105,10 +124,11 @@ class ToolArgumentsDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceFinished:
-    """One choice is over: "stop", "length" or "tool_calls"."""
+    """One choice is over: "stop", "length" or "tool_calls". `reasoning_truncated`: its budget cut the analysis."""
 
     choice: int
     finish_reason: str
+    reasoning_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

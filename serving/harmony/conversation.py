@@ -12,11 +12,21 @@ EFFORTS: tuple[Effort, ...] = ("low", "medium", "high")
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function the model may call; `parameters` is a JSON schema."""
+    """A function the model may call; `parameters` is a JSON schema, which `strict` holds the arguments to."""
 
     name: str
     description: str = ""
     parameters: dict[str, Any] | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """A form the developer message asks the final answer to have; `schema` is a JSON schema."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +79,4 @@ class Conversation:
     current_date: date | None = None
     instructions: str | None = None
     tools: tuple[FunctionTool, ...] = ()
+    response_format: ResponseFormat | None = None
