@@ -25,6 +25,7 @@ from serving.harmony.conversation import (
     ToolMessage,
     UserMessage,
 )
+from serving.harmony.response_formats import response_formats_section
 from serving.harmony.tools import tools_section
 from serving.harmony.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, START, encode, encoding
 
@@ -39,7 +40,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.:/-]+")
 def render_prompt(conversation: Conversation) -> list[int]:
     """Token ids of the whole prompt; the last two are `<|start|>assistant`, so that a completion begins in a header.
 
-    Raises InvalidValueError for tools that cannot be shown (see tools.py).
+    Raises InvalidValueError for tools and response formats that cannot be shown (see tools.py, response_formats.py).
     """
     tokens = list(_system(conversation.effort, conversation.current_date, bool(conversation.tools)))
     tokens += _developer(conversation)
@@ -77,6 +78,8 @@ def _developer(conversation: Conversation) -> list[int]:
         sections.append(f"# Instructions\n\n{conversation.instructions}")
     if conversation.tools:
         sections.append(tools_section(conversation.tools))
+    if conversation.response_format is not None:
+        sections.append(response_formats_section(conversation.response_format))
     if not sections:
         return []
     return [*_opening("developer"), *encode("\n\n".join(sections)), END]
