@@ -25,9 +25,10 @@ from serving.harmony.conversation import (
     ToolMessage,
     UserMessage,
 )
+from serving.harmony.headers import call_header, message_header, prompt_end
 from serving.harmony.response_formats import response_formats_section
 from serving.harmony.tools import tools_section
-from serving.harmony.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, START, encode, encoding
+from serving.harmony.vocabulary import CALL, END, encode, encoding
 
 _EFFORTS = {
     "low": library.ReasoningEffort.LOW,
@@ -48,14 +49,14 @@ def render_prompt(conversation: Conversation) -> list[int]:
     for index, message in enumerate(conversation.messages):
         match message:
             case UserMessage():
-                tokens += [*_opening("user"), *encode(message.content), END]
+                tokens += [*message_header("user"), *encode(message.content), END]
             case AssistantMessage():
                 tokens += _assistant(message, with_reasoning=index >= reasoning_from)
             case ToolMessage():
                 name = _safe_name(message.name)
-                header = _opening(f"functions.{name} to=assistant", channel="commentary")
+                header = message_header(f"functions.{name} to=assistant", "commentary")
                 tokens += [*header, *encode(message.content), END]
-    return [*tokens, START, *_word("assistant")]
+    return [*tokens, *prompt_end()]
 
 
 @functools.lru_cache(maxsize=64)
@@ -82,7 +83,7 @@ def _developer(conversation: Conversation) -> list[int]:
         sections.append(response_formats_section(conversation.response_format))
     if not sections:
         return []
-    return [*_opening("developer"), *encode("\n\n".join(sections)), END]
+    return [*message_header("developer"), *encode("\n\n".join(sections)), END]
 
 
 def _first_fresh(messages: tuple[Message, ...]) -> int:
@@ -105,35 +106,22 @@ def _is_answer(message: AssistantMessage) -> bool:
 def _assistant(message: AssistantMessage, *, with_reasoning: bool) -> list[int]:
     tokens: list[int] = []
     if message.reasoning and with_reasoning:
-        tokens += [*_opening("assistant", channel="analysis"), *encode(message.reasoning), END]
+        tokens += [*message_header("assistant", "analysis"), *encode(message.reasoning), END]
     preambles = [message.commentary]
     if not _is_answer(message):
         # Content beside tool calls was said before them; on `final` it would end the turn.
         preambles.append(message.content)
     for text in filter(None, preambles):
-        tokens += [*_opening("assistant", channel="commentary"), *encode(text), END]
+        tokens += [*message_header("assistant", "commentary"), *encode(text), END]
     for call in message.tool_calls:
         tokens += _call(call)
     if message.content and _is_answer(message):
-        tokens += [*_opening("assistant", channel="final"), *encode(message.content), END]
+        tokens += [*message_header("assistant", "final"), *encode(message.content), END]
     return tokens
 
 
 def _call(call: FunctionCall) -> list[int]:
-    recipient = encode(f" to=functions.{_safe_name(call.name)}")
-    header = [START, *_word("assistant"), CHANNEL, *_word("commentary"), *recipient, *_word(" "), CONSTRAIN]
-    return [*header, *_word("json"), MESSAGE, *encode(call.arguments), CALL]
-
-
-def _opening(author: str, *, channel: str | None = None) -> list[int]:
-    """`<|start|>author<|message|>`, with `<|channel|>channel` between where there is one."""
-    middle = [] if channel is None else [CHANNEL, *_word(channel)]
-    return [START, *_word(author), *middle, MESSAGE]
-
-
-@functools.lru_cache(maxsize=256)
-def _word(text: str) -> tuple[int, ...]:
-    return tuple(encode(text))
+    return [*call_header(_safe_name(call.name)), *encode(call.arguments), CALL]
 
 
 def _safe_name(name: str) -> str:

@@ -1,0 +1,52 @@
+"""Headers as the format writes them, in token ids: for prompts, and to make a model go on where it is wanted.
+
+Each piece is tokenized by itself, as oss-harmony does and the model was trained on.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from serving.harmony.events import Channel
+from serving.harmony.vocabulary import CHANNEL, CONSTRAIN, MESSAGE, START, encode
+
+
+def message_header(author: str, channel: Channel | None = None) -> list[int]:
+    """`<|start|>author<|message|>`, with `<|channel|>channel` before the last where there is one."""
+    middle = () if channel is None else (CHANNEL, *word(channel))
+    return [START, *word(author), *middle, MESSAGE]
+
+
+def final_header() -> list[int]:
+    """`<|start|>assistant<|channel|>final<|message|>`: an answer begins."""
+    return message_header("assistant", "final")
+
+
+def call_header(name: str) -> list[int]:
+    """`<|start|>assistant<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>`: arguments begin."""
+    recipient = encode(f" to=functions.{name}")
+    return [*_call_channel(), *recipient, *word(" "), CONSTRAIN, *word("json"), MESSAGE]
+
+
+def call_header_prefix(*, dot: bool = True) -> list[int]:
+    """`<|start|>assistant<|channel|>commentary to=functions.`: a function's name comes next.
+
+    A model writes the dot and the name's first letters as one token (`.get`). Where it is to write the name itself,
+    leave the dot to it too (`dot=False`): the tokens are then the ones it was trained on.
+    """
+    return [*_call_channel(), *word(" to=functions." if dot else " to=functions")]
+
+
+def prompt_end() -> list[int]:
+    """`<|start|>assistant`, which every prompt ends in: the completion begins inside a header."""
+    return [START, *word("assistant")]
+
+
+@functools.lru_cache(maxsize=256)
+def word(text: str) -> tuple[int, ...]:
+    """Token ids of a short text that comes up often."""
+    return tuple(encode(text))
+
+
+def _call_channel() -> list[int]:
+    return [*prompt_end(), CHANNEL, *word("commentary")]
