@@ -42,7 +42,7 @@ def _lock(further: list[str]) -> None:
     if not uv.can("compile", *_COMMON, "make lock", *cpu):
         uv.add_torch_cpu_index("torch for CPUs")
     _compile(uv, CPU, *cpu, *further)
-    _compile(uv, DEV, "--group", "dev", "--constraint", CPU, *further)
+    _compile(uv, DEV, "--group", "dev", "--constraint", CPU, "--override", OVERRIDES, *further)
     _compile(uv, BUILD, "--group", "build", "--constraint", CPU, *further)
     # A GPU's torch comes from the public index: a CPU build among the configured sources must not win.
     cuda: list[str | Path] = [
