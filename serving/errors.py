@@ -4,6 +4,7 @@ ServingError
 ├── SettingsError                    a settings file, variable or flag is wrong; never reaches a client
 ├── CheckpointError                  a model's files cannot be found, made or trusted
 ├── ClusterError                     Ray or Ray Serve could not be started, joined or stopped
+├── ItemTooLargeError                a store keeps no item of this size
 └── ApiError                         anything a client is told, with an HTTP status
     ├── InvalidRequestError          400: a mistake in the request, with the field named
     │   ├── MalformedBodyError           the body is not JSON, or not an object
@@ -13,11 +14,13 @@ ServingError
     ├── AuthenticationError          401
     ├── PermissionDeniedError        403
     ├── NotFoundError                404: no such route
-    │   └── ModelNotFoundError           no such model
+    │   ├── ModelNotFoundError           no such model
+    │   └── ResponseNotFoundError        no such stored response, or not the caller's
     ├── MethodNotAllowedError        405
     ├── BodyTooLargeError            413
     ├── OverloadedError              503: full; come back later
     ├── EngineNotReadyError          503: starting or restarting; come back later
+    ├── StoreUnavailableError        503: what requests share cannot be reached; come back later
     ├── EngineDiedError              500: the engine was lost while it worked on this request
     ├── AnswerTimeoutError           504: the answer took longer than the server allows
     └── InternalError                500: a bug of ours; details are in the log under the request's id
@@ -49,6 +52,10 @@ class CheckpointError(ServingError):
 
 class ClusterError(ServingError):
     """Ray or Ray Serve could not be started, joined or stopped."""
+
+
+class ItemTooLargeError(ServingError):
+    """A store keeps no item of this size."""
 
 
 class ApiError(ServingError):
@@ -153,6 +160,12 @@ class ModelNotFoundError(NotFoundError):
     default_code = "model_not_found"
 
 
+class ResponseNotFoundError(NotFoundError):
+    """No stored response of that id: never stored, gone, deleted or another owner's; which of them is not told."""
+
+    default_code = "response_not_found"
+
+
 class MethodNotAllowedError(ApiError):
     """The route exists, the method does not."""
 
@@ -183,6 +196,13 @@ class EngineNotReadyError(ApiError):
     status = 503
     type = "server_error"
     default_code = "engine_not_ready"
+
+
+class StoreUnavailableError(ApiError):
+    """The store that ingress replicas share cannot be reached, or does not answer in time."""
+
+    status = 503
+    default_code = "store_unavailable"
 
 
 class EngineDiedError(ApiError):

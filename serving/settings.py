@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from serving.configuration.layer import KeyPath, Layer, Problem, dotted
 from serving.configuration.problems import from_validation, several
 from serving.configuration.sources import read_sources
 from serving.errors import SettingsError
-from serving.harmony.conversation import Effort
+from serving.harmony.conversation import EFFORTS, Effort
 
 
 class Section(BaseModel):
@@ -44,12 +44,37 @@ class ReplicaSettings(Section):
 
 
 class ReasoningSettings(Section):
-    """How a model's reasoning effort is chosen."""
+    """How much a model thinks."""
 
     default_effort: Effort = Field("medium", description="Effort of a request that names none.")
+    highest_effort: Effort = Field("high", description="Most effort a request gets.")
     unsupported_effort: Literal["clamp", "refuse"] = Field(
-        "clamp", description="What becomes of none, minimal, xhigh and max: the nearest effort, or a 400."
+        "clamp", description="What becomes of efforts above the highest and of unknown ones: the nearest, or a 400."
     )
+    default_max_reasoning_tokens: int | None = Field(
+        None, ge=0, description="Analysis of a request that sets no budget, in tokens; unset: no budget."
+    )
+    highest_max_reasoning_tokens: int | None = Field(
+        None, ge=0, description="Most analysis a request gets, in tokens, whatever it asks for; unset: no limit."
+    )
+    default_min_answer_tokens: int = Field(
+        0, ge=0, description="Tokens of max_tokens kept for the answer of a request that names no such reserve."
+    )
+
+    @model_validator(mode="after")
+    def _defaults_within_limits(self) -> Self:
+        findings: list[tuple[KeyPath, str]] = []
+        above = EFFORTS.index(self.default_effort) > EFFORTS.index(self.highest_effort)
+        if above and "default_effort" in self.model_fields_set:
+            findings.append((("default_effort",), f"should be at most highest_effort, {self.highest_effort}"))
+        default, highest = self.default_max_reasoning_tokens, self.highest_max_reasoning_tokens
+        if default is not None and highest is not None and default > highest:
+            findings.append(
+                (("default_max_reasoning_tokens",), f"should be at most highest_max_reasoning_tokens, {highest}")
+            )
+        if findings:
+            raise several(findings)
+        return self
 
 
 OWNED_ENGINE_ARGS: Mapping[str, str] = {
@@ -98,7 +123,10 @@ class ModelSettings(Section):
         description=f"mp: all devices on one node; ray: across nodes; auto: mp up to {COMMON_NODE_GPUS} devices.",
     )
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="How many copies of the model run.")
-    reasoning: ReasoningSettings = Field(ReasoningSettings(), description="How reasoning effort is chosen.")
+    reasoning: ReasoningSettings = Field(ReasoningSettings(), description="How much it thinks.")
+    truncation_answer_share: float = Field(
+        0.25, gt=0, lt=1, description="Part of the context that `truncation: auto` keeps free where no max_tokens is."
+    )
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of vLLM's AsyncEngineArgs, by their Python names."
     )
@@ -170,6 +198,40 @@ class HttpSettings(Section):
     longest_answer_s: int = Field(900, ge=1, description="Longest time one answer may take, in seconds.")
 
 
+class RedisSettings(Section):
+    """A Redis that replicas share."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="redis://host:6379/0, or rediss:// for TLS; with a password better as the variable "
+        "SERVING_REDIS__URL. Never shown.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not re.match(r"(rediss?|unix)://.", url.get_secret_value()):
+            raise ValueError("should be redis://HOST:PORT/DATABASE, rediss://... or unix://PATH")
+        return url
+
+
+class StoreSettings(Section):
+    """Where stored responses are kept, for how long, and how much of them."""
+
+    backend: Literal["memory", "redis"] = Field(
+        "memory", description="memory: in the cluster, gone with it; redis: in the Redis at redis.url."
+    )
+    ttl_s: int = Field(
+        24 * 3600, ge=1, description="A response is forgotten after this long without being continued, in seconds."
+    )
+    max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="All responses together; those not used the longest go first."
+    )
+    max_item_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="One response with its input; a larger one is answered but not stored."
+    )
+
+
 class Settings(BaseSettings):
     """The tree's root.
 
@@ -188,6 +250,8 @@ class Settings(BaseSettings):
         description="Served models by the name clients use.",
     )
     ingress_replicas: int = Field(1, ge=1, description="Copies of the process that speaks HTTP.")
+    responses: StoreSettings = Field(StoreSettings(), description="The store of POST /v1/responses.")
+    redis: RedisSettings = Field(RedisSettings(), description="A Redis, for whatever is told to use it.")
     http: HttpSettings = Field(HttpSettings(), description="Sizes and times that the public port allows.")
     ray_address: str | None = Field(
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
@@ -217,10 +281,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        findings = [*self._engine_findings(), *self._name_findings()]
+        findings = [*self._engine_findings(), *self._name_findings(), *self._store_findings()]
         if findings:
             raise several(findings)
         return self
+
+    def _store_findings(self) -> list[tuple[KeyPath, str]]:
+        if self.responses.backend == "redis" and self.redis.url is None:
+            return [(("redis", "url"), "is missing: `responses.backend: redis` keeps responses there")]
+        return []
 
     def _engine_findings(self) -> list[tuple[KeyPath, str]]:
         if self.engine == "scripted":
