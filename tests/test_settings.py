@@ -476,3 +476,24 @@ def test_reading_the_environment_changes_neither_it_nor_the_layer_below() -> Non
     environ = {"SERVING_MODELS__DEMO__DTYPE": "float16"}
     read_environment(environ, Settings, below)
     assert below.values == {"models": {"demo": {"dtype": "auto"}}}
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "field"),
+    [
+        ({"default_effort": "high", "highest_effort": "low"}, "models.demo.reasoning.default_effort"),
+        (
+            {"default_max_reasoning_tokens": 11, "highest_max_reasoning_tokens": 10},
+            "models.demo.reasoning.default_max_reasoning_tokens",
+        ),
+    ],
+)
+def test_a_default_of_reasoning_above_its_cap_is_named(reasoning: dict[str, Any], field: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(config=None, overrides={"models": {"demo": {"reasoning": reasoning}}}, environ={})
+    assert [name for name, _ in caught.value.problems] == [field]
+
+
+def test_a_cap_of_effort_alone_is_enough() -> None:
+    overrides = {"models": {"demo": {"reasoning": {"highest_effort": "low"}}}}
+    assert load_settings(config=None, overrides=overrides, environ={}).models["demo"].reasoning.highest_effort == "low"

@@ -11,21 +11,34 @@ _NEAREST: Final[dict[str, Effort]] = {"none": "low", "minimal": "low", "xhigh": 
 """Efforts of other OpenAI models, and what gpt-oss has nearest to them."""
 
 
-def resolve_effort(requested: str | None, default: Effort, unsupported: Literal["clamp", "refuse"]) -> Effort:
-    """The effort to render: what was asked for, or `default` where nothing was.
+def resolve_effort(
+    requested: str | None,
+    default: Effort,
+    unsupported: Literal["clamp", "refuse"],
+    *,
+    highest: Effort = "high",
+    param: str = "reasoning_effort",
+) -> Effort:
+    """The effort to render: what was asked for, or `default` where nothing was; never above `highest`.
 
-    none, minimal, xhigh and max are clamped to the nearest effort, or refused, as `unsupported` says. Raises
-    InvalidValueError(param="reasoning_effort") for those and for any other word.
+    With "clamp" none, minimal, xhigh and max become the nearest effort, what is above `highest` becomes that, and any
+    other word `default`. With "refuse" all these raise InvalidValueError(param=param).
     """
     if requested is None:
-        return default
-    for effort in EFFORTS:
+        return _lower(default, highest)
+    allowed = EFFORTS[: EFFORTS.index(highest) + 1]
+    for effort in allowed:
         if requested == effort:
             return effort
-    if unsupported == "clamp" and requested in _NEAREST:
-        return _NEAREST[requested]
-    allowed = [*EFFORTS, *_NEAREST] if unsupported == "clamp" else EFFORTS
+    if unsupported == "clamp":
+        for effort in EFFORTS:
+            if requested == effort:
+                return highest
+        return _lower(_NEAREST.get(requested, default), highest)
     raise InvalidValueError(
-        f"{requested[:40]!r} is not a reasoning effort of this model. Use one of: {', '.join(allowed)}.",
-        param="reasoning_effort",
+        f"{requested[:40]!r} is not a reasoning effort of this model. Use one of: {', '.join(allowed)}.", param=param
     )
+
+
+def _lower(effort: Effort, highest: Effort) -> Effort:
+    return min(effort, highest, key=EFFORTS.index)
