@@ -26,7 +26,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallOpened:
-    """A function call begins. `index` counts the calls of this completion from 0; `name` has no `functions.`."""
+    """A function call begins. `index` counts the calls of this completion from 0.
+
+    `name` is as the function was offered, or without `functions.` where any name may come.
+    """
 
     index: int
     name: str

@@ -14,7 +14,7 @@ is only ever dropped from headers. Agrees with openai_harmony.StreamableParser o
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from serving.harmony.events import (
@@ -28,7 +28,8 @@ from serving.harmony.events import (
     ToolArguments,
     ToolCallOpened,
 )
-from serving.harmony.header import Header, Opening
+from serving.harmony.header import Header, Opening, Origin
+from serving.harmony.recipients import Recipients
 from serving.harmony.recovery import RecoveryKind
 from serving.harmony.vocabulary import (
     CALL,
@@ -52,37 +53,59 @@ class HarmonyParser:
     `feed` any number of tokens at a time, then `finish` once; the events' joined text does not depend on how the
     tokens were cut. Consecutive content tokens of one feed become one Text.
 
-    `open_channel` is the channel of the message to the user whose body is being read, None in headers and calls.
+    `tools` are the names of the functions offered: a call is then reported under the name it was offered by, and what
+    is addressed to any other is a message to the user on the channel it was written on (see header.py). With None, any
+    name is a call.
+
+    `open_channel` is the channel of the message to the user whose body is being read, None in headers and calls;
+    `open_call` is the name of the call whose arguments are being read, None elsewhere. `completed_calls` counts those
+    that ended.
     The counters hold body tokens: what reads as header, salvaged or not, counts for no channel, and a call's
     arguments count as tool tokens on whatever channel it was made.
     """
 
     __slots__ = (
-        "_call_open",
+        "_call_refused",
         "_calls",
-        "_calls_complete",
         "_header",
         "_held_back",
+        "_recipients",
         "_table",
+        "_tokens_at_opening",
         "analysis_tokens",
         "commentary_tokens",
+        "completed_calls",
         "final_tokens",
+        "open_call",
         "open_channel",
         "tool_tokens",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Collection[str] | None = None) -> None:
         self._table = token_table()
-        self._header: Header | None = Header("prompt")  # None while a body is read
+        self._recipients = Recipients(tools)
+        self._header: Header | None = Header("prompt", self._recipients)  # None while a body is read
         self._held_back = b""  # the first bytes of a character whose last ones have not come
-        self._call_open = False
+        self._call_refused = False  # the open message was meant as a call, of a function that was not offered
         self._calls = 0
-        self._calls_complete = 0
+        self._tokens_at_opening = 0
         self.open_channel: Channel | None = None
+        self.open_call: str | None = None
+        self.completed_calls = 0
         self.analysis_tokens = 0
         self.commentary_tokens = 0
         self.final_tokens = 0
         self.tool_tokens = 0
+
+    @property
+    def in_header(self) -> bool:
+        """True where the next token is read as part of a header."""
+        return self._header is not None
+
+    @property
+    def body_is_empty(self) -> bool:
+        """True from a header's end until the first token of its message, or call, comes."""
+        return self._header is None and self._body_tokens() == self._tokens_at_opening
 
     def feed(self, token_ids: Sequence[int]) -> list[Event]:
         """Events of the next tokens, in order. Never raises, whatever the ids."""
@@ -119,12 +142,12 @@ class HarmonyParser:
         if self._header is not None:
             self._finish_header(self._header, reason, events)
         if self._header is None and reason == "stop":
-            if self._call_open:
+            if self.open_call is not None:
                 self._recover("end_missing", events)
             self._close(events)
         elif self._header is None:
             self._flush(events)
-        complete = self._calls_complete > 0 and not self._call_open
+        complete = self.completed_calls > 0 and self.open_call is None
         events.append(Finished("tool_calls" if complete else reason))
         return events
 
@@ -151,17 +174,17 @@ class HarmonyParser:
     def _read_marker(self, token: int, events: list[Event]) -> None:
         """A special token inside a body."""
         if token in _ENDS:
-            if self._call_open and token != CALL:
+            if self.open_call is not None and token != CALL:
                 self._recover("wrong_end", events)
             elif token == ENDOFTEXT:
                 self._recover("unexpected_token", events)
-            elif token == CALL and not self._call_open:
+            elif token == CALL and self.open_call is None and not self._call_refused:
                 self._recover("call_without_recipient", events)
             self._close(events)
         elif token in (START, CHANNEL):
             self._recover("end_missing", events)
             self._close(events)
-            self._header = Header("start" if token == START else "none")
+            self._header = self._new_header("start" if token == START else "none")
             if token == CHANNEL:
                 self._header.begin_channel()
         else:
@@ -198,7 +221,7 @@ class HarmonyParser:
             self._recover("channel_repeated", events)
             if header.salvage(cut=False).text:
                 self._abandon(header, events)
-                header = self._header = Header("none")
+                header = self._header = self._new_header("none")
         header.begin_channel()
 
     def _restart(self, header: Header, events: list[Event]) -> None:
@@ -207,7 +230,7 @@ class HarmonyParser:
             self._abandon(header, events)
         elif header.origin != "none":
             self._recover("start_repeated", events)
-        self._header = Header("start")
+        self._header = self._new_header("start")
 
     def _abandon(self, header: Header, events: list[Event], *, called: bool = False) -> None:
         """The header is over and `<|message|>` never came: deliver the text in it as a message of its own."""
@@ -216,8 +239,8 @@ class HarmonyParser:
             self._open(opening, events)
             self._close(events)
         else:
-            self._recover("message_missing", events)
-            self._header = Header("none")
+            events.extend(Recovered(kind) for kind in opening.recovered)
+            self._header = self._new_header("none")
 
     def _finish_header(self, header: Header, reason: Literal["stop", "length"], events: list[Event]) -> None:
         opening = header.salvage(cut=reason == "length")
@@ -229,14 +252,17 @@ class HarmonyParser:
     def _open(self, opening: Opening, events: list[Event]) -> None:
         events.extend(Recovered(kind) for kind in opening.recovered)
         self._header = None
+        self._call_refused = opening.is_refused_call
+        self._tokens_at_opening = self._body_tokens()
         if opening.tool is None:
             self.open_channel = opening.channel
             events.append(ChannelOpened(opening.channel))
         else:
-            self._call_open = True
+            self.open_call = opening.tool
             events.append(ToolCallOpened(self._calls, opening.tool))
             self._calls += 1
         if opening.text:
+            self._tokens_at_opening = -1
             self._deliver(opening.text, 0, events)
 
     def _flush(self, events: list[Event]) -> None:
@@ -245,10 +271,16 @@ class HarmonyParser:
     def _close(self, events: list[Event]) -> None:
         self._flush(events)
         events.append(MessageClosed())
-        self._calls_complete += self._call_open
-        self._call_open = False
+        self.completed_calls += self.open_call is not None
+        self.open_call = None
         self.open_channel = None
-        self._header = Header("none")
+        self._header = self._new_header("none")
+
+    def _new_header(self, origin: Origin) -> Header:
+        return Header(origin, self._recipients)
+
+    def _body_tokens(self) -> int:
+        return self.analysis_tokens + self.commentary_tokens + self.final_tokens + self.tool_tokens
 
     @staticmethod
     def _recover(kind: RecoveryKind, events: list[Event]) -> None:

@@ -16,6 +16,7 @@ RecoveryKind = Literal[
     "recipient_repeated",  # to= twice; the last one counts
     "start_missing",  # a header after <|end|> without <|start|>
     "start_repeated",  # <|start|> twice
+    "tool_not_offered",  # a call of a function that the request did not offer; its text is kept
     "unexpected_token",  # a special token where none belongs; skipped
     "unknown_channel",  # its text goes to final
     "unknown_role",  # a role other than assistant, or none

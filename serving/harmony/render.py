@@ -11,7 +11,6 @@ Everything a client can influence goes through `encode`, so it cannot spell stru
 from __future__ import annotations
 
 import functools
-import re
 from datetime import date
 
 import openai_harmony as library
@@ -27,7 +26,7 @@ from serving.harmony.conversation import (
 )
 from serving.harmony.headers import call_header, message_header, prompt_end
 from serving.harmony.response_formats import response_formats_section
-from serving.harmony.tools import tools_section
+from serving.harmony.tools import header_name, tools_section
 from serving.harmony.vocabulary import CALL, END, encode, encoding
 
 _EFFORTS = {
@@ -35,7 +34,6 @@ _EFFORTS = {
     "medium": library.ReasoningEffort.MEDIUM,
     "high": library.ReasoningEffort.HIGH,
 }
-_NOT_IN_NAMES = re.compile(r"[^\w.:/-]+")
 
 
 def render_prompt(conversation: Conversation) -> list[int]:
@@ -53,7 +51,7 @@ def render_prompt(conversation: Conversation) -> list[int]:
             case AssistantMessage():
                 tokens += _assistant(message, with_reasoning=index >= reasoning_from)
             case ToolMessage():
-                name = _safe_name(message.name)
+                name = header_name(message.name)
                 header = message_header(f"functions.{name} to=assistant", "commentary")
                 tokens += [*header, *encode(message.content), END]
     return [*tokens, *prompt_end()]
@@ -121,9 +119,4 @@ def _assistant(message: AssistantMessage, *, with_reasoning: bool) -> list[int]:
 
 
 def _call(call: FunctionCall) -> list[int]:
-    return [*call_header(_safe_name(call.name)), *encode(call.arguments), CALL]
-
-
-def _safe_name(name: str) -> str:
-    """A name from history, fit for a header: replaced, not refused, because the model itself may have made it up."""
-    return _NOT_IN_NAMES.sub("_", name)[:256] or "_"
+    return [*call_header(header_name(call.name)), *encode(call.arguments), CALL]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from typing import Any
 
 from openai_harmony import DeveloperContent, HarmonyError, Message, Role, ToolDescription
@@ -17,7 +18,11 @@ _MAX_DEPTH = 64
 """Levels of nesting in a schema; serde_json refuses 128, our own wrapping included."""
 _MAX_STRETCH = 2048
 """Characters without a boundary in one text; the library tokenizes tools in time quadratic in this."""
-_NAME = re.compile(r"[\w.:/-]{1,256}")
+_LONGEST_NAME = 256
+_UNFIT = frozenset(["Cc", "Cs", "Zl", "Zp"])
+"""Unicode's categories of control characters, lone surrogates and line breaks."""
+_STRUCTURE = re.compile(r"<\||(?:^|\s)to=")
+"""What would end a header's recipient, or begin another one."""
 
 
 def tools_section(tools: tuple[FunctionTool, ...]) -> str:
@@ -33,14 +38,30 @@ def tools_section(tools: tuple[FunctionTool, ...]) -> str:
 
 
 def is_tool_name(name: str) -> bool:
-    """True for names that can stand in a message header: no blanks, no control characters, no `<|`."""
-    return _NAME.fullmatch(name) is not None
+    """True for names that can stand in a message header and be read back from it.
+
+    Letters, digits and marks of any language, and blanks between them; no control characters and line breaks, no `<|`,
+    nothing that reads as a recipient of its own. OpenAI takes [a-zA-Z0-9_-]{1,64}; other servers take more.
+    """
+    return (
+        0 < len(name) <= _LONGEST_NAME
+        and name == name.strip()
+        and not _STRUCTURE.search(name)
+        and not any(unicodedata.category(character) in _UNFIT for character in name)
+    )
+
+
+def header_name(name: str) -> str:
+    """A name from history, fit for a header: changed, not refused, because the model itself may have made it up."""
+    fit = "".join("_" if unicodedata.category(character) in _UNFIT else character for character in name)
+    return _STRUCTURE.sub("_", fit)[:_LONGEST_NAME].strip() or "_"
 
 
 def _description(tool: FunctionTool, place: str) -> ToolDescription:
     if not is_tool_name(tool.name):
         raise InvalidValueError(
-            f"{tool.name!r:.80} is not a function name: use letters, digits and _ . : / -, at most 256 of them.",
+            f"{tool.name!r:.80} cannot name a function: use 1 to {_LONGEST_NAME} letters, digits and marks, without "
+            "control characters, blanks at the ends, '<|' and 'to='.",
             param=f"{place}.name",
         )
     description = _text(tool.description, f"{place}.description")

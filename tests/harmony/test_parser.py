@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from openai_harmony import Role, StreamableParser
 
 from serving.harmony.events import (
+    CHANNELS,
     ChannelOpened,
     Event,
     Finished,
@@ -22,8 +23,10 @@ from serving.harmony.events import (
     ToolArguments,
     ToolCallOpened,
 )
+from serving.harmony.headers import call_header
 from serving.harmony.parser import HarmonyParser
 from serving.harmony.recovery import RECOVERY_KINDS
+from serving.harmony.tools import is_tool_name
 from serving.harmony.vocabulary import (
     CALL,
     CHANNEL,
@@ -44,13 +47,13 @@ from serving.harmony.vocabulary import (
 Reason = Literal["stop", "length"]
 CASES = [
     pytest.param(json.loads(line), id=json.loads(line)["name"])
-    for file in ("given.jsonl", "own.jsonl")
+    for file in ("given.jsonl", "own.jsonl", "offered.jsonl")
     for line in (Path(__file__).parent / "cases" / file).read_text().splitlines()
 ]
 
 
-def read(deltas: Sequence[Sequence[int]], reason: Reason = "stop") -> list[Event]:
-    parser = HarmonyParser()
+def read(deltas: Sequence[Sequence[int]], reason: Reason = "stop", tools: Collection[str] | None = None) -> list[Event]:
+    parser = HarmonyParser(tools)
     events = [event for delta in deltas for event in parser.feed(delta)]
     return events + parser.finish(reason)
 
@@ -115,9 +118,10 @@ def test_case_holds_at_every_cut(case: dict[str, Any]) -> None:
     expected = case["expect"]
     reason: Reason = "length" if expected["finish_reason"] == "length" else "stop"
     tokens = encode_harmony(case["completion"])
-    whole = read([tokens], reason)
+    tools = case.get("tools")
+    whole = read([tokens], reason, tools)
     for deltas in cuts(tokens):
-        assert joined(read(deltas, reason)) == joined(whole)
+        assert joined(read(deltas, reason, tools)) == joined(whole)
     answer = vars(Answer.of(whole))
     if isinstance(expected["recovered"], bool):
         answer["recovered"] = bool(answer["recovered"])
@@ -176,6 +180,47 @@ def test_open_channel_is_the_channel_of_the_body_being_read() -> None:
         seen.append(parser.open_channel)
     assert seen[:6] == [None, None, "analysis", "analysis", None, None]
     assert set(seen[6:]) == {None}
+
+
+def test_a_caller_can_tell_where_it_is_after_every_token() -> None:
+    parser = HarmonyParser(["f"])
+    seen = []
+    for token in encode_harmony(
+        "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>commentary to=functions.f<|message|>{}"
+        "<|call|><|start|>assistant<|channel|>final<|message|>Hi<|return|>"
+    ):
+        parser.feed([token])
+        where = parser.open_channel or parser.open_call or "header"
+        seen.append((where, parser.in_header, parser.body_is_empty, parser.completed_calls))
+    changes = [seen[0], *(after for before, after in pairwise(seen) if after != before)]
+    assert changes == [
+        ("header", True, False, 0),
+        ("analysis", False, True, 0),
+        ("analysis", False, False, 0),
+        ("header", True, False, 0),
+        ("f", False, True, 0),
+        ("f", False, False, 0),
+        ("header", True, False, 1),
+        ("final", False, True, 1),
+        ("final", False, False, 1),
+        ("header", True, False, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("completion", "empty"),
+    [
+        ("<|channel|>final<|message|>", True),
+        ("<|channel|>final<|message|><|constrain|>", True),
+        ("Paris", False),
+        ("<|channel|>final<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>", True),
+    ],
+    ids=["opened", "marker_skipped", "salvaged_text", "second_message"],
+)
+def test_a_body_is_empty_until_something_of_it_has_come(completion: str, empty: bool) -> None:
+    parser = HarmonyParser()
+    parser.feed(encode_harmony(completion))
+    assert (parser.open_channel, parser.body_is_empty) == ("final", empty)
 
 
 def test_a_message_that_the_length_cut_is_not_closed() -> None:
@@ -311,13 +356,39 @@ def test_agrees_with_the_library_on_completions_cut_short(tokens: list[int], kee
     assert [text.rstrip("\ufffd") for _, text in ours[closed:]] in ([], [parser.current_content.rstrip("\ufffd")])
 
 
+OFFERED = ["f", "get", "get weather", "get the news", "a/b:c", "web-browsing.open", "functions.f", "天気 予報", "tools"]
+
+
+@given(tokens=completions(), data=st.data())
+def test_agrees_with_the_library_where_the_call_is_offered(tokens: list[int], data: st.DataObject) -> None:
+    made = {event.name for event in read([tokens]) if isinstance(event, ToolCallOpened)}
+    refused = data.draw(st.sets(st.sampled_from(sorted(made)))) if made else set[str]()
+    ours = as_we_read(read([tokens], tools=made - refused))
+    theirs = as_the_library_reads(tokens)
+    assert [text for _, text in ours] == [text for _, text in theirs]
+    for (we, _), (they, _) in zip(ours, theirs, strict=True):
+        assert we == they or (they.removeprefix("to ") in refused and we in CHANNELS)
+
+
+@given(
+    name=st.text(min_size=1, max_size=60).filter(is_tool_name), others=st.lists(st.sampled_from(OFFERED)), body=bodies
+)
+def test_a_call_is_reported_under_the_name_it_was_offered_by(name: str, others: list[str], body: str) -> None:
+    tokens = [*call_header(name)[2:], *encode(body), CALL]
+    assert as_we_read(read([[t] for t in tokens], tools=[*others, name])) == [(f"to {name}", body)]
+
+
 MARKERS = [START, CHANNEL, CONSTRAIN, MESSAGE, END, RETURN, CALL, ENDOFTEXT]
 WORDS = [
     token
-    for text in ("assistant", "analysis", "commentary", "final", " to=functions.f", "json", "user", ' {"a": 1}', " ok")
+    for text in (
+        *("assistant", "analysis", "commentary", "final", "json", "user", ' {"a": 1}', " ok"),
+        *(" to=functions.f", " to=get", " the", " news", " weather", " to=functions.nope"),
+    )
     for token in encode(text)
 ]
 reasons = st.sampled_from(get_args(Reason))
+offers = st.none() | st.lists(st.sampled_from(OFFERED), unique=True)
 wild_tokens = st.one_of(
     st.sampled_from(MARKERS),
     st.sampled_from(WORDS),
@@ -327,18 +398,20 @@ wild_tokens = st.one_of(
 )
 
 
-@given(tokens=st.lists(wild_tokens, max_size=60), places=st.lists(st.integers(0, 60)), reason=reasons)
-def test_token_soup_reads_the_same_however_cut(tokens: list[int], places: list[int], reason: Reason) -> None:
+@given(tokens=st.lists(wild_tokens, max_size=60), places=st.lists(st.integers(0, 60)), reason=reasons, tools=offers)
+def test_token_soup_reads_the_same_however_cut(
+    tokens: list[int], places: list[int], reason: Reason, tools: list[str] | None
+) -> None:
     bounds = [0, *sorted(place for place in places if place <= len(tokens)), len(tokens)]
     deltas = [tokens[start:end] for start, end in pairwise(bounds)]
-    whole = joined(read([tokens], reason))
-    assert joined(read(deltas, reason)) == whole
-    assert joined(read([[token] for token in tokens], reason)) == whole
+    whole = joined(read([tokens], reason, tools))
+    assert joined(read(deltas, reason, tools)) == whole
+    assert joined(read([[token] for token in tokens], reason, tools)) == whole
 
 
-@given(tokens=st.lists(wild_tokens, max_size=80), reason=reasons)
-def test_events_of_token_soup_keep_their_order(tokens: list[int], reason: Reason) -> None:
-    events = read([tokens], reason)
+@given(tokens=st.lists(wild_tokens, max_size=80), reason=reasons, tools=offers)
+def test_events_of_token_soup_keep_their_order(tokens: list[int], reason: Reason, tools: list[str] | None) -> None:
+    events = read([tokens], reason, tools)
     opened: ChannelOpened | ToolCallOpened | None = None
     calls_seen = 0
     for event in events[:-1]:
@@ -349,6 +422,7 @@ def test_events_of_token_soup_keep_their_order(tokens: list[int], reason: Reason
             case ToolCallOpened(index, name):
                 assert opened is None
                 assert (index, name != "") == (calls_seen, True)
+                assert tools is None or name in tools
                 calls_seen += 1
                 opened = event
             case Text(channel, text):
@@ -390,9 +464,9 @@ def bodies_in(tokens: list[int]) -> list[str]:
     return [text.decode() for text in found]
 
 
-@given(tokens=st.lists(readable_tokens, max_size=80))
-def test_every_body_of_token_soup_is_delivered(tokens: list[int]) -> None:
-    delivered = "".join(event.text for event in read([tokens]) if isinstance(event, Text | ToolArguments))
+@given(tokens=st.lists(readable_tokens, max_size=80), tools=offers)
+def test_every_body_of_token_soup_is_delivered(tokens: list[int], tools: list[str] | None) -> None:
+    delivered = "".join(event.text for event in read([tokens], tools=tools) if isinstance(event, Text | ToolArguments))
     position = 0
     for body in bodies_in(tokens):
         position = delivered.find(body, position)
@@ -400,9 +474,9 @@ def test_every_body_of_token_soup_is_delivered(tokens: list[int]) -> None:
         position += len(body)
 
 
-@given(text=st.text(min_size=1, max_size=300).filter(lambda text: text.strip(" to=\n\r\t\x0b\x0c") != ""))
-def test_text_that_never_had_a_header_is_all_delivered(text: str) -> None:
-    answer = Answer.of(read([[*encode(text), RETURN]]))
+@given(text=st.text(min_size=1, max_size=300).filter(lambda text: text.strip(" to=\n\r\t\x0b\x0c") != ""), tools=offers)
+def test_text_that_never_had_a_header_is_all_delivered(text: str, tools: list[str] | None) -> None:
+    answer = Answer.of(read([[*encode(text), RETURN]], tools=tools))
     assert answer.content.lstrip() == text.lstrip() or answer.content == text
     assert answer.recovered[0] in ("header_missing", "message_missing")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import openai_harmony as library
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serving.harmony.conversation import (
@@ -22,6 +22,7 @@ from serving.harmony.conversation import (
 from serving.harmony.events import Text, ToolArguments, ToolCallOpened
 from serving.harmony.parser import HarmonyParser
 from serving.harmony.render import render_prompt
+from serving.harmony.tools import header_name, is_tool_name
 from serving.harmony.vocabulary import FIRST_SPECIAL_ID, START, decode, encode, encoding
 
 WEATHER = FunctionTool(
@@ -272,13 +273,17 @@ def test_nothing_a_client_sends_becomes_structure(text: str, name: str, argument
 
 
 @given(name=st.text(max_size=300))
-def test_names_from_history_stay_one_word_in_the_header(name: str) -> None:
+@example(name="f to=functions.g")
+@example(name="a" * 255 + " b")
+def test_any_name_from_history_is_read_back_as_one_recipient(name: str) -> None:
+    fit = header_name(name)
+    assert is_tool_name(fit)
+    assert fit == name or not is_tool_name(name)
     text = shown(AssistantMessage(tool_calls=(call(name),)), ToolMessage(name, ""))
-    header, result = text.split("<|start|>")[1:3]
-    words = header.split("<|message|>")[0].split()
-    assert len(words) == 3
-    assert words[1].startswith("to=functions.")
-    assert result.split("<|channel|>")[0].split()[1:] == ["to=assistant"]
+    assert text == (
+        f"<|start|>assistant<|channel|>commentary to=functions.{fit} <|constrain|>json<|message|>{{}}<|call|>"
+        f"<|start|>functions.{fit} to=assistant<|channel|>commentary<|message|><|end|><|start|>assistant"
+    )
 
 
 def test_lone_surrogates_do_not_break_a_prompt() -> None:
@@ -290,15 +295,15 @@ def test_texts_that_stall_the_tokenizer_are_rendered() -> None:
     assert text in shown(UserMessage(text), ToolMessage("f", text), instructions=text)
 
 
-@given(names, st.text(max_size=40), st.text(min_size=1, max_size=40))
+@given(st.text(min_size=1, max_size=256).filter(is_tool_name), st.text(max_size=40), st.text(min_size=1, max_size=40))
 def test_the_parser_reads_back_what_was_rendered(name: str, arguments: str, reasoning: str) -> None:
     conversation = Conversation(
         (UserMessage("Hi"), AssistantMessage(reasoning=reasoning, tool_calls=(call(name, arguments),)))
     )
     tokens = render_prompt(conversation)
     start = len(render_prompt(Conversation((UserMessage("Hi"),))))
-    parser = HarmonyParser()
+    parser = HarmonyParser([name])
     events = parser.feed(tokens[start:-2])
     assert [e.text for e in events if isinstance(e, Text)] == [reasoning]
-    assert [e.name for e in events if isinstance(e, ToolCallOpened)] == [name.removeprefix("functions.")]
+    assert [e.name for e in events if isinstance(e, ToolCallOpened)] == [name]
     assert "".join(e.text for e in events if isinstance(e, ToolArguments)) == arguments
