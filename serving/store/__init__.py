@@ -1,0 +1,1 @@
+"""State that several ingress replicas share: a store protocol and its backends."""
