@@ -89,7 +89,7 @@ class _Reply:
         chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=include_usage)
         return EventStream(
             chat.stream(self._engine, self._generation, on_recovered=self._on_recovered),
-            ChunkEncoder(chunks, choices=self._generation.sampling.n, include_usage=include_usage),
+            ChunkEncoder(chunks, choices=self._generation.n, include_usage=include_usage),
             headers=self._headers,
             request_id=self._request_id,
             keep_alive_s=self._http.keep_alive_s,

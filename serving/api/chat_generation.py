@@ -32,6 +32,7 @@ def chat_generation(request: ChatCompletionRequest, *, request_id: str, effort: 
         conversation=_conversation(request, effort, today),
         sampling=_sampling(request),
         max_tokens=request.token_limit,
+        n=request.n or 1,
         stop=tuple(request.stop or ()),
         include_reasoning=request.include_reasoning is not False,
     )
@@ -91,7 +92,6 @@ def _sampling(request: ChatCompletionRequest) -> Sampling:
         top_p=max(_or(request.top_p, 1.0), _SMALLEST_TOP_P),
         top_k=max(request.top_k or 0, 0),
         min_p=_or(request.min_p, 0.0),
-        n=request.n or 1,
         seed=request.seed,
         presence_penalty=_or(request.presence_penalty, 0.0),
         frequency_penalty=_or(request.frequency_penalty, 0.0),

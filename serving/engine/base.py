@@ -13,8 +13,7 @@ FinishReason = Literal["stop", "length"]
 class Sampling:
     """How tokens are chosen. Names, ranges and defaults are vLLM's SamplingParams'.
 
-    `seed` of choice i is `seed + i`, as in vLLM. `logprobs` is the number of alternatives reported for each token
-    (0: the sampled token alone; None: none at all).
+    `logprobs` is the number of alternatives reported for each token (0: the sampled token alone; None: none at all).
     """
 
     max_tokens: int
@@ -22,7 +21,6 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
-    n: int = 1
     seed: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -48,17 +46,21 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One request as an engine sees it. `stream=False` lets an engine send everything in one delta a choice.
+    """One completion as an engine sees it. `stream=False` lets an engine send everything in one delta.
 
-    `constraint` holds from the completion's first token to its last. Of waiting requests the one with the lower
-    `priority` comes first, then the older one.
+    The engine goes on after `prompt_token_ids` and `completion_token_ids`, what there is of the completion already;
+    it sends, and sampling.max_tokens counts, only what is new. `constraint` holds for the new tokens, and the last
+    `constrained_tokens` of those already there are under it too. Of waiting requests the one with the lower `priority`
+    comes first, then the older one.
     """
 
     request_id: str
     prompt_token_ids: list[int]
     sampling: Sampling
     stream: bool = True
+    completion_token_ids: list[int] = field(default_factory=list)
     constraint: Constraint | None = None
+    constrained_tokens: int = 0
     priority: int = 0
 
 
@@ -73,14 +75,13 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class TokenDelta:
-    """New tokens of one choice.
+    """New tokens of a completion.
 
-    Every choice ends with exactly one delta whose `finish_reason` is set; it may carry tokens too. The token that
+    It ends with exactly one delta whose `finish_reason` is set, which may carry tokens too. The token that
     stopped it (one of Sampling.stop_token_ids) is the last of `token_ids`. `logprobs`, where asked for, has one
     entry for each token id. `cached_tokens` counts prompt tokens that came from the prefix cache.
     """
 
-    index: int
     token_ids: list[int]
     finish_reason: FinishReason | None = None
     logprobs: list[TokenLogprobs] | None = None
@@ -111,7 +112,7 @@ class Engine(Protocol):
         ...
 
     def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
-        """Tokens of all choices, interleaved as they come.
+        """The completion's tokens as they come.
 
         Closing or cancelling the iterator stops the work. Raises EngineNotReadyError before the first delta,
         EngineDiedError after it, InvalidRequestError for what the engine itself refuses.

@@ -7,6 +7,7 @@ in the prompt's last user message is played, the same tokens every time, at the 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -24,7 +25,17 @@ from serving.engine.base import (
     TokenLogprobs,
 )
 from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError, SettingsError
-from serving.harmony.vocabulary import END, FIRST_SPECIAL_ID, MESSAGE, START, decode, encode_harmony
+from serving.harmony.vocabulary import (
+    CHANNEL,
+    END,
+    FIRST_SPECIAL_ID,
+    MESSAGE,
+    RETURN,
+    START,
+    decode,
+    encode,
+    encode_harmony,
+)
 
 DEFAULT_MAX_MODEL_LEN = 131072
 """gpt-oss's own context, in tokens."""
@@ -109,8 +120,8 @@ def _problems(place: str, error: ValidationError) -> list[tuple[str, str]]:
 class ScriptedEngine:
     """Plays a script. `running` is the number of generations under way, those waiting for their next step included.
 
-    Every choice of a request gets the same tokens. Sampling is ignored but for max_tokens, n, logprobs and
-    stop_token_ids.
+    Sampling is ignored but for max_tokens, logprobs and stop_token_ids. A completion that has begun goes on where the
+    script has what it ends with (see continuation()); of constraints only a choice is kept to.
     """
 
     def __init__(self, script: Script, *, model: str = "scripted", max_model_len: int = DEFAULT_MAX_MODEL_LEN) -> None:
@@ -138,7 +149,7 @@ class ScriptedEngine:
         line = self._script.line_for(last_user_text(request.prompt_token_ids))
         if line is None:
             raise InvalidRequestError("The script has no line for this prompt and no default line.", param="messages")
-        token_ids, finish = _cut(line, request.sampling)
+        token_ids, finish = _cut(continuation(line, request), line.finish, request.sampling)
         step = line.tokens_per_step
         steps = math.ceil(len(token_ids) / step)
         if not request.stream:
@@ -156,8 +167,7 @@ class ScriptedEngine:
                 tokens = token_ids[number * step : (number + 1) * step]
                 ended = finish if number == steps - 1 else None
                 logprobs = _logprobs(tokens, request.sampling.logprobs)
-                for index in range(request.sampling.n):
-                    yield TokenDelta(index, tokens, ended, logprobs)
+                yield TokenDelta(tokens, ended, logprobs)
         finally:
             self.running -= 1
 
@@ -213,15 +223,36 @@ def last_user_text(prompt_token_ids: list[int]) -> str:
     return ""
 
 
-def _cut(line: ScriptLine, sampling: Sampling) -> tuple[list[int], FinishReason]:
-    """What is left of the line once stop tokens and max_tokens have had their way; a stop token is the last."""
-    token_ids = line.token_ids
+def continuation(line: ScriptLine, request: EngineRequest) -> list[int]:
+    """What the line has after the completion so far.
+
+    One that left the script (a header was forced on it) goes on behind the same header in the script, where there is
+    one; otherwise there is nothing more to say. Under a choice, the first of its texts that the script has is said.
+    """
+    script, written = line.token_ids, request.completion_token_ids
+    if request.constraint is not None and request.constraint.kind == "choice":
+        texts: list[str] = json.loads(request.constraint.value)
+        return [*encode(next((text for text in texts if text in line.completion), texts[0])), RETURN]
+    if script[: len(written)] == written:
+        return script[len(written) :] or [RETURN]
+    message = len(written) - written[::-1].index(MESSAGE) if MESSAGE in written else 0
+    channel = message - written[:message][::-1].index(CHANNEL) - 1 if CHANNEL in written[:message] else message
+    header, body = written[channel:message], written[message:]
+    for begin in range(len(script) - len(header) + 1 if header else 0):
+        rest = script[begin + len(header) :]
+        if script[begin : begin + len(header)] == header and rest[: len(body)] == body:
+            return rest[len(body) :] or [RETURN]
+    return [RETURN]
+
+
+def _cut(token_ids: list[int], finish: FinishReason, sampling: Sampling) -> tuple[list[int], FinishReason]:
+    """What is left of the tokens once stop tokens and max_tokens have had their way; a stop token is the last."""
     for position, token_id in enumerate(token_ids[: sampling.max_tokens]):
         if token_id in sampling.stop_token_ids:
             return token_ids[: position + 1], "stop"
     if len(token_ids) > sampling.max_tokens:
         return token_ids[: sampling.max_tokens], "length"
-    return token_ids, line.finish
+    return token_ids, finish
 
 
 def _logprobs(token_ids: list[int], count: int | None) -> list[TokenLogprobs] | None:

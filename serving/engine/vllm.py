@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -12,7 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.engine.base import EngineInfo, EngineRequest, FinishReason, Sampling, TokenDelta, TokenLogprobs
+from serving.engine.base import Constraint, EngineInfo, EngineRequest, FinishReason, Sampling, TokenDelta, TokenLogprobs
+from serving.engine.continued_grammar import CONSTRAINED_TOKENS
 from serving.engine.device import installed_device, thread_binding
 from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError
 from serving.settings import ModelSettings
@@ -94,7 +96,12 @@ class VllmEngine:
         count = request.sampling.logprobs
         try:
             async with aclosing(
-                llm.generate({"prompt_token_ids": request.prompt_token_ids}, params, request.request_id)
+                llm.generate(
+                    {"prompt_token_ids": request.prompt_token_ids + request.completion_token_ids},
+                    params,
+                    request.request_id,
+                    priority=request.priority,
+                )
             ) as outputs:
                 async for output in outputs:
                     for completion in output.outputs:
@@ -145,6 +152,11 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
         # Stop, temperature and the rest come with every request; a checkpoint must not change them silently.
         "generation_config": "vllm",
         "disable_log_stats": False,
+        # Continuations go before new requests (EngineRequest.priority).
+        "scheduling_policy": "priority",
+        # One backend serves all requests of an engine (vllm/v1/structured_output/__init__.py, grammar_init). Free
+        # whitespace lets a small model write blanks until its tokens run out.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
     }
     if model.max_model_len is not None:
         arguments["max_model_len"] = model.max_model_len
@@ -194,7 +206,6 @@ def _sampling_params(request: EngineRequest) -> Any:
     sampling = request.sampling
     try:
         return SamplingParams(
-            n=sampling.n,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -207,6 +218,8 @@ def _sampling_params(request: EngineRequest) -> Any:
             logit_bias=dict(sampling.logit_bias) if sampling.logit_bias else None,
             logprobs=sampling.logprobs,
             stop_token_ids=list(sampling.stop_token_ids),
+            structured_outputs=None if request.constraint is None else _structured_outputs(request.constraint),
+            extra_args={CONSTRAINED_TOKENS: request.constrained_tokens} if request.constrained_tokens else None,
             detokenize=False,
             output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
         )
@@ -214,9 +227,24 @@ def _sampling_params(request: EngineRequest) -> Any:
         raise InvalidRequestError(str(error)) from error
 
 
+def _structured_outputs(constraint: Constraint) -> Any:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    match constraint.kind:
+        case "json_object":
+            return StructuredOutputsParams(json_object=True)
+        case "json_schema":
+            return StructuredOutputsParams(json=constraint.value)
+        case "regex":
+            return StructuredOutputsParams(regex=constraint.value)
+        case "choice":
+            return StructuredOutputsParams(choice=json.loads(constraint.value))
+        case "grammar":
+            return StructuredOutputsParams(grammar=constraint.value)
+
+
 def _delta(completion: Any, cached_tokens: int, logprobs: int | None) -> TokenDelta:
     return TokenDelta(
-        index=completion.index,
         token_ids=list(completion.token_ids),
         finish_reason=_finish_reason(completion.finish_reason),
         logprobs=None if logprobs is None else _logprobs(completion, logprobs),

@@ -27,7 +27,7 @@ class AnswerBuilder:
         with_logprobs = request.sampling.logprobs is not None
         self._choices = [
             _ChoiceBuilder(index, with_logprobs, with_logprobs and request.include_reasoning)
-            for index in range(request.sampling.n)
+            for index in range(request.n)
         ]
         self._usage: Usage | None = None
 
@@ -55,7 +55,7 @@ class _ChoiceBuilder:
         if reasoning_logprobs:
             self._logprobs["analysis"] = []
         self._calls: list[tuple[ToolCallDelta, list[str]]] = []
-        self._finish_reason = ""
+        self._finished: ChoiceFinished | None = None
 
     def add(self, event: TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished) -> None:
         if isinstance(event, TextDelta):
@@ -67,16 +67,18 @@ class _ChoiceBuilder:
         elif isinstance(event, ToolArgumentsDelta):
             self._calls[event.index][1].append(event.text)
         else:
-            self._finish_reason = event.finish_reason
+            self._finished = event
 
     def build(self) -> ChatChoice:
+        assert self._finished is not None, "an answer is asked for once every choice has finished"
         return ChatChoice(
             index=self._index,
             content="".join(self._texts["final"]),
             reasoning="".join(self._texts["analysis"]),
             commentary="".join(self._texts["commentary"]),
             tool_calls=[FunctionCall(call.id, call.name, "".join(arguments)) for call, arguments in self._calls],
-            finish_reason=self._finish_reason,
+            finish_reason=self._finished.finish_reason,
+            reasoning_truncated=self._finished.reasoning_truncated,
             content_logprobs=self._logprobs.get("final"),
             reasoning_logprobs=self._logprobs.get("analysis"),
         )

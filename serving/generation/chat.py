@@ -12,7 +12,8 @@ from serving.errors import EngineDiedError
 from serving.generation.answer import AnswerBuilder
 from serving.generation.choice import ChoiceReader, OnRecovered
 from serving.generation.ids import MintId, mint_call_id
-from serving.generation.plan import plan
+from serving.generation.merge import merged
+from serving.generation.plan import Plan, plan
 from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, Usage
 
 # Tokens read without giving other requests a turn: 0.2 ms, with 20 log probabilities each about 15.
@@ -43,10 +44,10 @@ async def complete(
 ) -> ChatAnswer:
     """The whole answer: what a stream's events join to. Raises as plan and the engine do.
 
-    The engine sends everything at once, except where stop strings must be watched for.
+    The engine sends everything at once, except where the tokens must be watched as they come.
     """
     builder = AnswerBuilder(request)
-    async with aclosing(_events(engine, request, bool(request.stop), mint_call_id, on_recovered)) as events:
+    async with aclosing(_events(engine, request, False, mint_call_id, on_recovered)) as events:
         async for event in events:
             builder.add(event)
     return builder.answer()
@@ -55,43 +56,65 @@ async def complete(
 async def _events(
     engine: Engine, request: ChatGeneration, streaming: bool, mint_call_id: MintId, on_recovered: OnRecovered | None
 ) -> AsyncGenerator[ChatEvent, None]:
-    planned = await plan(engine, request, stream=streaming)
-    readers = [ChoiceReader(index, request, mint_call_id, on_recovered) for index in range(request.sampling.n)]
-    generating = len(readers)
-    cached_tokens = 0
+    planned = await plan(engine, request)
+    readers = [
+        ChoiceReader(index, request, mint_call_id, on_recovered, planned.max_tokens) for index in range(request.n)
+    ]
+    choices = [_Choice(engine, planned, reader, streaming) for reader in readers]
     started = False
-    events: list[ChatEvent] = []
-    async with aclosing(_portions(engine.generate(planned))) as deltas:
-        async for delta in deltas:
+    async with aclosing(merged([choice.events() for choice in choices])) as portions:
+        async for events in portions:
             if not started:
                 started = True
                 yield GenerationStarted()
-            reader = readers[delta.index]
-            cached_tokens = max(cached_tokens, delta.cached_tokens)
-            generating -= delta.finish_reason is not None
-            events = reader.read(delta)
-            if reader.over and generating and _all_over(readers):
-                break  # stop strings ended every choice: stop the engine first, then deliver
             for event in events:
                 yield event
-            events = []
-    for event in events:
-        yield event
-    if not _all_over(readers):
-        raise EngineDiedError("The engine stopped sending before the answer was complete.")
-    yield GenerationFinished(_usage(len(planned.prompt_token_ids), readers, cached_tokens))
+    yield GenerationFinished(_usage(planned, readers, choices[0].cached_tokens))
 
 
-def _all_over(readers: Sequence[ChoiceReader]) -> bool:
-    return all(reader.over for reader in readers)
+class _Choice:
+    """One choice, leg after leg."""
+
+    def __init__(self, engine: Engine, planned: Plan, reader: ChoiceReader, streaming: bool) -> None:
+        self._reader = reader
+        self.cached_tokens = 0
+        self._engine = engine
+        self._plan = planned
+        self._streaming = streaming or reader.must_watch
+
+    async def events(self) -> AsyncGenerator[list[ChatEvent], None]:
+        """Events of each portion of tokens; an engine that has more to say is stopped before the last are given."""
+        reader, number = self._reader, 0
+        while not reader.over:
+            leg = self._plan.leg(reader, number, stream=self._streaming)
+            number += 1
+            reader.begin_leg(leg.sampling.max_tokens)
+            last: list[ChatEvent] = []
+            async with aclosing(_portions(self._engine.generate(leg))) as deltas:
+                async for delta in deltas:
+                    if number == 1:
+                        self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
+                    events = reader.read(delta)
+                    if delta.finish_reason is None and reader.is_done():
+                        last = events
+                        break
+                    yield events
+            if last:
+                yield last
+            if not reader.is_done():
+                raise EngineDiedError("The engine stopped sending before the answer was complete.")
 
 
-def _usage(prompt_tokens: int, readers: Sequence[ChoiceReader], cached_tokens: int) -> Usage:
+def _usage(planned: Plan, readers: Sequence[ChoiceReader], cached_tokens: int) -> Usage:
+    analysis, commentary, final, tool = (sum(counts) for counts in zip(*(r.counts for r in readers), strict=True))
     return Usage(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=sum(reader.completion_tokens for reader in readers),
-        reasoning_tokens=sum(reader.reasoning_tokens for reader in readers),
+        prompt_tokens=len(planned.prompt_token_ids),
+        completion_tokens=sum(len(reader.tokens) for reader in readers),
+        reasoning_tokens=analysis,
         cached_tokens=cached_tokens,
+        commentary_tokens=commentary,
+        final_tokens=final,
+        tool_tokens=tool,
     )
 
 
@@ -113,7 +136,6 @@ async def _portions(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDe
 def _portion(delta: TokenDelta, begin: int, end: int) -> TokenDelta:
     """Tokens begin to end of the delta; only the last portion carries the finish reason."""
     return TokenDelta(
-        delta.index,
         delta.token_ids[begin:end],
         delta.finish_reason if end >= len(delta.token_ids) else None,
         None if delta.logprobs is None else delta.logprobs[begin:end],

@@ -1,23 +1,66 @@
-"""From a chat request to an engine request: the prompt's tokens, and how many may follow."""
+"""From a chat request to engine requests: the prompt's tokens, how many may follow, and each leg of each choice."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from serving.engine.base import Engine, EngineRequest
 from serving.errors import ContextLengthExceededError
+from serving.generation.choice import ChoiceReader
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import AssistantMessage, Conversation
 from serving.harmony.render import render_prompt
-from serving.harmony.vocabulary import STOP_TOKEN_IDS
 
 # About 1.5 ms of rendering. Up to here a hop to a thread and back costs more than other requests gain from it.
 _LONG_CHARACTERS = 10_000
 _CHARACTERS_PER_TOOL = 500
 
 
-async def plan(engine: Engine, request: ChatGeneration, *, stream: bool = True) -> EngineRequest:
+# Spreads the seeds of a choice's legs; that of its first is seed + index, as in vLLM.
+_SEED_STRIDE = 0x9E3779B97F4A7C15
+_CONTINUES = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The prompt, and the completion's length that is settled for it."""
+
+    request: ChatGeneration
+    prompt_token_ids: list[int]
+    max_tokens: int
+
+    def leg(self, reader: ChoiceReader, number: int, *, stream: bool) -> EngineRequest:
+        """The engine request number `number` of a choice, counted from 0, whose tokens so far `reader` has.
+
+        An engine that is not watched is made to look up where a budget may end. Legs after the first have the
+        prefix in the cache and a client that waits: they go before new requests.
+        """
+        sampling, leg = self.request.sampling, reader.leg
+        most = reader.tokens_left
+        if not stream and (room := reader.room) is not None:
+            most = min(most, room)
+        bias = leg.logit_bias
+        sampling = replace(
+            sampling,
+            max_tokens=most,
+            seed=None if sampling.seed is None else _seed(sampling.seed, reader.index, number),
+            stop_token_ids=tuple(dict.fromkeys(leg.stop_token_ids + sampling.stop_token_ids)),
+            logit_bias={**(sampling.logit_bias or {}), **bias} if bias else sampling.logit_bias,
+        )
+        return EngineRequest(
+            f"{self.request.request_id}-{reader.index}-{number}",
+            self.prompt_token_ids,
+            sampling,
+            stream=stream,
+            completion_token_ids=list(reader.tokens),
+            constraint=leg.constraint,
+            constrained_tokens=len(reader.tokens) - leg.begins if leg.constraint else 0,
+            priority=_CONTINUES if number else 0,
+        )
+
+
+async def plan(engine: Engine, request: ChatGeneration) -> Plan:
     """Render the prompt and settle max_tokens: what was asked for, or what the context has left.
 
     Raises ContextLengthExceededError where prompt and max_tokens do not fit, InvalidValueError for tools that cannot
@@ -29,12 +72,12 @@ async def plan(engine: Engine, request: ChatGeneration, *, stream: bool = True) 
         prompt = await asyncio.to_thread(render_prompt, request.conversation)
     else:
         prompt = render_prompt(request.conversation)
-    sampling = replace(
-        request.sampling,
-        max_tokens=_max_tokens(len(prompt), request.max_tokens, info.max_model_len),
-        stop_token_ids=tuple(dict.fromkeys(STOP_TOKEN_IDS + request.sampling.stop_token_ids)),
-    )
-    return EngineRequest(request.request_id, prompt, sampling, stream)
+    return Plan(request, prompt, _max_tokens(len(prompt), request.max_tokens, info.max_model_len))
+
+
+def _seed(seed: int, choice: int, leg: int) -> int:
+    """In the range of a signed 64-bit integer, which is what a generator takes."""
+    return (seed + choice + leg * _SEED_STRIDE + 2**63) % 2**64 - 2**63
 
 
 def _max_tokens(prompt_tokens: int, asked: int | None, max_model_len: int) -> int:

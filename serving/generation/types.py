@@ -13,9 +13,9 @@ from serving.harmony.events import Channel
 class ChatGeneration:
     """A chat request after validation: nothing of HTTP or JSON is left in it.
 
-    `stop` strings are matched on the final channel's text and not delivered. `include_reasoning=False` hides the
-    analysis channel, its logprobs included; its tokens still count. `sampling.max_tokens` None-ness is settled by
-    `plan()`: `max_tokens=None` here means "whatever the context has left".
+    `n` choices are made; choice i has seed + i. `max_tokens=None` means whatever the context has left; `plan()` settles
+    it, and `sampling.max_tokens` is not looked at. `stop` strings are matched on the final channel's text and not
+    delivered. `include_reasoning=False` hides the analysis channel, its logprobs included; its tokens still count.
 
     `forced_tools` names functions of which one must be called; () leaves the choice to the model.
     `parallel_tool_calls=False` ends a choice with its first call. `answer` constrains the final channel's text alone.
@@ -27,6 +27,7 @@ class ChatGeneration:
     conversation: Conversation
     sampling: Sampling
     max_tokens: int | None = None
+    n: int = 1
     stop: tuple[str, ...] = ()
     include_reasoning: bool = True
     forced_tools: tuple[str, ...] = ()

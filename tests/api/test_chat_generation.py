@@ -123,7 +123,7 @@ async def test_sampling_reaches_the_engine_as_it_was_asked_for(served: Served) -
     )
     sampling = served.engine.requests[-1].sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (0.5, 0.9, 40, 0.05)
-    assert (sampling.n, sampling.seed, sampling.max_tokens, sampling.logprobs) == (2, 7, 50, 3)
+    assert (sampling.seed, sampling.max_tokens, sampling.logprobs) == (8, 50, 3)
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.5, -0.5)
     assert sampling.repetition_penalty == 1.1
     assert sampling.logit_bias == {5: -100, 6: 1.5}
@@ -133,7 +133,7 @@ async def test_sampling_defaults_are_openais(served: Served) -> None:
     await served.chat()
     request = served.engine.requests[-1]
     sampling = request.sampling
-    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p, sampling.n) == (1, 1, 0, 0, 1)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (1, 1, 0, 0)
     assert (sampling.seed, sampling.logit_bias, sampling.logprobs) == (None, None, None)
     assert (sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty) == (0, 0, 1)
     assert sampling.max_tokens == 131072 - len(request.prompt_token_ids)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from serving.engine.base import Engine, EngineRequest, Sampling, TokenDelta
+from serving.engine.base import Constraint, Engine, EngineRequest, Sampling, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, last_user_text, load_script
 from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError, SettingsError
 from serving.harmony.conversation import AssistantMessage, Conversation, UserMessage
@@ -39,8 +39,8 @@ async def play(engine: Engine, request: EngineRequest) -> list[TokenDelta]:
     return [delta async for delta in engine.generate(request)]
 
 
-def tokens(deltas: list[TokenDelta], index: int = 0) -> list[int]:
-    return [token_id for delta in deltas if delta.index == index for token_id in delta.token_ids]
+def tokens(deltas: list[TokenDelta]) -> list[int]:
+    return [token_id for delta in deltas for token_id in delta.token_ids]
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -100,7 +100,7 @@ class TestPlaying:
 
     async def test_same_request_same_tokens(self) -> None:
         engine = await started({"completion": COMPLETION, "tokens_per_step": 2})
-        request = request_for(logprobs=2, n=2)
+        request = request_for(logprobs=2)
         assert await play(engine, request) == await play(engine, request)
 
     async def test_max_tokens_ends_with_length(self) -> None:
@@ -126,20 +126,30 @@ class TestPlaying:
         engine = await started({"completion": "one two", "finish": finish})
         assert (await play(engine, request_for()))[-1].finish_reason == finish
 
-    async def test_choices_are_interleaved(self) -> None:
-        engine = await started({"completion": COMPLETION, "tokens_per_step": 4})
-        deltas = await play(engine, request_for(n=3))
-        assert [delta.index for delta in deltas] == [0, 1, 2] * (len(deltas) // 3)
-        assert all(tokens(deltas, index) == IDS for index in range(3))
-        assert [delta.finish_reason for delta in deltas[-3:]] == ["stop"] * 3
-        assert all(delta.finish_reason is None for delta in deltas[:-3])
-
-    async def test_unstreamed_comes_in_one_delta_a_choice(self) -> None:
+    async def test_unstreamed_comes_in_one_delta(self) -> None:
         engine = await started({"completion": COMPLETION, "tokens_per_step": 1})
-        assert await play(engine, request_for(n=2, stream=False)) == [
-            TokenDelta(0, IDS, "stop"),
-            TokenDelta(1, IDS, "stop"),
-        ]
+        assert await play(engine, request_for(stream=False)) == [TokenDelta(IDS, "stop")]
+
+    async def test_goes_on_after_what_there_is(self) -> None:
+        engine = await started({"completion": COMPLETION, "tokens_per_step": 2})
+        for written in range(len(IDS)):
+            deltas = await play(engine, replace(request_for(), completion_token_ids=IDS[:written]))
+            assert tokens(deltas) == IDS[written:]
+
+    async def test_goes_on_behind_a_forced_header_where_the_script_has_it(self) -> None:
+        final = "<|end|><|start|>assistant<|channel|>final<|message|>"
+        script = f"<|channel|>analysis<|message|>Let me see.{final}One.<|return|>"
+        engine = await started({"completion": script})
+        cut = encode_harmony(f"<|channel|>analysis<|message|>Let{final}")
+        said = await play(engine, replace(request_for(), completion_token_ids=cut))
+        assert tokens(said) == encode_harmony("One.<|return|>")
+        call = encode_harmony("<|channel|>commentary to=functions.f <|constrain|>json<|message|>")
+        assert tokens(await play(engine, replace(request_for(), completion_token_ids=call))) == [RETURN]
+
+    async def test_keeps_to_a_choice(self) -> None:
+        engine = await started({"completion": "to=functions.g"})
+        choice = Constraint("choice", '[".f", ".g"]')
+        assert tokens(await play(engine, replace(request_for(), constraint=choice))) == [*encode(".g"), RETURN]
 
     @pytest.mark.parametrize("stream", [True, False])
     async def test_keeps_the_pace(self, stream: bool) -> None:

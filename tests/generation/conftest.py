@@ -4,13 +4,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import count
+from typing import Any
 
 import pytest
 
 from serving.engine.base import EngineInfo, EngineRequest, Sampling, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.generation.types import ChatGeneration
-from serving.harmony.conversation import Conversation, UserMessage
+from serving.harmony.conversation import Conversation, FunctionTool, UserMessage
 
 StartEngine = Callable[..., Awaitable[ScriptedEngine]]
 MakeRequest = Callable[..., ChatGeneration]
@@ -39,14 +40,18 @@ def make_request() -> MakeRequest:
         max_tokens: int | None = None,
         stop: tuple[str, ...] = (),
         include_reasoning: bool = True,
+        tools: tuple[FunctionTool, ...] = (),
+        **fields: Any,
     ) -> ChatGeneration:
         return ChatGeneration(
             request_id="request",
-            conversation=Conversation((UserMessage(text),), current_date=date(2026, 1, 1)),
-            sampling=Sampling(max_tokens=0, n=n, logprobs=logprobs),
+            conversation=Conversation((UserMessage(text),), current_date=date(2026, 1, 1), tools=tools),
+            sampling=Sampling(max_tokens=0, logprobs=logprobs),
             max_tokens=max_tokens,
+            n=n,
             stop=stop,
             include_reasoning=include_reasoning,
+            **fields,
         )
 
     return make

@@ -22,6 +22,7 @@ from serving.generation.types import (
     TextDelta,
     Usage,
 )
+from serving.harmony.conversation import FunctionTool
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import encode, encode_harmony
 
@@ -71,6 +72,7 @@ async def test_usage_adds_up_over_choices(start_engine: StartEngine, make_reques
         completion_tokens=3 * len(encode_harmony(ANSWER)),
         reasoning_tokens=3 * len(encode("Let me count.")),
         cached_tokens=0,
+        final_tokens=3 * len(encode("one two three four")),
     )
     assert (await chat.complete(engine, request)).usage == expected
     assert (await collect(engine, request))[-1] == GenerationFinished(expected)
@@ -106,7 +108,7 @@ async def test_the_engine_streams_only_where_it_must(
     delta_engine: Any, make_request: MakeRequest, logprobs: int | None
 ) -> None:
     ids = encode_harmony(f"{FINAL}x<|return|>")
-    engine = delta_engine([TokenDelta(0, ids, "stop", [TokenLogprobs(token_id, 0.0) for token_id in ids])])
+    engine = delta_engine([TokenDelta(ids, "stop", [TokenLogprobs(token_id, 0.0) for token_id in ids])])
     await chat.complete(engine, make_request(logprobs=logprobs))
     await chat.complete(engine, make_request(logprobs=logprobs, stop=("y",)))
     await collect(engine, make_request(logprobs=logprobs))
@@ -143,37 +145,28 @@ async def test_stop_strings_on_every_choice_stop_the_engine(
     delta_engine: Any, make_request: MakeRequest, whole: bool
 ) -> None:
     deltas = [
-        TokenDelta(0, encode_harmony(f"{FINAL}one END"), cached_tokens=16),
-        TokenDelta(1, encode_harmony(f"{FINAL}two")),
-        TokenDelta(0, encode(" after the end")),
-        TokenDelta(1, encode(" END and")),
-        TokenDelta(0, encode(" never sent")),
-        TokenDelta(1, encode(" never sent")),
+        TokenDelta(encode_harmony(f"{FINAL}one END"), cached_tokens=16),
+        TokenDelta(encode(" never sent")),
     ]
     engine = delta_engine(deltas)
     request = make_request(n=2, stop=("END",))
     if whole:
         answer = await chat.complete(engine, request)
-        assert [(choice.content, choice.finish_reason) for choice in answer.choices] == [
-            ("one ", "stop"),
-            ("two ", "stop"),
-        ]
+        assert [(choice.content, choice.finish_reason) for choice in answer.choices] == [("one ", "stop")] * 2
         usage = answer.usage
     else:
         events = await collect(engine, request)
-        assert events[:-1] == [
-            GenerationStarted(),
-            TextDelta(0, "final", "one ", opens=True),
-            ChoiceFinished(0, "stop"),
-            TextDelta(1, "final", "two", opens=True),
-            TextDelta(1, "final", " "),
-            ChoiceFinished(1, "stop"),
-        ]
+        assert events[0] == GenerationStarted()
+        for choice in range(2):
+            assert [event for event in events[1:-1] if getattr(event, "choice", None) == choice] == [
+                TextDelta(choice, "final", "one ", opens=True),
+                ChoiceFinished(choice, "stop"),
+            ]
         last = events[-1]
         assert isinstance(last, GenerationFinished)
         usage = last.usage
-    assert (engine.sent, engine.closed) == (4, True)
-    assert usage.completion_tokens == sum(len(encode_harmony(f"{FINAL}{text} END")) for text in ("one", "two"))
+    assert (engine.sent, engine.closed) == (2, True)
+    assert usage.completion_tokens == 2 * len(encode_harmony(f"{FINAL}one END"))
     assert usage.cached_tokens == 16
 
 
@@ -190,7 +183,7 @@ async def test_the_engine_is_stopped_before_the_last_events_are_delivered(
 
 
 async def test_an_engine_that_ends_by_itself_is_left_to_end(delta_engine: Any, make_request: MakeRequest) -> None:
-    engine = delta_engine([TokenDelta(0, encode_harmony(f"{FINAL}x<|return|>"), "stop")], RuntimeError("after"))
+    engine = delta_engine([TokenDelta(encode_harmony(f"{FINAL}x<|return|>"), "stop")], RuntimeError("after"))
     with pytest.raises(RuntimeError, match="after"):
         await collect(engine, make_request())
 
@@ -198,7 +191,7 @@ async def test_an_engine_that_ends_by_itself_is_left_to_end(delta_engine: Any, m
 @pytest.mark.parametrize("whole", [True, False])
 async def test_errors_of_the_engine_pass_through(delta_engine: Any, make_request: MakeRequest, whole: bool) -> None:
     died = EngineDiedError("gone")
-    engine = delta_engine([TokenDelta(0, encode_harmony(f"{FINAL}x"))], died)
+    engine = delta_engine([TokenDelta(encode_harmony(f"{FINAL}x"))], died)
     with pytest.raises(EngineDiedError) as caught:
         await (chat.complete(engine, make_request()) if whole else collect(engine, make_request()))
     assert caught.value is died
@@ -207,7 +200,7 @@ async def test_errors_of_the_engine_pass_through(delta_engine: Any, make_request
 async def test_an_engine_that_falls_silent_is_not_taken_for_an_answer(
     delta_engine: Any, make_request: MakeRequest
 ) -> None:
-    engine = delta_engine([TokenDelta(0, encode_harmony(f"{FINAL}x"))])
+    engine = delta_engine([TokenDelta(encode_harmony(f"{FINAL}x"))])
     with pytest.raises(EngineDiedError, match="before the answer was complete"):
         await chat.complete(engine, make_request())
 
@@ -238,6 +231,8 @@ async def test_ids_and_recoveries_go_to_those_who_asked(
 ) -> None:
     engine = await start_engine("<|channel|>commentary to=functions.f json extra<|message|>{}<|call|>")
     recovered: list[str] = []
-    answer = await chat.complete(engine, make_request(n=2), mint_call_id=mint, on_recovered=recovered.append)
+    answer = await chat.complete(
+        engine, make_request(n=2, tools=(FunctionTool("f"),)), mint_call_id=mint, on_recovered=recovered.append
+    )
     assert [choice.tool_calls[0].id for choice in answer.choices] == ["call_0", "call_1"]
     assert recovered == ["header_words", "header_words"]

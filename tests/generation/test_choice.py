@@ -15,7 +15,7 @@ from serving.generation.types import (
     ToolArgumentsDelta,
     ToolCallDelta,
 )
-from serving.harmony.conversation import Conversation, UserMessage
+from serving.harmony.conversation import Conversation, FunctionTool, UserMessage
 from serving.harmony.vocabulary import encode, encode_harmony
 
 FINAL = "<|channel|>final<|message|>"
@@ -39,7 +39,7 @@ def read(
 ) -> tuple[list[ChatEvent], ChoiceReader]:
     request = ChatGeneration(
         "r",
-        Conversation((UserMessage("x"),)),
+        Conversation((UserMessage("x"),), tools=(FunctionTool("f"), FunctionTool("g"))),
         Sampling(max_tokens=1000),
         stop=stop,
         include_reasoning=include_reasoning,
@@ -48,9 +48,7 @@ def read(
     ids = encode_harmony(completion)
     events: list[ChatEvent] = []
     for begin in range(0, len(ids), size):
-        events += reader.read(
-            TokenDelta(index, ids[begin : begin + size], finish if begin + size >= len(ids) else None)
-        )
+        events += reader.read(TokenDelta(ids[begin : begin + size], finish if begin + size >= len(ids) else None))
     return events, reader
 
 
@@ -104,8 +102,8 @@ def test_hidden_reasoning_is_counted() -> None:
     completion = f"<|channel|>analysis<|message|>It is easy.{NEXT}{FINAL}Paris.<|return|>"
     events, reader = read(completion, include_reasoning=False)
     assert events == [TextDelta(0, "final", "Paris.", opens=True), ChoiceFinished(0, "stop")]
-    assert reader.reasoning_tokens == len(encode("It is easy."))
-    assert reader.completion_tokens == len(encode_harmony(completion))
+    assert reader.counts[0] == len(encode("It is easy."))
+    assert len(reader.tokens) == len(encode_harmony(completion))
 
 
 def test_recoveries_are_told() -> None:
@@ -124,14 +122,14 @@ def test_stop_string_ends_the_choice_and_its_count() -> None:
     events, reader = read(completion, stop=(" two",))
     assert events == [TextDelta(0, "final", "one", opens=True), ChoiceFinished(0, "stop")]
     assert reader.over
-    assert reader.completion_tokens == len(encode_harmony(f"{FINAL}one two"))
+    assert len(reader.tokens) == len(encode_harmony(f"{FINAL}one two"))
 
 
 def test_nothing_comes_after_a_stop_string() -> None:
     events, reader = read(f"{FINAL}one two three four<|return|>", size=1, stop=(" two",))
     assert events[-1] == ChoiceFinished(0, "stop")
     assert len([event for event in events if isinstance(event, ChoiceFinished)]) == 1
-    assert reader.completion_tokens == len(encode_harmony(f"{FINAL}one two"))
+    assert len(reader.tokens) == len(encode_harmony(f"{FINAL}one two"))
 
 
 def test_stop_strings_are_for_the_final_channel_alone() -> None:
@@ -172,4 +170,4 @@ def test_stop_strings_agree_with_a_naive_search_over_tokens_and_deltas(text: str
     events, reader = read(f"{FINAL}{text}<|return|>", size=size, stop=tuple(stops))
     assert text_of(events) == expected
     _, whole = read(f"{FINAL}{text}<|return|>", stop=tuple(stops))
-    assert reader.completion_tokens == whole.completion_tokens
+    assert len(reader.tokens) == len(whole.tokens)

@@ -13,6 +13,7 @@ from serving.engine.scripted import ScriptedEngine
 from serving.generation import chat
 from serving.generation.answer import AnswerBuilder
 from serving.generation.types import ChatChoice, ChatGeneration
+from serving.harmony.conversation import FunctionTool
 from serving.harmony.vocabulary import encode_harmony
 
 CASES = [
@@ -33,6 +34,10 @@ async def engine(
     return await start_engine(case["completion"], request.param, finish="length" if cut else "stop")
 
 
+def offered(case: dict[str, Any]) -> tuple[FunctionTool, ...]:
+    return tuple(FunctionTool(call["name"]) for call in case["expect"]["tool_calls"])
+
+
 def as_expectation(choice: ChatChoice, recovered: list[str]) -> dict[str, Any]:
     return {
         "analysis": choice.reasoning,
@@ -51,7 +56,7 @@ async def test_streamed(
     make_request: Callable[..., ChatGeneration],
     logprobs: int | None,
 ) -> None:
-    request = make_request(logprobs=logprobs)
+    request = make_request(logprobs=logprobs, tools=offered(case))
     recovered: list[str] = []
     builder = AnswerBuilder(request)
     async for event in chat.stream(engine, request, on_recovered=recovered.append):
@@ -69,6 +74,6 @@ async def test_whole(
     stop: tuple[str, ...],
 ) -> None:
     recovered: list[str] = []
-    answer = await chat.complete(engine, make_request(stop=stop), on_recovered=recovered.append)
+    answer = await chat.complete(engine, make_request(stop=stop, tools=offered(case)), on_recovered=recovered.append)
     assert as_expectation(answer.choices[0], recovered) == case["expect"]
     assert answer.usage.completion_tokens == len(encode_harmony(case["completion"]))

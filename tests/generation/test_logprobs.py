@@ -99,7 +99,7 @@ def test_a_character_that_was_never_completed_keeps_its_tokens(size: int, end: l
         part = ids[begin : begin + size]
         ended: FinishReason | None = "length" if begin + size >= len(ids) else None
         logprobs = [TokenLogprobs(token_id, 0.0) for token_id in part]
-        deltas += [e for e in reader.read(TokenDelta(0, part, ended, logprobs)) if isinstance(e, TextDelta)]
+        deltas += [e for e in reader.read(TokenDelta(part, ended, logprobs)) if isinstance(e, TextDelta)]
     assert "".join(delta.text for delta in deltas) == "x\ufffd"
     entries = [entry.utf8 for delta in deltas for entry in delta.logprobs or ()]
     assert entries == [b"x", *map(token_bytes, parts)]
@@ -134,7 +134,7 @@ def test_entries_cover_exactly_the_text_that_is_delivered(text: str, stops: list
         part = ids[begin : begin + size]
         ended: FinishReason | None = "stop" if begin + size >= len(ids) else None
         logprobs = [TokenLogprobs(token_id, 0.0) for token_id in part]
-        deltas += [e for e in reader.read(TokenDelta(0, part, ended, logprobs)) if isinstance(e, TextDelta)]
+        deltas += [e for e in reader.read(TokenDelta(part, ended, logprobs)) if isinstance(e, TextDelta)]
     delivered = "".join(delta.text for delta in deltas).encode()
     entries = b"".join(entry.utf8 for delta in deltas for entry in delta.logprobs or ())
     # The last token may go on into the stop string, but no entry lies wholly beyond the text.
@@ -147,4 +147,4 @@ def test_entries_cover_exactly_the_text_that_is_delivered(text: str, stops: list
 def test_an_engine_that_sends_too_few_is_found_out() -> None:
     request = ChatGeneration("r", Conversation(()), Sampling(max_tokens=9, logprobs=0))
     with pytest.raises(ValueError, match="log probabilities"):
-        ChoiceReader(0, request, lambda: "", None).read(TokenDelta(0, [1, 2], None, [TokenLogprobs(1, 0.0)]))
+        ChoiceReader(0, request, lambda: "", None).read(TokenDelta([1, 2], None, [TokenLogprobs(1, 0.0)]))

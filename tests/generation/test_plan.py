@@ -11,7 +11,8 @@ from serving.engine.base import EngineRequest
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.errors import ContextLengthExceededError, EngineNotReadyError
 from serving.generation import plan as plan_module
-from serving.generation.plan import plan
+from serving.generation.choice import ChoiceReader
+from serving.generation.plan import Plan, plan
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import AssistantMessage, Conversation, FunctionCall, FunctionTool, UserMessage
 from serving.harmony.render import render_prompt
@@ -25,32 +26,54 @@ async def engine_with(max_model_len: int) -> ScriptedEngine:
     return engine
 
 
+def reader(planned: Plan, choice: int = 0) -> ChoiceReader:
+    return ChoiceReader(choice, planned.request, lambda: "", None, planned.max_tokens)
+
+
+def first_leg(planned: Plan, choice: int = 0) -> EngineRequest:
+    return planned.leg(reader(planned, choice), 0, stream=True)
+
+
 async def test_renders_the_prompt_and_stops_at_harmonys_ends(make_request: MakeRequest) -> None:
     request = make_request("What now?", max_tokens=7, n=2)
     planned = await plan(await engine_with(1000), request)
     prompt = render_prompt(request.conversation)
     expected = replace(request.sampling, max_tokens=7, stop_token_ids=(200002, 200012))
-    assert planned == EngineRequest("request", prompt, expected, stream=True)
+    assert first_leg(planned, 1) == EngineRequest("request-1-0", prompt, expected, stream=True)
+
+
+async def test_every_choice_and_leg_has_a_seed_of_its_own(make_request: MakeRequest) -> None:
+    request = make_request(max_tokens=7, n=2)
+    for seed in (-(2**63), 0, 7, 2**63 - 1):
+        planned = await plan(await engine_with(1000), replace(request, sampling=replace(request.sampling, seed=seed)))
+        seeds = [
+            planned.leg(reader(planned, choice), leg, stream=True).sampling.seed
+            for choice in range(2)
+            for leg in range(3)
+        ]
+        assert seeds[0] == seed
+        assert len(set(seeds)) == len(seeds)
+        assert all(value is not None and -(2**63) <= value < 2**63 for value in seeds)
 
 
 async def test_other_stop_tokens_are_kept(make_request: MakeRequest) -> None:
     request = make_request()
     request = replace(request, sampling=replace(request.sampling, stop_token_ids=(5, 200012)))
     planned = await plan(await engine_with(1000), request)
-    assert planned.sampling.stop_token_ids == (200002, 200012, 5)
+    assert first_leg(planned).sampling.stop_token_ids == (200002, 200012, 5)
 
 
 async def test_no_max_tokens_means_what_is_left(make_request: MakeRequest) -> None:
     request = make_request()
     prompt_tokens = len(render_prompt(request.conversation))
     planned = await plan(await engine_with(prompt_tokens + 5), request)
-    assert planned.sampling.max_tokens == 5
+    assert planned.max_tokens == first_leg(planned).sampling.max_tokens == 5
 
 
 async def test_what_just_fits_is_let_through(make_request: MakeRequest) -> None:
     request = make_request(max_tokens=5)
     prompt_tokens = len(render_prompt(request.conversation))
-    assert (await plan(await engine_with(prompt_tokens + 5), request)).sampling.max_tokens == 5
+    assert (await plan(await engine_with(prompt_tokens + 5), request)).max_tokens == 5
 
 
 async def test_too_many_tokens_asked_for_names_both_numbers(make_request: MakeRequest) -> None:
