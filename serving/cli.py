@@ -11,6 +11,8 @@ import typer
 import serving
 from serving.commands.check import check_command
 from serving.commands.config import schema_command, show_command
+from serving.commands.keys import check_command as check_key_command
+from serving.commands.keys import new_command as new_key_command
 from serving.commands.up import up_command
 from serving.errors import ServingError, SettingsError
 
@@ -34,6 +36,10 @@ def create_cli() -> typer.Typer:
     config.command("schema", short_help="Print the JSON schema of a settings file.")(schema_command)
     config.command("show", short_help="Print the settings in force.")(show_command)
     cli.add_typer(config, name="config")
+    keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make API keys, and look at one.")
+    keys.command("new", short_help="Make a key for a team.")(new_key_command)
+    keys.command("check", short_help="Say whether a key was typed right, and whose it is.")(check_key_command)
+    cli.add_typer(keys, name="keys")
     return cli
 
 
