@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,6 +18,7 @@ from serving.configuration.problems import from_validation, several
 from serving.configuration.sources import read_sources
 from serving.errors import SettingsError
 from serving.harmony.conversation import EFFORTS, Effort
+from serving.tenancy.keys import KeyHash
 
 
 class Section(BaseModel):
@@ -196,6 +198,77 @@ class HttpSettings(Section):
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Largest request body read, in bytes.")
     keep_alive_s: float = Field(15.0, gt=0, description="Silence after which a stream gets a comment line, in seconds.")
     longest_answer_s: int = Field(900, ge=1, description="Longest time one answer may take, in seconds.")
+    longest_body_s: float = Field(
+        30.0, gt=0, description="Longest time a request's body may take to arrive, in seconds."
+    )
+    max_header_bytes: int = Field(32 * 1024, ge=1024, description="All headers of a request together, in bytes.")
+    max_messages: int = Field(2048, ge=1, description="Most messages of a conversation.")
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description="Networks whose x-forwarded-for is believed; add the nodes of a cluster and load balancers.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"should be networks such as 10.0.0.0/8: {error}") from error
+        return networks
+
+
+class AdmissionSettings(Section):
+    """How requests wait for an engine."""
+
+    margin: float = Field(
+        0.1, ge=0, le=1, description="Requests handed to engines beyond max_num_seqs, as a part of it."
+    )
+    reserve: float = Field(
+        0.1, ge=0, le=0.5, description="Part of the places that only teams below their share may take."
+    )
+    max_queued: int | None = Field(
+        None, ge=1, description="Requests that wait for one model, over all ingress replicas; unset: 4 for each place."
+    )
+    default_timeout_s: float | None = Field(
+        None, gt=0, description="Deadline of a request without x-request-timeout; unset: http.longest_answer_s."
+    )
+
+
+class LimitSettings(Section):
+    """Where the limits of teams are counted."""
+
+    backend: Literal["memory", "redis"] = Field(
+        "memory", description="memory: in the cluster; redis: in the Redis at redis.url, where they outlive it."
+    )
+
+
+class UsageSettings(Section):
+    """Where the tokens that teams used are kept."""
+
+    backend: Literal["memory", "sqlite", "redis"] = Field(
+        "memory", description="memory: until the stop; sqlite: in a local file; redis: in the Redis at redis.url."
+    )
+    database: str | None = Field(None, min_length=1, description="The file of `backend: sqlite`.")
+    keep_days: int = Field(400, ge=1, description="Days after which figures are forgotten.")
+
+    @model_validator(mode="after")
+    def _has_its_file(self) -> Self:
+        if (self.backend == "sqlite") != (self.database is not None):
+            wanted = "is missing: name the file" if self.database is None else "is for `backend: sqlite` alone"
+            raise several([(("database",), wanted)])
+        return self
+
+
+class AuditSettings(Section):
+    """A log of who asked what and how it ended, as JSON lines; never of content."""
+
+    file: str | None = Field(
+        None, min_length=1, description="Each ingress replica's file begins like this; unset: none."
+    )
+    max_bytes: int = Field(64 * 1024 * 1024, ge=4096, description="Size at which a file is put aside, in bytes.")
+    keep: int = Field(10, ge=1, description="Files put aside that are kept.")
 
 
 class RedisSettings(Section):
@@ -253,6 +326,16 @@ class Settings(BaseSettings):
     responses: StoreSettings = Field(StoreSettings(), description="The store of POST /v1/responses.")
     redis: RedisSettings = Field(RedisSettings(), description="A Redis, for whatever is told to use it.")
     http: HttpSettings = Field(HttpSettings(), description="Sizes and times that the public port allows.")
+    teams_file: str | None = Field(None, min_length=1, description="Teams and the hashes of their keys, YAML.")
+    open: bool = Field(False, description="Serve whoever can reach the port, without keys.")
+    admin_key_hash: str | None = Field(
+        None, description="Who has the key of this hash may read /metrics and /admin; see `serving keys new --admin`."
+    )
+    admin_key_file: str | None = Field(None, min_length=1, description="A file that holds admin_key_hash instead.")
+    admission: AdmissionSettings = Field(AdmissionSettings(), description="The queue in front of the engines.")
+    limits: LimitSettings = Field(LimitSettings(), description="The limits of teams.")
+    usage: UsageSettings = Field(UsageSettings(), description="The account of tokens by team and day.")
+    audit: AuditSettings = Field(AuditSettings(), description="Who asked what, and how it ended.")
     ray_address: str | None = Field(
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
     )
@@ -271,6 +354,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments alone: the library's other sources pass over unknown variables and forget lines and names."""
         return (init_settings,)
+
+    @field_validator("admin_key_hash")
+    @classmethod
+    def _hash(cls, text: str | None) -> str | None:
+        if text is not None:
+            KeyHash.parse(text)
+        return text
 
     @field_validator("host")
     @classmethod
@@ -303,6 +393,20 @@ class Settings(BaseSettings):
             for name, model in self.models.items()
             if name != "demo" and "source" not in model.model_fields_set
         )
+        return findings
+
+    def _access_findings(self) -> list[tuple[KeyPath, str]]:
+        findings: list[tuple[KeyPath, str]] = []
+        if self.open and self.teams_file is not None:
+            findings.append((("open",), "means no keys are asked for, and teams_file that they are; remove one"))
+        if self.admin_key_hash is not None and self.admin_key_file is not None:
+            findings.append((("admin_key_file",), "says again what admin_key_hash says; remove one"))
+        if self.redis.url is None:
+            findings.extend(
+                ((name, "backend"), "is redis, and redis.url does not say where that is")
+                for name, backend in (("limits", self.limits.backend), ("usage", self.usage.backend))
+                if backend == "redis"
+            )
         return findings
 
     def _name_findings(self) -> list[tuple[KeyPath, str]]:

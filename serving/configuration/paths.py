@@ -19,11 +19,14 @@ def absolute(path: str, base: Path) -> str:
 
 
 def absolute_paths(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """A copy of raw settings in which script, cache_dir and the models' directories are absolute."""
+    """A copy of raw settings in which the files and directories that they name are absolute."""
     result = dict(values)
-    for key in ("script", "cache_dir"):
+    for key in ("script", "cache_dir", "teams_file", "admin_key_file"):
         if isinstance(path := result.get(key), str) and path:
             result[key] = absolute(path, base)
+    for section, key in (("usage", "database"), ("audit", "file")):
+        if isinstance(inside := result.get(section), dict) and isinstance(path := inside.get(key), str) and path:
+            result[section] = inside | {key: absolute(path, base)}
     if isinstance(models := result.get("models"), dict):
         result["models"] = {name: _absolute_source(model, base) for name, model in models.items()}
     return result
