@@ -42,6 +42,8 @@ class AssistantMessage(WireModel):
     function_call: None = None
     annotations: list[Any] | None = Field(None, max_length=0)
     parsed: Any = Field(None, description="Ignored: OpenAI's client adds it to messages that it parsed.")
+    thinking: Any = Field(None, description="Ignored: replies carry it; `reasoning` and `commentary` say the same.")
+    reasoning_truncated: bool | None = Field(None, description="Ignored: replies carry it.")
     channel: Any = Field(None, description="Ignored: clients that add up stream deltas add this up too.")
 
     @model_validator(mode="after")

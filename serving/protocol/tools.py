@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from serving.protocol.wire import WireModel, invalid, only
+from serving.protocol.json_schema import schema_problem
+from serving.protocol.wire import WireModel, invalid, invalid_schema
 
 
 class FunctionDefinition(WireModel):
@@ -15,7 +16,15 @@ class FunctionDefinition(WireModel):
     name: Annotated[str, StringConstraints(min_length=1)] = Field(description="Letters, digits and _ . : / -")
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="A JSON schema of type object; absent: no parameters.")
-    strict: Annotated[bool | None, only(False, because="Arguments cannot be held to the schema yet.")] = None
+    strict: bool | None = Field(None, description="true: arguments are held to the schema as they are written.")
+
+    @model_validator(mode="after")
+    def _strict_schema_can_be_kept(self) -> FunctionDefinition:
+        problem = schema_problem(self.parameters) if self.strict and self.parameters is not None else None
+        if problem is not None:
+            at = f"parameters.{problem.at}" if problem.at else "parameters"
+            raise invalid_schema(at, problem.message, problem.code)
+        return self
 
 
 class Tool(WireModel):

@@ -51,6 +51,9 @@ def explain(error: ErrorDetails) -> ApiError:
         case "invalid":
             at = path + context["at"] if context["at"].startswith("[") else _join(path, context["at"])
             return InvalidValueError(context["message"], param=at or None, code=context["code"])
+        case "invalid_schema":
+            at = _join(path, context["at"])
+            return InvalidValueError(f"Invalid schema: {at}: {context['message']}", param=at, code=context["code"])
         case "missing":
             return InvalidValueError(
                 f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"

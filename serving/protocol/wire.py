@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
@@ -19,10 +20,17 @@ class WireModel(BaseModel):
         # Before the fields, and only the first: a body full of unknown keys must not cost an error object each.
         if isinstance(data, dict):
             cls.refuse(data)
+            known = cls._keys()
             for key in data:
-                if key not in cls.model_fields:
+                if key not in known:
                     raise PydanticCustomError("unknown_parameter", "unknown parameter", {"key": key})
         return data
+
+    @classmethod
+    @functools.cache
+    def _keys(cls) -> frozenset[str]:
+        """What the fields are called in JSON: some of OpenAI's names are pydantic's own in Python."""
+        return frozenset(field.alias or name for name, field in cls.model_fields.items())
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
@@ -52,3 +60,8 @@ def unsupported(because: str) -> PydanticCustomError:
 def invalid(message: str, at: str | None = None, code: str = "invalid_value") -> PydanticCustomError:
     """An error for validators to raise. `at` is the path below the field being validated: "[2].id"."""
     return PydanticCustomError("invalid", "{message}", {"message": message, "at": at or "", "code": code})
+
+
+def invalid_schema(at: str, message: str, code: str) -> PydanticCustomError:
+    """An error for validators of JSON schemas to raise. `at` is the path below the field being validated."""
+    return PydanticCustomError("invalid_schema", "{message}", {"message": message, "at": at, "code": code})

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from serving.errors import ApiError, InvalidValueError, UnsupportedParameterError
-from serving.harmony.effort import resolve_effort
-from serving.protocol.chat_request import ChatCompletionRequest, RequestedEffort, parse_chat_request
+from serving.protocol.chat_request import ChatCompletionRequest, parse_chat_request
 
 HELLO = {"role": "user", "content": "hello"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -100,11 +99,6 @@ def test_null_means_absent(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
-        ("parallel_tool_calls", False),
         ("modalities", ["text", "audio"]),
         ("verbosity", "low"),
         ("audio", {"voice": "x", "format": "mp3"}),
@@ -196,7 +190,10 @@ def test_wrong_types_are_refused_with_their_path(param: str, fields: dict[str, A
         ("logit_bias", {"-1": 1}),
         ("logit_bias", {"٣": 1}),
         ("stop", ["x"] * 17),
-        ("reasoning_effort", "huge"),
+        ("reasoning_effort", "x" * 65),
+        ("max_reasoning_tokens", -1),
+        ("min_answer_tokens", -1),
+        ("truncation", "middle"),
         ("model", ""),
         ("messages", []),
     ],
@@ -221,6 +218,10 @@ def test_top_logprobs_goes_to_20() -> None:
         ("top_logprobs", {"top_logprobs": 2}),
         ("top_logprobs", {"top_logprobs": 2, "logprobs": False}),
         ("stream_options", {"stream_options": {"include_usage": True}}),
+        ("reasoning.effort", {"reasoning": {"effort": "low"}, "reasoning_effort": "high"}),
+        ("reasoning.max_tokens", {"reasoning": {"max_tokens": 5}, "max_reasoning_tokens": 6}),
+        ("reasoning.exclude", {"reasoning": {"exclude": True}, "include_reasoning": True}),
+        ("min_answer_tokens", {"min_answer_tokens": 9, "max_tokens": 8}),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(param: str, fields: dict[str, Any]) -> None:
@@ -294,14 +295,30 @@ def test_a_tool_message_must_answer_an_earlier_call() -> None:
 def test_tools_are_functions_of_distinct_names() -> None:
     refused(InvalidValueError, "tools[1].function.name", tools=[TOOL, TOOL])
     refused(InvalidValueError, "tools[0].type", tools=[{"type": "custom"}])
-    refused(
-        UnsupportedParameterError,
-        "tools[0].function.strict",
-        tools=[{"type": "function", "function": {"name": "f", "strict": True}}],
-    )
     parse(tools=[{"type": "function", "function": {"name": "f", "strict": False}}])
 
 
-@pytest.mark.parametrize("effort", get_args(RequestedEffort))
-def test_every_effort_on_the_wire_can_be_resolved(effort: str) -> None:
-    resolve_effort(parse(reasoning_effort=effort).reasoning_effort, "medium", "clamp")
+def test_reasoning_may_be_asked_for_as_openrouters_clients_do() -> None:
+    request = parse(reasoning={"effort": "xhigh", "max_tokens": 7, "exclude": True, "enabled": True})
+    assert (request.effort, request.reasoning_budget, request.shows_reasoning) == ("xhigh", 7, False)
+    same = parse(reasoning_effort="xhigh", max_reasoning_tokens=7, include_reasoning=False)
+    assert (same.effort, same.reasoning_budget, same.shows_reasoning) == ("xhigh", 7, False)
+    parse(
+        reasoning={"effort": "low", "max_tokens": 7, "exclude": False}, reasoning_effort="low", include_reasoning=True
+    )
+    refused(UnsupportedParameterError, "reasoning.enabled", reasoning={"enabled": False})
+    refused(InvalidValueError, "reasoning.effort", reasoning={"effort": 3})
+
+
+def test_an_answer_may_be_sent_back_with_all_that_it_came_with() -> None:
+    answer: dict[str, Any] = {
+        "role": "assistant",
+        "content": "x",
+        "refusal": None,
+        "reasoning": "r",
+        "commentary": "c",
+        "reasoning_truncated": True,
+        "thinking": {"analysis": "r", "commentary": "c"},
+        "parsed": {"developer_instructions": None, "history": [], "analysis": "r", "commentary": "c", "final": "x"},
+    }
+    parse(messages=[HELLO, answer, HELLO])
