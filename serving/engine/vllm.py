@@ -89,6 +89,7 @@ class VllmEngine:
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
         """See Engine. Closing the iterator aborts the request in vLLM (vllm/v1/engine/async_llm.py, generate)."""
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         llm = self._running()
@@ -115,8 +116,7 @@ class VllmEngine:
             if isinstance(error.__cause__, ValueError):
                 raise InvalidRequestError(str(error.__cause__)) from error
             raise EngineDiedError(f"The engine of model '{self._name}' failed on this request.") from error
-        except ValueError as error:
-            # vLLM's own checks of a request (VLLMValidationError among them) are all ValueErrors.
+        except (VLLMClientError, ValueError) as error:
             raise InvalidRequestError(str(error)) from error
 
     async def check_health(self) -> None:
@@ -201,6 +201,7 @@ def _vllm_version() -> str:
 
 
 def _sampling_params(request: EngineRequest) -> Any:
+    from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     sampling = request.sampling
@@ -223,7 +224,7 @@ def _sampling_params(request: EngineRequest) -> Any:
             detokenize=False,
             output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
         )
-    except ValueError as error:
+    except (VLLMClientError, ValueError) as error:
         raise InvalidRequestError(str(error)) from error
 
 
