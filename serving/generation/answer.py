@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from serving.generation.types import (
     ChatAnswer,
     ChatChoice,
@@ -30,19 +32,22 @@ class AnswerBuilder:
             for index in range(request.n)
         ]
         self._usage: Usage | None = None
+        self._prompt: Sequence[int] = ()
 
     def add(self, event: ChatEvent) -> None:
         """Take the next event."""
         if isinstance(event, GenerationFinished):
             self._usage = event.usage
-        elif not isinstance(event, GenerationStarted):
+        elif isinstance(event, GenerationStarted):
+            self._prompt = event.prompt_token_ids
+        else:
             self._choices[event.choice].add(event)
 
     def answer(self) -> ChatAnswer:
         """The answer; only after GenerationFinished."""
         if self._usage is None:
             raise ValueError("the generation has not finished")
-        return ChatAnswer([choice.build() for choice in self._choices], self._usage)
+        return ChatAnswer([choice.build() for choice in self._choices], self._usage, self._prompt)
 
 
 class _ChoiceBuilder:

@@ -66,7 +66,7 @@ async def _events(
         async for events in portions:
             if not started:
                 started = True
-                yield GenerationStarted()
+                yield GenerationStarted(planned.prompt_token_ids)
             for event in events:
                 yield event
     yield GenerationFinished(_usage(planned, readers, choices[0].cached_tokens))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from serving.engine.base import Constraint, Sampling
@@ -20,7 +21,8 @@ class ChatGeneration:
     `forced_tools` names functions of which one must be called; () leaves the choice to the model.
     `parallel_tool_calls=False` ends a choice with its first call. `answer` constrains the final channel's text alone.
     Analysis is closed, and the model made to answer, after `max_reasoning_tokens` of it, or when no more than
-    `min_answer_tokens` of max_tokens are left. `truncate` drops the oldest turns of a conversation that is too long.
+    `min_answer_tokens` of max_tokens are left. `truncate` drops the oldest turns of a conversation that is too long,
+    so that max_tokens fit or, where that is None, `answer_share` of the context is left.
     """
 
     request_id: str
@@ -36,6 +38,7 @@ class ChatGeneration:
     max_reasoning_tokens: int | None = None
     min_answer_tokens: int = 0
     truncate: bool = False
+    answer_share: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +85,18 @@ class ChatChoice:
 
 @dataclass(slots=True)
 class ChatAnswer:
-    """All choices, by index, and what they cost."""
+    """All choices, by index, what they cost, and the prompt they came of."""
 
     choices: list[ChatChoice]
     usage: Usage
+    prompt_token_ids: Sequence[int] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationStarted:
     """The engine's first tokens are there, though perhaps no text yet. Exactly one, first."""
+
+    prompt_token_ids: Sequence[int] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,11 @@ class AssistantMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """A function's result; `name` is the function's, found by the call's id."""
+    """A function's result; `name` is the function's, found by `call_id`, which is "" where it is not known."""
 
     name: str
     content: str
+    call_id: str = ""
 
 
 Message = UserMessage | AssistantMessage | ToolMessage
