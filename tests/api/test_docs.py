@@ -46,6 +46,7 @@ async def test_every_route_is_described(served: Served) -> None:
         "/health",
         "/ready",
         "/version",
+        "/metrics",
     }
     assert all(operation.get("summary") for path in paths.values() for operation in path.values())
 

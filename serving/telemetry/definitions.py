@@ -1,0 +1,180 @@
+"""Every metric of ours in one table, which docs/metrics.md repeats and a test compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+# Up to ten minutes: reasoning at high effort takes minutes, and a bucket that all of it falls into says nothing.
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+# Gaps between tokens: 1 ms on the largest GPUs; seconds where something stalls; 600 s is a stall nobody noticed.
+TOKEN_SECONDS = (
+    *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0),
+)
+TOKENS = (0.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131072.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One metric as it is exposed; `buckets` are a histogram's upper bounds, in the metric's unit."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+DEFINITIONS: tuple[Definition, ...] = (
+    Definition(
+        "serving_requests_total",
+        "counter",
+        "Requests to the API that are over, by what became of them.",
+        ("api", "model", "team", "effort", "outcome"),
+    ),
+    Definition(
+        "serving_request_duration_seconds",
+        "histogram",
+        "Arrival to last byte of requests that were answered whole.",
+        ("api", "model", "team"),
+        SECONDS,
+    ),
+    Definition(
+        "serving_queue_time_seconds",
+        "histogram",
+        "Time a request waited for admission before an engine was asked.",
+        ("model", "team"),
+        SECONDS,
+    ),
+    Definition(
+        "serving_time_to_first_token_seconds",
+        "histogram",
+        "Arrival to the first token of a streamed answer, on whatever channel.",
+        ("model", "team"),
+        SECONDS,
+    ),
+    Definition(
+        "serving_time_to_first_final_token_seconds",
+        "histogram",
+        "Arrival to the first text of the final channel of a streamed answer: what a user waits for.",
+        ("model", "team"),
+        SECONDS,
+    ),
+    Definition(
+        "serving_inter_token_latency_seconds",
+        "histogram",
+        "Time between two chunks of a streamed answer as they are sent; tokens that are there together are one chunk.",
+        ("model",),
+        TOKEN_SECONDS,
+    ),
+    Definition(
+        "serving_time_per_output_token_seconds",
+        "histogram",
+        "First to last token of a streamed answer, divided by the tokens after the first.",
+        ("model",),
+        TOKEN_SECONDS,
+    ),
+    Definition(
+        "serving_tokens_total",
+        "counter",
+        "Tokens of answered requests. Channels do not overlap: prompt is without what the prefix cache held.",
+        ("model", "team", "channel"),
+    ),
+    Definition(
+        "serving_reasoning_tokens",
+        "histogram",
+        "Tokens on the analysis channel of one answer.",
+        ("model", "effort"),
+        TOKENS,
+    ),
+    Definition(
+        "serving_requests_in_flight",
+        "gauge",
+        "Requests whose model is known and whose reply is not over, waiting ones included.",
+        ("model", "team"),
+    ),
+    Definition("serving_requests_queued", "gauge", "Requests that wait for admission.", ("model", "team")),
+    Definition(
+        "serving_rejections_total",
+        "counter",
+        "Requests refused by policy, limits or for want of room.",
+        ("model", "team", "reason"),
+    ),
+    Definition(
+        "serving_effort_changes_total",
+        "counter",
+        "Requests answered with another effort than they asked for.",
+        ("model", "team", "asked", "used"),
+    ),
+    Definition(
+        "serving_recoveries_total",
+        "counter",
+        "Breaks of the Harmony format that the parser recovered from.",
+        ("model", "kind"),
+    ),
+    Definition(
+        "serving_reasoning_truncations_total",
+        "counter",
+        "Answers whose analysis was closed by its budget.",
+        ("model", "team"),
+    ),
+    Definition("serving_tool_calls_total", "counter", "Function calls passed to clients.", ("model", "team")),
+    Definition(
+        "serving_failovers_total",
+        "counter",
+        "Requests whose engine was lost and that were taken to another one.",
+        ("model", "outcome"),
+    ),
+    Definition(
+        "serving_failover_seconds",
+        "histogram",
+        "Time from the loss of an engine to the next token of a request that went on elsewhere.",
+        ("model",),
+        SECONDS,
+    ),
+    Definition(
+        "serving_client_disconnects_total",
+        "counter",
+        "Clients that left before their reply was over.",
+        ("model", "team", "stage"),
+    ),
+    Definition(
+        "serving_frame_losses_total",
+        "counter",
+        "Token frames that did not arrive as they were sent; their text came with the final reply.",
+        ("model", "kind"),
+    ),
+    Definition(
+        "serving_limit_used_ratio",
+        "gauge",
+        "Part of a team's limit that is used now; 1 is all of it.",
+        ("team", "limit"),
+    ),
+    Definition(
+        "serving_key_expiry_timestamp_seconds",
+        "gauge",
+        "When a team's key ends, in seconds since the epoch; keys that never end are not shown.",
+        ("team", "key"),
+    ),
+    Definition(
+        "serving_engine_ready", "gauge", "1 while a model's engines answer this ingress replica, else 0.", ("model",)
+    ),
+    Definition(
+        "serving_build_info", "gauge", "Always 1; the versions are in its labels.", ("version", "python", "ray", "vllm")
+    ),
+    Definition(
+        "serving_config_info", "gauge", "Always 1; replicas with the same settings have the same hash.", ("hash",)
+    ),
+    Definition(
+        "serving_scrape_replica_up",
+        "gauge",
+        "1 for each replica whose metrics are in this answer, 0 for one that did not send them in time.",
+        ("deployment", "replica"),
+    ),
+)
+
+BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}

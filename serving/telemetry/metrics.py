@@ -1,0 +1,193 @@
+"""The metrics of one process: a typed method for everything that is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from serving.harmony.recovery import RECOVERY_KINDS
+from serving.telemetry.build import Versions
+from serving.telemetry.chunk_histogram import ChunkHistogram
+from serving.telemetry.definitions import BY_NAME, DEFINITIONS
+from serving.telemetry.label_values import NONE, FirstValues, KnownValues
+from serving.telemetry.record import RequestRecord
+
+RejectionReason = Literal[
+    "authentication",  # no key, a wrong one, or one that has ended
+    "model_not_allowed",
+    "effort_not_allowed",
+    "too_long",  # more context or output than the team may ask for
+    "requests_per_minute",
+    "tokens_per_minute",
+    "concurrency",
+    "daily_tokens",
+    "monthly_tokens",
+    "queue_full",
+    "deadline",  # could not finish in time, or ran out while it waited
+    "draining",
+]
+FrameLoss = Literal["missing", "late", "doubled", "foreign", "corrupt", "unreachable"]
+FailoverOutcome = Literal["resumed", "restarted", "given_up", "poison"]
+DisconnectStage = Literal["before_first_token", "streaming"]
+
+REJECTION_REASONS: tuple[RejectionReason, ...] = get_args(RejectionReason)
+
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_MOST_TEAMS = 500
+
+
+class Metrics:
+    """Counts into `registry`, which whoever composes the process makes.
+
+    `models` are the names in the settings: other names fold into "other", as do teams after the first 500. Methods
+    take the names as they are; None is for what the request did not get far enough to have.
+    """
+
+    def __init__(self, registry: CollectorRegistry, models: Iterable[str]) -> None:
+        models = tuple(models)
+        self._models = KnownValues(models)
+        self._teams = FirstValues(_MOST_TEAMS)
+        self._efforts = KnownValues(_EFFORTS)
+        self._counters = {
+            d.name: Counter(d.name, d.help, d.labels, registry=registry) for d in DEFINITIONS if d.kind == "counter"
+        }
+        # serving_scrape_replica_up is not of this process: whoever collects from all processes adds it.
+        self._gauges = {
+            d.name: Gauge(d.name, d.help, d.labels, registry=registry)
+            for d in DEFINITIONS
+            if d.kind == "gauge" and d.name != "serving_scrape_replica_up"
+        }
+        chunked = "serving_inter_token_latency_seconds"
+        self._histograms = {
+            d.name: Histogram(d.name, d.help, d.labels, registry=registry, buckets=d.buckets)
+            for d in DEFINITIONS
+            if d.kind == "histogram" and d.name != chunked
+        }
+        self._gaps = ChunkHistogram(BY_NAME[chunked], registry)
+        self._start_at_zero(models)
+
+    def _start_at_zero(self, models: Iterable[str]) -> None:
+        """Alerts compare a counter with what it was: the rare ones must be there before their first event."""
+        for model in models:
+            for kind in RECOVERY_KINDS:
+                self._counters["serving_recoveries_total"].labels(model, kind)
+            for outcome in get_args(FailoverOutcome):
+                self._counters["serving_failovers_total"].labels(model, outcome)
+            for loss in get_args(FrameLoss):
+                self._counters["serving_frame_losses_total"].labels(model, loss)
+            self._histograms["serving_failover_seconds"].labels(model)
+            self._gaps.bind(model)
+
+    def about(self, versions: Versions, config_hash: str) -> None:
+        """What runs here."""
+        self._gauges["serving_build_info"].labels(
+            versions["serving"], versions["python"], versions["ray"] or NONE, versions["vllm"] or NONE
+        ).set(1)
+        self._gauges["serving_config_info"].labels(config_hash).set(1)
+
+    def chunk_gap(self, model: str) -> Callable[[float], None]:
+        """A function, to be kept for a whole answer, that takes the seconds between two of its chunks."""
+        return self._gaps.bind(self._models.fold(model))
+
+    def in_flight(self, model: str, team: str | None, change: Literal[1, -1]) -> None:
+        """A request of a known model began, or is over."""
+        self._gauges["serving_requests_in_flight"].labels(self._models.fold(model), self._teams.fold(team)).inc(change)
+
+    def queued(self, model: str, team: str | None, change: Literal[1, -1]) -> None:
+        """A request began, or ceased, to wait for admission."""
+        self._gauges["serving_requests_queued"].labels(self._models.fold(model), self._teams.fold(team)).inc(change)
+
+    def rejected(self, model: str | None, team: str | None, reason: RejectionReason) -> None:
+        """A request was refused by policy, limits or for want of room."""
+        self._counters["serving_rejections_total"].labels(
+            self._models.fold(model), self._teams.fold(team), reason
+        ).inc()
+
+    def effort_changed(self, model: str, team: str | None, *, asked: str, used: str) -> None:
+        """A request is answered with another effort than it asked for."""
+        self._counters["serving_effort_changes_total"].labels(
+            self._models.fold(model), self._teams.fold(team), self._efforts.fold(asked), self._efforts.fold(used)
+        ).inc()
+
+    def recovered(self, model: str, kind: str) -> None:
+        """The parser recovered from malformed Harmony; `kind` is one of RECOVERY_KINDS or of the generation's own."""
+        self._counters["serving_recoveries_total"].labels(self._models.fold(model), kind).inc()
+
+    def failed_over(self, model: str, outcome: FailoverOutcome, lost_s: float | None = None) -> None:
+        """A request whose engine was lost went on elsewhere after `lost_s` seconds, or was given up."""
+        model = self._models.fold(model)
+        self._counters["serving_failovers_total"].labels(model, outcome).inc()
+        if lost_s is not None:
+            self._histograms["serving_failover_seconds"].labels(model).observe(lost_s)
+
+    def frame_lost(self, model: str, kind: FrameLoss, count: int = 1) -> None:
+        """Token frames did not arrive as they were sent."""
+        self._counters["serving_frame_losses_total"].labels(self._models.fold(model), kind).inc(count)
+
+    def limit_used(self, team: str, limit: str, ratio: float) -> None:
+        """How much of a team's limit is used now; `limit` is the name of its field in the teams file."""
+        self._gauges["serving_limit_used_ratio"].labels(self._teams.fold(team), limit).set(ratio)
+
+    def key_expires(self, team: str, key: str, at: float | None) -> None:
+        """A key ends `at` seconds since the epoch, or is gone (None). `key` is its public id, never the key."""
+        gauge = self._gauges["serving_key_expiry_timestamp_seconds"]
+        if at is None:
+            gauge.remove(self._teams.fold(team), key)
+        else:
+            gauge.labels(self._teams.fold(team), key).set(at)
+
+    def engine_ready(self, model: str, ready: bool) -> None:
+        """Whether the model's engines answer this process."""
+        self._gauges["serving_engine_ready"].labels(self._models.fold(model)).set(ready)
+
+    def finished(self, record: RequestRecord) -> None:
+        """Count a request that is over."""
+        model, team = self._models.fold(record.model), self._teams.fold(record.team)
+        effort = self._efforts.fold(record.effort)
+        self._counters["serving_requests_total"].labels(record.api, model, team, effort, record.outcome).inc()
+        if record.outcome == "client_left":
+            stage: DisconnectStage = "before_first_token" if record.first_token_after_s is None else "streaming"
+            self._counters["serving_client_disconnects_total"].labels(model, team, stage).inc()
+        if record.outcome == "ok" and record.usage is not None:
+            self._histograms["serving_request_duration_seconds"].labels(record.api, model, team).observe(
+                record.duration_s
+            )
+        self._observe_times(record, model, team)
+        self._count_tokens(record, model, team, effort)
+
+    def _observe_times(self, record: RequestRecord, model: str, team: str) -> None:
+        for name, seconds in (
+            ("serving_queue_time_seconds", record.queue_s),
+            ("serving_time_to_first_token_seconds", record.first_token_after_s),
+            ("serving_time_to_first_final_token_seconds", record.first_final_after_s),
+        ):
+            if seconds is not None:
+                self._histograms[name].labels(model, team).observe(seconds)
+        first, last, usage = record.first_token_after_s, record.last_token_after_s, record.usage
+        if first is not None and last is not None and usage is not None and usage.completion_tokens > 1:
+            per_token = (last - first) / (usage.completion_tokens - 1)
+            self._histograms["serving_time_per_output_token_seconds"].labels(model).observe(per_token)
+
+    def _count_tokens(self, record: RequestRecord, model: str, team: str, effort: str) -> None:
+        if record.tool_calls:
+            self._counters["serving_tool_calls_total"].labels(model, team).inc(record.tool_calls)
+        if record.reasoning_truncated:
+            self._counters["serving_reasoning_truncations_total"].labels(model, team).inc()
+        usage = record.usage
+        if usage is None:
+            return
+        self._histograms["serving_reasoning_tokens"].labels(model, effort).observe(usage.reasoning_tokens)
+        spoken = usage.reasoning_tokens + usage.commentary_tokens + usage.final_tokens + usage.tool_tokens
+        for channel, tokens in (
+            ("prompt", usage.prompt_tokens - usage.cached_tokens),
+            ("cached", usage.cached_tokens),
+            ("analysis", usage.reasoning_tokens),
+            ("commentary", usage.commentary_tokens),
+            ("final", usage.final_tokens),
+            ("tool", usage.tool_tokens),
+            ("structure", usage.completion_tokens - spoken),
+        ):
+            if tokens > 0:
+                self._counters["serving_tokens_total"].labels(model, team, channel).inc(tokens)

@@ -1,0 +1,63 @@
+"""What one HTTP process counts, put together once by whoever composes the process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.process_collector import ProcessCollector
+
+from serving.engine.base import Engine
+from serving.errors import ApiError
+from serving.settings import Settings
+from serving.telemetry.build import config_hash, installed_versions
+from serving.telemetry.exposition import Exposition, exposed
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.record import OnRecord
+from serving.telemetry.recorder import Recording
+
+
+class ProcessTelemetry:
+    """`metrics` for whoever has something to count, `recording` for the middleware, and the exposition of it all.
+
+    `labels` are this process's own on a scrape, where it answers alone (see MetricsSource). `sinks` are told of each
+    finished request. `engines` are asked, at each scrape, whether they are ready.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Mapping[str, Engine],
+        *,
+        labels: Mapping[str, str],
+        sinks: Sequence[OnRecord] = (),
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.perf_counter,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self._engines = engines
+        self._labels = labels
+        self._registry = CollectorRegistry() if registry is None else registry
+        ProcessCollector(registry=self._registry)
+        self.metrics = Metrics(self._registry, settings.models)
+        self.metrics.about(installed_versions(), config_hash(settings))
+        self.recording = Recording(self.metrics, clock, monotonic, sinks)
+
+    async def exposition(self, *, openmetrics: bool) -> bytes:
+        """What this process has counted up to now."""
+        for name, engine in self._engines.items():
+            self.metrics.engine_ready(name, await _is_ready(engine))
+        return exposed(self._registry, openmetrics=openmetrics)
+
+    async def collect(self, *, openmetrics: bool) -> list[Exposition]:
+        """See MetricsSource: this process is the whole service, where nothing else is said."""
+        return [Exposition(self._labels, await self.exposition(openmetrics=openmetrics))]
+
+
+async def _is_ready(engine: Engine) -> bool:
+    try:
+        await engine.info()
+    except ApiError:
+        return False
+    return True

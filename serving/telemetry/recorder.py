@@ -1,0 +1,229 @@
+"""Watches one request from its first byte to its last, and tells at the end what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.types import Scope
+
+from serving.errors import ApiError
+from serving.generation.types import (
+    ChatAnswer,
+    ChoiceFinished,
+    GenerationFinished,
+    GenerationStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallDelta,
+    Usage,
+)
+from serving.telemetry.metrics import FailoverOutcome, Metrics, RejectionReason
+from serving.telemetry.outcomes import of_error, of_status
+from serving.telemetry.record import OnRecord, RequestRecord
+
+_T = TypeVar("_T")
+
+_KEY = "request_recorder"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What recorders share. `clock` gives seconds since the epoch, `monotonic` seconds from anywhere, for durations.
+
+    `sinks` are told of each finished request, in order.
+    """
+
+    metrics: Metrics
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+    sinks: Sequence[OnRecord]
+
+
+class RequestRecorder:
+    """One request. Whoever knows something of it says so here; `close` counts it, once, whatever happened.
+
+    The middleware makes it before anything is known, so every method may be called or left out.
+    """
+
+    def __init__(self, recording: Recording, *, request_id: str, api: str, method: str, path: str) -> None:
+        self._recording = recording
+        self._metrics = recording.metrics
+        self._monotonic = recording.monotonic
+        self._began = recording.monotonic()
+        self._started_at = recording.clock()
+        self.request_id = request_id
+        self._api = api
+        self._method = method
+        self._path = path
+        self.team: str | None = None
+        self.model: str | None = None
+        self.effort: str | None = None
+        self._stream = False
+        self._error: ApiError | None = None
+        self._queue_s: float | None = None
+        self._first_token: float | None = None
+        self._first_final: float | None = None
+        self._last_token: float | None = None
+        self._chunks = 0
+        self._usage: Usage | None = None
+        self._tool_calls = 0
+        self._recoveries: dict[str, int] = {}
+        self._failovers = 0
+        self._reasoning_truncated = False
+        self._in_flight: tuple[str, str | None] | None = None
+
+    def identify(self, *, model: str, effort: str | None = None, stream: bool = False) -> None:
+        """Its model, by the name in the settings, and how it is answered. From here on it is in flight."""
+        if self._in_flight is None:
+            self._in_flight = (model, self.team)
+            self._metrics.in_flight(model, self.team, 1)
+        self.model, self.effort, self._stream = model, effort, stream
+
+    @contextlib.contextmanager
+    def queueing(self) -> Iterator[None]:
+        """Around the wait for admission; identify() comes first."""
+        model, team, since = self.model or "", self.team, self._monotonic()
+        self._metrics.queued(model, team, 1)
+        try:
+            yield
+        finally:
+            self._metrics.queued(model, team, -1)
+            self._queue_s = (self._queue_s or 0.0) + self._monotonic() - since
+
+    def rejected(self, reason: RejectionReason) -> None:
+        """It is refused by policy, limits or for want of room; the error is raised by whoever calls this."""
+        self._metrics.rejected(self.model, self.team, reason)
+
+    def recovered(self, kind: str) -> None:
+        """The model broke the Harmony format, and the parser went on; fit for `on_recovered`."""
+        self._recoveries[kind] = self._recoveries.get(kind, 0) + 1
+        self._metrics.recovered(self.model or "", kind)
+
+    def failed_over(self, outcome: FailoverOutcome, lost_s: float | None = None) -> None:
+        """Its engine was lost, and it went on elsewhere after `lost_s` seconds, or was given up."""
+        self._failovers += 1
+        self._metrics.failed_over(self.model or "", outcome, lost_s)
+
+    def failed(self, error: ApiError) -> None:
+        """What the client was told instead of an answer; the first one counts."""
+        self._error = self._error or error
+
+    def answered(self, answer: ChatAnswer) -> None:
+        """The whole of an answer that is not streamed."""
+        self._usage = answer.usage
+        self._tool_calls = sum(len(choice.tool_calls) for choice in answer.choices)
+        self._reasoning_truncated = any(choice.reasoning_truncated for choice in answer.choices)
+
+    def used(self, usage: Usage) -> None:
+        """What the request cost, for answers that are no chat answers."""
+        self._usage = usage
+
+    def watching(self, encode: Callable[[_T], bytes]) -> Callable[[_T], bytes]:
+        """`encode` for a stream's events, which this sees as they pass."""
+        observe_gap = self._metrics.chunk_gap(self.model or "")
+        monotonic = self._monotonic
+        final_seen = False
+
+        def watched(event: _T) -> bytes:
+            nonlocal final_seen
+            frame = encode(event)
+            if isinstance(event, TextDelta):
+                now = monotonic()
+                if event.choice == 0:
+                    if self._last_token is not None:
+                        observe_gap(now - self._last_token)
+                    self._last_token = now
+                if not final_seen and event.channel == "final":
+                    final_seen = True
+                    self._first_final = now
+                self._chunks += 1
+            else:
+                self._saw(event)
+            return frame
+
+        return watched
+
+    def _saw(self, event: object) -> None:
+        match event:
+            case ToolArgumentsDelta():
+                self._chunks += 1
+                self._last_token = self._monotonic()
+            case GenerationStarted():
+                self._first_token = self._last_token = self._monotonic()
+            case ToolCallDelta():
+                self._tool_calls += 1
+            case ChoiceFinished():
+                self._reasoning_truncated |= event.reasoning_truncated
+            case GenerationFinished():
+                self._usage = event.usage
+            case _:
+                pass
+
+    def close(self, *, status: int | None, whole: bool) -> None:
+        """The request is over: `status` was sent, if any, and `whole` says whether the reply was sent to its end."""
+        if self._in_flight is not None:
+            self._metrics.in_flight(*self._in_flight, -1)
+            self._in_flight = None
+        record = self._record(status, whole, self._monotonic() - self._began)
+        self._metrics.finished(record)
+        for sink in self._recording.sinks:
+            sink(record)
+
+    def _record(self, status: int | None, whole: bool, duration_s: float) -> RequestRecord:
+        error = self._error
+        if error is not None:
+            outcome = of_error(error)
+        elif status is not None and whole:
+            outcome = of_status(status)
+        else:
+            outcome = "client_left"
+        return RequestRecord(
+            request_id=self.request_id,
+            api=self._api,
+            method=self._method,
+            path=self._path,
+            started_at=self._started_at,
+            duration_s=duration_s,
+            outcome=outcome,
+            status=status,
+            error_code=None if error is None else error.code,
+            model=self.model,
+            team=self.team,
+            effort=self.effort,
+            stream=self._stream,
+            queue_s=self._queue_s,
+            first_token_after_s=self._after(self._first_token),
+            first_final_after_s=self._after(self._first_final),
+            last_token_after_s=self._after(self._last_token),
+            chunks=self._chunks,
+            usage=self._usage,
+            tool_calls=self._tool_calls,
+            recoveries=self._recoveries,
+            failovers=self._failovers,
+            reasoning_truncated=self._reasoning_truncated,
+        )
+
+    def _after(self, moment: float | None) -> float | None:
+        return None if moment is None else moment - self._began
+
+
+def attach(scope: Scope, recorder: RequestRecorder) -> None:
+    """Leave `recorder` where recorder_of finds it."""
+    scope.setdefault("state", {})[_KEY] = recorder
+
+
+def recorder_of(scope: Scope) -> RequestRecorder:
+    """The recorder of a request to the API; raises LookupError for other requests, such as GET /health."""
+    recorder = find_recorder(scope)
+    if recorder is None:
+        raise LookupError(f"no recorder for {scope['path']}; is RequestMetrics among the middleware?")
+    return recorder
+
+
+def find_recorder(scope: Scope) -> RequestRecorder | None:
+    """The request's recorder; None for requests that are not counted."""
+    recorder: RequestRecorder | None = scope.get("state", {}).get(_KEY)
+    return recorder
