@@ -35,6 +35,20 @@ def stream(
     return _events(engine, request, True, mint_call_id, on_recovered)
 
 
+def at_once(
+    engine: Engine,
+    request: ChatGeneration,
+    *,
+    mint_call_id: MintId = mint_call_id,
+    on_recovered: OnRecovered | None = None,
+) -> AsyncGenerator[ChatEvent, None]:
+    """As stream(), for answers that nobody watches as they grow.
+
+    The engine sends everything at once, except where the tokens must be watched as they come.
+    """
+    return _events(engine, request, False, mint_call_id, on_recovered)
+
+
 async def complete(
     engine: Engine,
     request: ChatGeneration,
@@ -42,12 +56,9 @@ async def complete(
     mint_call_id: MintId = mint_call_id,
     on_recovered: OnRecovered | None = None,
 ) -> ChatAnswer:
-    """The whole answer: what a stream's events join to. Raises as plan and the engine do.
-
-    The engine sends everything at once, except where the tokens must be watched as they come.
-    """
+    """The whole answer: what the events of at_once() join to. Raises as plan and the engine do."""
     builder = AnswerBuilder(request)
-    async with aclosing(_events(engine, request, False, mint_call_id, on_recovered)) as events:
+    async with aclosing(at_once(engine, request, mint_call_id=mint_call_id, on_recovered=on_recovered)) as events:
         async for event in events:
             builder.add(event)
     return builder.answer()
