@@ -1,0 +1,181 @@
+"""The response object and its output items, as OpenAI shapes them.
+
+Fields marked NotRequired are left out where they say nothing; all others are always there, null or not. `channel` and
+`reasoning_truncated` are ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+
+
+class TopLogprob(TypedDict):
+    """An alternative at one position; `bytes` is its UTF-8, one number a byte."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class Logprob(TopLogprob):
+    """The token that was chosen at one position."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class OutputText(TypedDict):
+    """The text of a message."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+    logprobs: list[Logprob]
+
+
+class ReasoningText(TypedDict):
+    """The text of a reasoning item."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class MessageOutput(TypedDict):
+    """What the model told the user: on the way to a call (phase commentary) or as its answer."""
+
+    id: str
+    type: Literal["message"]
+    status: ItemStatus
+    role: Literal["assistant"]
+    phase: Literal["commentary", "final_answer"]
+    channel: Literal["commentary", "final"]
+    content: list[OutputText]
+
+
+class ReasoningOutput(TypedDict):
+    """What the model thought; there is never a summary."""
+
+    id: str
+    type: Literal["reasoning"]
+    status: ItemStatus
+    summary: list[Any]
+    content: list[ReasoningText]
+    encrypted_content: None
+
+
+class FunctionCallOutput(TypedDict):
+    """A function the model asks the client to call, with arguments exactly as it wrote them."""
+
+    id: str
+    type: Literal["function_call"]
+    status: ItemStatus
+    call_id: str
+    name: str
+    arguments: str
+
+
+OutputItem = MessageOutput | ReasoningOutput | FunctionCallOutput
+
+
+class InputTokensDetails(TypedDict):
+    """Parts of input_tokens. OpenAI bills what is written to a cache; here it is part of the work, reported as 0."""
+
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokensDetails(TypedDict):
+    """Parts of output_tokens; reasoning_tokens counts the analysis channel."""
+
+    reasoning_tokens: int
+
+
+class ResponseUsage(TypedDict):
+    """Tokens spent."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class ResponseFailure(TypedDict):
+    """Why a response failed; `code` is one of OpenAI's."""
+
+    code: str
+    message: str
+
+
+class IncompleteDetails(TypedDict):
+    """What cut a response short."""
+
+    reason: Literal["max_output_tokens"]
+
+
+class ResponseObject(TypedDict):
+    """The reply of POST /v1/responses. `model` is the name that was asked for; times are seconds since the epoch."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    completed_at: int | None
+    status: Status
+    background: bool
+    error: ResponseFailure | None
+    incomplete_details: IncompleteDetails | None
+    instructions: str | None
+    max_output_tokens: int | None
+    max_tool_calls: int | None
+    metadata: dict[str, str]
+    model: str
+    output: list[OutputItem]
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    prompt_cache_key: str | None
+    reasoning: dict[str, Any]
+    safety_identifier: str | None
+    service_tier: str
+    store: bool
+    temperature: float
+    text: dict[str, Any]
+    tool_choice: Any
+    tools: list[dict[str, Any]]
+    top_logprobs: int
+    top_p: float
+    truncation: str
+    usage: ResponseUsage | None
+    user: str | None
+    reasoning_truncated: NotRequired[bool]
+
+
+class DeletedResponse(TypedDict):
+    """The reply of DELETE /v1/responses/{id}."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+class InputItemList(TypedDict):
+    """A page of a response's input items; ids are null where it is empty."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def as_begun(response: ResponseObject) -> ResponseObject:
+    """`response` as it was before its first item."""
+    begun = response.copy()
+    begun["status"] = "in_progress"
+    begun["output"] = []
+    begun["completed_at"] = begun["error"] = begun["incomplete_details"] = begun["usage"] = None
+    begun.pop("reasoning_truncated", None)
+    return begun
