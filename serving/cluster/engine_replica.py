@@ -7,15 +7,18 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
+import prometheus_client
 import ray
 import ray.serve._private.replica
 
 from serving.cluster import stages
+from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
 from serving.demo.checkpoint import ensure_checkpoint
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
 from serving.engine.scripted import ScriptedEngine, load_script
 from serving.engine.vllm import VllmEngine
 from serving.settings import ModelSettings, Settings
+from serving.telemetry.exposition import exposed
 
 
 def bind_to_node_address() -> None:
@@ -81,6 +84,11 @@ class EngineReplica:
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces this replica."""
         await self._engine.check_health()
+
+    async def metrics(self, openmetrics: bool) -> ReplicaMetrics:
+        """What this process has counted. vLLM registers its own with prometheus_client's global registry."""
+        body = exposed(prometheus_client.REGISTRY, openmetrics=openmetrics)
+        return ReplicaMetrics(replica_labels()["replica"], body)
 
     async def close(self) -> None:
         """Stop the engine and its processes; the replica answers no request afterwards."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from ray import serve
+import time
+
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from serving.app import create_app
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
+from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
+from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.remote_engine import RemoteEngine
 from serving.settings import Settings
+from serving.tenancy.tenancy import Tenancy
+from serving.telemetry.process import ProcessTelemetry
 
 
 class Ingress:
@@ -20,11 +27,19 @@ class Ingress:
         self._engines = {name: RemoteEngine(name, handle) for name, handle in handles.items()}
         for engine in self._engines.values():
             await engine.start()
-        self._gate = DrainGate(create_app(settings, self._engines))
+        self._labels = replica_labels()
+        self._telemetry = ProcessTelemetry(settings, self._engines, labels=self._labels)
+        source = ClusterMetrics(lambda: _asked(handles))
+        app = create_app(settings, self._engines, telemetry=self._telemetry, metrics_source=source)
+        self._gate = DrainGate(app)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve after the constructor."""
         return self._gate
+
+    async def metrics(self, openmetrics: bool) -> ReplicaMetrics:
+        """What this replica has counted; GET /metrics at any replica asks all of them."""
+        return ReplicaMetrics(self._labels["replica"], await self._telemetry.exposition(openmetrics=openmetrics))
 
     async def drain(self) -> int:
         """Let no new request in; returns how many are still under way. May be called again and again."""
@@ -35,3 +50,10 @@ class Ingress:
         # Serve calls and awaits this when it retires the replica; never reached when the constructor failed early.
         for engine in getattr(self, "_engines", {}).values():
             await engine.close()
+        if hasattr(self, "_tenancy"):
+            await self._tenancy.close()
+
+
+def _asked(handles: dict[str, DeploymentHandle]) -> list[Asked]:
+    engines = [Asked(engine_deployment(name), handle, {"model": name}) for name, handle in handles.items()]
+    return [Asked(INGRESS, serve.get_deployment_handle(INGRESS, APPLICATION), {}), *engines]

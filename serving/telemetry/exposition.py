@@ -18,6 +18,7 @@ TEXT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 _END = b"# EOF\n"
 _HELP = b"# HELP "
+_FAMILY = re.compile(rb"(?m)^# HELP ")
 # A sample's line up to its labels, or up to the blank before its value.
 _LABELLED = re.compile(rb"(?m)^([A-Za-z_:][\w:]*)\{")
 _BARE = re.compile(rb"(?m)^([A-Za-z_:][\w:]*) ")
@@ -77,7 +78,7 @@ def merge(expositions: Iterable[Exposition], *, openmetrics: bool) -> bytes:
 def _add(body: bytes, labels: Mapping[str, str], heads: dict[bytes, bytes], samples: dict[bytes, list[bytes]]) -> None:
     every = _encoded(labels)
     but_model = _encoded({name: value for name, value in labels.items() if name != "model"})
-    for family in _CREATED.sub(b"", body.removesuffix(_END)).split(_HELP)[1:]:
+    for family in _FAMILY.split(_CREATED.sub(b"", body.removesuffix(_END)))[1:]:
         name = family[: family.index(b" ")]
         if name.endswith(b"_created"):
             continue
