@@ -4,6 +4,7 @@ ServingError
 ├── SettingsError                    a settings file, variable or flag is wrong; never reaches a client
 ├── CheckpointError                  a model's files cannot be found, made or trusted
 ├── ClusterError                     Ray or Ray Serve could not be started, joined or stopped
+├── BenchError                       a server cannot be measured: it does not answer, or names no model
 ├── ItemTooLargeError                a store keeps no item of this size
 └── ApiError                         anything a client is told, with an HTTP status
     ├── InvalidRequestError          400: a mistake in the request, with the field named
@@ -56,6 +57,10 @@ class ClusterError(ServingError):
 
 class ItemTooLargeError(ServingError):
     """A store keeps no item of this size."""
+
+
+class BenchError(ServingError):
+    """A server cannot be measured: it does not answer, or names no model."""
 
 
 class ApiError(ServingError):
