@@ -11,8 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import serving
+from serving.api.authentication import Authentication
 from serving.api.body_limit import BodyLimit
 from serving.api.chat import chat_router
+from serving.api.client_address import ClientAddress
 from serving.api.context import ApiContext
 from serving.api.docs import docs_router
 from serving.api.error_handling import ErrorHandling, routing_error
@@ -28,6 +30,7 @@ from serving.engine.base import Engine
 from serving.settings import Settings
 from serving.telemetry.exposition import MetricsSource
 from serving.telemetry.process import ProcessTelemetry
+from serving.tenancy.tenancy import Tenancy
 
 
 def _new_id() -> str:
@@ -42,6 +45,7 @@ def create_app(
     new_request_id: Callable[[], str] = _new_id,
     telemetry: ProcessTelemetry | None = None,
     metrics_source: MetricsSource | None = None,
+    tenancy: Tenancy | None = None,
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
@@ -50,6 +54,8 @@ def create_app(
     counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone. Raises
     SettingsError where models and engines do not match.
     """
+    if tenancy is None:
+        tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
     if telemetry is None:
         telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": _new_id()[:8]})
     context = ApiContext(
@@ -72,6 +78,7 @@ def create_app(
             Middleware(RequestMetrics, recording=telemetry.recording),
             Middleware(HeadAsGet),
             Middleware(ErrorHandling),
+            Middleware(Authentication, tenancy=tenancy, address=ClientAddress(settings.http.trusted_proxies)),
             Middleware(BodyLimit, limit=settings.http.max_body_bytes),
         ],
     )

@@ -18,7 +18,11 @@ ServingError
     │   ├── ModelNotFoundError           no such model
     │   └── ResponseNotFoundError        no such stored response, or not the caller's
     ├── MethodNotAllowedError        405
+    ├── RequestTimeoutError          408: the body did not arrive in time
     ├── BodyTooLargeError            413
+    ├── RateLimitError               429: the team's requests or tokens of this minute are used
+    │   └── QuotaExceededError           its tokens of this day or month are
+    ├── HeadersTooLargeError         431
     ├── OverloadedError              503: full; come back later
     ├── EngineNotReadyError          503: starting or restarting; come back later
     ├── StoreUnavailableError        503: what requests share cannot be reached; come back later
@@ -29,6 +33,7 @@ ServingError
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 
@@ -98,7 +103,9 @@ class ApiError(ServingError):
         """Headers that go with the error; lower-case names."""
         headers: dict[str, str] = {}
         if self.retry_after_s is not None:
-            headers["retry-after"] = str(max(1, round(self.retry_after_s)))
+            # Never less than was meant: who waits that long gets in. OpenAI's clients prefer the milliseconds.
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+            headers["retry-after-ms"] = str(max(1, math.ceil(self.retry_after_s * 1000)))
         if self.should_retry is not None:
             headers["x-should-retry"] = "true" if self.should_retry else "false"
         return headers
@@ -141,6 +148,10 @@ class AuthenticationError(ApiError):
     status = 401
     type = "invalid_request_error"
     default_code = "invalid_api_key"
+
+    def headers(self) -> dict[str, str]:
+        """As ApiError's, and the challenge that RFC 9110 (11.6.1) wants beside a 401."""
+        return {**super().headers(), "www-authenticate": "Bearer"}
 
 
 class PermissionDeniedError(ApiError):
@@ -185,6 +196,37 @@ class BodyTooLargeError(ApiError):
     status = 413
     type = "invalid_request_error"
     default_code = "request_too_large"
+
+
+class HeadersTooLargeError(ApiError):
+    """The request's headers are larger than the server reads."""
+
+    status = 431
+    type = "invalid_request_error"
+    default_code = "headers_too_large"
+
+
+class RequestTimeoutError(ApiError):
+    """The request's body did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    default_code = "request_timeout"
+
+
+class RateLimitError(ApiError):
+    """The team used its requests or tokens of this minute, or has too many requests under way."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+
+
+class QuotaExceededError(RateLimitError):
+    """The team used its tokens of this day or month."""
+
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
 
 
 class OverloadedError(ApiError):

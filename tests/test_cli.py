@@ -110,7 +110,7 @@ class TestUp:
     ) -> None:
         monkeypatch.setenv("SERVING_PORT", "1002")
         monkeypatch.setenv("SERVING_HOST", "10.0.0.2")
-        file = write("port: 1001\nhost: 10.0.0.1\ningress_replicas: 2\n")
+        file = write("port: 1001\nhost: 10.0.0.1\nopen: true\ningress_replicas: 2\n")
         assert cli("up", "--config", file, "--port", "1003").status == 7
         assert (served[0].port, served[0].host, served[0].ingress_replicas) == (1003, "10.0.0.2", 2)
 

@@ -1,7 +1,8 @@
 """The application graph: one engine deployment a model, one ingress in front of them all.
 
 One function makes it, for `serving up` and for a RayService's `import_path: serving.cluster.application:application`,
-whose `args` name a settings file: `args: {config: /etc/serving/settings.yaml}`.
+whose `args` name a settings file: `args: {config: /etc/serving/settings.yaml}`. With `revision: X` beside it, the file
+is awaited until it has a line `# revision X`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from ray.serve.config import AutoscalingConfig
 from serving.cluster.engine_replica import EngineReplica
 from serving.cluster.ingress import Ingress
 from serving.cluster.names import INGRESS, engine_deployment
+from serving.configuration.revision import wait_for_revision
 from serving.engine.device import Device, installed_device
 from serving.settings import ModelSettings, Settings, load_settings
+from serving.tenancy.protection import refuse_strangers
 
 # vLLM queues by itself, and what waits in Serve's router cannot be seen by it; so Serve is told to hold nothing back.
 _MAX_ONGOING_REQUESTS = 100_000
@@ -29,7 +32,12 @@ _HEALTH_CHECK_PERIOD_S = 2.0
 def application(args: dict[str, str]) -> serve.Application:
     """The graph that a settings file describes; raises SettingsError."""
     config = args.get("config")
-    return build(load_settings(config=Path(config) if config else None, overrides={}, environ=os.environ))
+    if config and "revision" in args:
+        wait_for_revision(Path(config), args["revision"])
+    settings = load_settings(config=Path(config) if config else None, overrides={}, environ=os.environ)
+    # Where Serve listens is said elsewhere, and in a cluster that is seldom loopback.
+    refuse_strangers(settings, host="the cluster's network")
+    return build(settings)
 
 
 def build(settings: Settings) -> serve.Application:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ray import serve
 import time
 
+from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
@@ -15,8 +15,8 @@ from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.remote_engine import RemoteEngine
 from serving.settings import Settings
-from serving.tenancy.tenancy import Tenancy
 from serving.telemetry.process import ProcessTelemetry
+from serving.tenancy.tenancy import Tenancy
 
 
 class Ingress:
@@ -30,7 +30,11 @@ class Ingress:
         self._labels = replica_labels()
         self._telemetry = ProcessTelemetry(settings, self._engines, labels=self._labels)
         source = ClusterMetrics(lambda: _asked(handles))
-        app = create_app(settings, self._engines, telemetry=self._telemetry, metrics_source=source)
+        self._tenancy = Tenancy(settings, clock=time.time, monotonic=time.monotonic)
+        self._tenancy.start()
+        app = create_app(
+            settings, self._engines, telemetry=self._telemetry, metrics_source=source, tenancy=self._tenancy
+        )
         self._gate = DrainGate(app)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

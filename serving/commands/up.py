@@ -15,6 +15,9 @@ from serving.configuration.sources import read_sources
 from serving.engine.arguments import engine_argument_problems, engine_argument_types
 from serving.errors import SettingsError
 from serving.settings import Loaded, Settings, load
+from serving.tenancy.authenticator import admin_hash
+from serving.tenancy.protection import refuse_strangers
+from serving.tenancy.teams_file import read_teams_file
 
 
 class EngineName(StrEnum):
@@ -44,6 +47,9 @@ def up_command(
     script: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The scripted engine's answers, JSON lines.")
     ] = None,
+    open_to_all: Annotated[
+        bool, typer.Option("--open", help="Serve whoever reaches the port, without keys; needed beyond loopback.")
+    ] = False,
     ray_address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster instead of starting one here.")
     ] = None,
@@ -57,7 +63,7 @@ def up_command(
     Examples:
       serving up
       serving up --model openai/gpt-oss-20b
-      serving up --model openai/gpt-oss-120b --tensor-parallel-size 8 --host 0.0.0.0
+      serving up --model openai/gpt-oss-120b --tensor-parallel-size 8 --host 0.0.0.0 --open
       serving up --config serving.yaml --port 9000
       SERVING_MODELS__DEMO__MAX_NUM_SEQS=8 serving up
     """
@@ -67,9 +73,14 @@ def up_command(
         "engine": engine.value if engine else None,
         "script": str(script) if script else None,
         "ray_address": ray_address,
+        "open": open_to_all or None,
     }
     overrides = {name: value for name, value in flags.items() if value is not None}
     loaded = load(read_sources(Settings, config, overrides, os.environ, model or (), tensor_parallel_size))
+    refuse_strangers(loaded.settings)
+    if loaded.settings.teams_file is not None:
+        read_teams_file(Path(loaded.settings.teams_file))
+    admin_hash(loaded.settings)
     refuse_what_vllm_would(loaded)
     # Ray takes seconds to import; mistakes in the settings are told before.
     from serving.cluster.up import up

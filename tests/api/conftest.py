@@ -19,6 +19,7 @@ from serving.app import create_app
 from serving.engine.base import Engine, EngineRequest, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings import HttpSettings, ModelSettings, Settings
+from serving.tenancy.tenancy import Tenancy
 
 ANALYSIS = "Somebody greets me."
 ANSWER = "Hello there!"
@@ -74,6 +75,7 @@ class Served:
     port: int
     openai: AsyncOpenAI
     http: httpx.AsyncClient
+    tenancy: Tenancy
 
     async def chat(self, **fields: Any) -> httpx.Response:
         body = {"model": "demo", "messages": [HELLO], **fields}
@@ -87,6 +89,7 @@ class Serve(Protocol):
         max_model_len: int = 131072,
         start: bool = True,
         models: Mapping[str, ModelSettings] | None = None,
+        further: Mapping[str, Any] | None = None,
         **http: Any,
     ) -> contextlib.AbstractAsyncContextManager[Served]: ...
 
@@ -112,15 +115,17 @@ async def _served(
     max_model_len: int = 131072,
     start: bool = True,
     models: Mapping[str, ModelSettings] | None = None,
+    further: Mapping[str, Any] | None = None,
     **http: Any,
 ) -> AsyncIterator[Served]:
     engine = RecordingEngine(Script(lines or LINES), max_model_len=max_model_len)
     if start:
         await engine.start()
     models = models or {"demo": ModelSettings(aliases=("gpt-oss", "openai/gpt-oss-20b"))}
-    settings = Settings(models=dict(models), http=HttpSettings(**http))
+    settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
     engines: dict[str, Engine] = dict.fromkeys(models, engine)
-    app = create_app(settings, engines, clock=lambda: NOW)
+    tenancy = Tenancy(settings, clock=lambda: NOW, monotonic=time.monotonic)
+    app = create_app(settings, engines, clock=lambda: NOW, tenancy=tenancy)
     async with _listening(app) as port:
         base = f"http://127.0.0.1:{port}"
         # Nothing here is TLS, and reading certificates takes longer than most tests.
@@ -129,7 +134,8 @@ async def _served(
             DefaultAsyncHttpxClient(verify=False) as transport,
             AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, http_client=transport) as client,
         ):
-            yield Served(engine, "127.0.0.1", port, client, plain)
+            yield Served(engine, "127.0.0.1", port, client, plain, tenancy)
+    await tenancy.close()
     await engine.close()
 
 

@@ -51,7 +51,7 @@ def test_running_answers_may_finish_when_a_replica_goes() -> None:
 
 def test_a_rayservice_builds_the_graph_from_a_settings_file(tmp_path: Path) -> None:
     file = tmp_path / "serving.yaml"
-    file.write_text("models: {demo: {source: demo}, other/name: {source: demo}}\ningress_replicas: 2\n")
+    file.write_text("open: true\nmodels: {demo: {source: demo}, other/name: {source: demo}}\ningress_replicas: 2\n")
     ingress = application({"config": str(file)})._bound_deployment
     assert ingress.name == "ingress"
     assert ingress.num_replicas == 2
@@ -66,4 +66,11 @@ def test_a_wrong_settings_file_says_where(tmp_path: Path) -> None:
     file = tmp_path / "serving.yaml"
     file.write_text("prot: 1\n")
     with pytest.raises(SettingsError, match="prot"):
+        application({"config": str(file)})
+
+
+def test_a_cluster_serves_nobody_without_keys_by_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "serving.yaml"
+    file.write_text("models: {demo: {source: demo}}\n")
+    with pytest.raises(SettingsError, match=r"teams_file: is missing.*open: true"):
         application({"config": str(file)})

@@ -1,0 +1,88 @@
+"""No route is reached without a key, but for the few that are public."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.errors import AuthenticationError, PermissionDeniedError
+from serving.telemetry.recorder import find_recorder
+from serving.tenancy.authenticator import OPEN
+from serving.tenancy.directory import Identity
+from serving.tenancy.tenancy import Tenancy
+
+PUBLIC = frozenset({"/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"})
+"""Paths that ask for nothing. All others ask for a key, those that do not exist too."""
+
+_ADMIN = ("/metrics", "/admin", "/status")
+
+
+def is_admin_path(path: str) -> bool:
+    """Whether a path is the administrator's."""
+    return any(path == each or path.startswith(f"{each}/") for each in _ADMIN)
+
+
+class Authentication:
+    """Finds whose key `Authorization: Bearer` carries.
+
+    Leaves `state["team"]`, the team's name, and `state["identity"]` for whoever comes after. Raises
+    AuthenticationError, after a wait for who fails often, with one text for every kind of wrong key; and
+    PermissionDeniedError for a team's key on the administrator's routes. ErrorHandling, outside, answers.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        tenancy: Tenancy,
+        address: Callable[[Scope], str],
+    ) -> None:
+        self._app = app
+        self._tenancy = tenancy
+        self._address = address
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, identified."""
+        self._tenancy.start()
+        if scope["type"] == "http" and scope["path"] not in PUBLIC:
+            identity = await self._identified(scope)
+            state = scope.setdefault("state", {})
+            state["identity"], state["team"] = identity, identity.team
+            if recorder := find_recorder(scope):
+                recorder.team = identity.team
+        await self._app(scope, receive, send)
+
+    async def _identified(self, scope: Scope) -> Identity:
+        key = _bearer(scope)
+        authenticator = self._tenancy.authenticator
+        if not is_admin_path(scope["path"]):
+            identity = authenticator.identify(key)
+        elif authenticator.admin_is_open or authenticator.is_admin(key):
+            identity = ADMIN
+        elif not authenticator.open and authenticator.identify(key) is not None:
+            raise PermissionDeniedError("This route is the administrator's; a team's key does not open it.")
+        else:
+            identity = None
+        if identity is None:
+            if recorder := find_recorder(scope):
+                recorder.rejected("authentication")
+            await self._tenancy.brake.punish(self._address(scope))
+            raise AuthenticationError("Incorrect API key provided. Send yours as `Authorization: Bearer KEY`.")
+        return identity
+
+
+ADMIN = Identity("admin", OPEN.policy)
+"""The administrator, whose routes generate nothing."""
+
+
+def identity_of(request: Request) -> Identity:
+    """Who sent the request."""
+    identity: Identity = request.scope["state"]["identity"]
+    return identity
+
+
+def _bearer(scope: Scope) -> str:
+    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,60 @@
+"""Whose key a request carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serving.errors import SettingsError
+from serving.settings import Settings
+from serving.tenancy.directory import Identity, TeamDirectory
+from serving.tenancy.keys import KeyHash, split
+from serving.tenancy.teams import Team
+
+OPEN = Identity("default", Team())
+"""Everybody, where no teams file is set."""
+
+
+class Authenticator:
+    """Teams by their keys, and the administrator by theirs. Without a directory everyone is one team without limits."""
+
+    def __init__(self, directory: TeamDirectory | None, admin: KeyHash | None) -> None:
+        self._directory = directory
+        self._admin = admin
+
+    @property
+    def open(self) -> bool:
+        """Whether no keys are asked for."""
+        return self._directory is None
+
+    @property
+    def admin_is_open(self) -> bool:
+        """Whether the administrator's routes ask for no key: where nobody has one, and none was set for them."""
+        return self._directory is None and self._admin is None
+
+    def identify(self, key: str) -> Identity | None:
+        """The team whose key this is; None for anything that is not accepted."""
+        return OPEN if self._directory is None else self._directory.identify(key)
+
+    def is_admin(self, key: str) -> bool:
+        """Whether this is the administrator's key."""
+        if self._admin is None:
+            return False
+        given = split(key)
+        # Compared even where it cannot match, so that time tells nothing.
+        return self._admin.matches(given.secret if given else "")
+
+
+def admin_hash(settings: Settings) -> KeyHash | None:
+    """The hash of the administrator's key, from wherever it is set; raises SettingsError."""
+    if settings.admin_key_hash is not None:
+        return KeyHash.parse(settings.admin_key_hash)
+    if settings.admin_key_file is None:
+        return None
+    try:
+        return KeyHash.parse(Path(settings.admin_key_file).read_text(encoding="utf-8").strip())
+    except OSError as error:
+        reason = f"cannot read {settings.admin_key_file}: {error.strerror}"
+        raise SettingsError([("admin_key_file", reason)]) from error
+    except ValueError as error:
+        reason = f"what {settings.admin_key_file} holds is no hash of a key: run `serving keys new --admin`"
+        raise SettingsError([("admin_key_file", reason)]) from error

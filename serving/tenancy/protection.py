@@ -1,0 +1,27 @@
+"""Nobody serves strangers by mistake."""
+
+from __future__ import annotations
+
+from serving.errors import SettingsError
+from serving.settings import Settings
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def refuse_strangers(settings: Settings, host: str | None = None) -> None:
+    """Raise SettingsError where others than this machine's users would be served without keys, unless said aloud.
+
+    `host` is where the API listens, where that is not `settings.host`.
+    """
+    listens_on = settings.host if host is None else host
+    if settings.open or settings.teams_file is not None or listens_on in LOOPBACK:
+        return
+    raise SettingsError(
+        [
+            (
+                "teams_file",
+                f"is missing, and whoever reaches {listens_on} would be served: name a teams file, listen on "
+                "127.0.0.1, or say `open: true` (--open) if that is what you want",
+            )
+        ]
+    )
