@@ -9,10 +9,10 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test lint train lock clean require-python
+.PHONY: help install install-dev serve test lint train dashboards lock clean require-python
 
 help:  ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 require-python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install it (Debian, Ubuntu: apt install \
@@ -37,6 +37,9 @@ test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k setting
 
 train: install  ## Train the embedded demo model again
 	@exec $(BIN)/python -m serving.demo.train $(ARGS)
+
+dashboards: install-dev  ## Write grafana/dashboards/*.json from the builders beside them
+	@$(BIN)/python -m grafana
 
 lock: require-python  ## Write requirements/*.txt from pyproject.toml; ARGS=--upgrade for newer versions
 	@"$(PYTHON)" scripts/lock.py $(ARGS)
