@@ -17,21 +17,39 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def check(value: Any, place: str, depth: int = MAX_DEPTH) -> None:
-    """Raise InvalidValueError, with `place` in `param`, for what JSON cannot write and for deep nesting."""
-    if depth == 0:
+def check(value: Any, place: str) -> None:
+    """Raise InvalidValueError for what JSON cannot write and for deep nesting; `param` is the place within `place`."""
+    _check(value, (place,))
+
+
+def joined(path: tuple[str | int, ...]) -> str:
+    """("tools[0]", "enum", 3) as tools[0].enum[3]."""
+    head, *rest = path
+    return str(head) + "".join(f"[{step}]" if isinstance(step, int) else f".{step:.100}" for step in rest)
+
+
+def _check(value: Any, path: tuple[str | int, ...]) -> None:
+    if len(path) > MAX_DEPTH:
+        place = str(path[0])
         raise InvalidValueError(f"{place} is nested deeper than {MAX_DEPTH} levels.", param=place)
     match value:
         case None | bool() | int() | str():
             return
         case float():
             if not math.isfinite(value):
-                raise InvalidValueError(f"{place} has a number that JSON cannot write: {value}.", param=place)
+                raise _unwritable(f"a number that JSON cannot write: {value}", path)
         case list() | tuple():
-            for item in value:
-                check(item, place, depth - 1)
-        case dict() if all(isinstance(key, str) for key in value):
-            for item in value.values():
-                check(item, place, depth - 1)
+            for index, item in enumerate(value):
+                _check(item, (*path, index))
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise _unwritable(f"a key that is no text: {type(key).__name__}", path)
+                _check(item, (*path, key))
         case _:
-            raise InvalidValueError(f"{place} has a value that JSON cannot write: {type(value).__name__}.", param=place)
+            raise _unwritable(f"a value that JSON cannot write: {type(value).__name__}", path)
+
+
+def _unwritable(what: str, path: tuple[str | int, ...]) -> InvalidValueError:
+    place = joined(path)
+    return InvalidValueError(f"{place:.200} has {what}.", param=place)

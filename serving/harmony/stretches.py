@@ -21,7 +21,6 @@ _BOUNDARY = (
     r"\u3001\u3002\u300c\u300d\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f])"
 )
 _CHUNK = re.compile(rf".{{1,{_LIMIT - 1}}}{_BOUNDARY}|.{{1,{_LIMIT}}}", re.DOTALL)
-_BOUNDARY_RE = re.compile(_BOUNDARY)
 _BLANKS = re.compile(rf"\s{{{_LIMIT}}}")
 
 
@@ -33,12 +32,3 @@ def is_plain(text: str) -> bool:
 def chunks(text: str) -> Iterator[str]:
     """Pieces of at most 512 characters that join to `text`, cut between words wherever there is a boundary."""
     return (match.group() for match in _CHUNK.finditer(text))
-
-
-def longest_stretch(text: str) -> int:
-    """Length in characters of the longest part of `text` that has no certain boundary inside."""
-    start = longest = 0
-    for match in _BOUNDARY_RE.finditer(text):
-        longest = max(longest, match.end() - start)
-        start = match.end()
-    return max(longest, len(text) - start)

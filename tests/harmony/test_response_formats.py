@@ -68,4 +68,4 @@ def nested(levels: int) -> dict[str, Any]:
 def test_schemas_that_cannot_be_written_are_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(InvalidValueError) as caught:
         response_formats_section(ResponseFormat("f", schema))
-    assert caught.value.param == "response_format"
+    assert str(caught.value.param).startswith("response_format")

@@ -20,8 +20,10 @@ def test_chunks_are_short_and_join_to_the_text(text: str, times: int) -> None:
 @given(words.filter(bool))
 def test_a_cut_at_a_boundary_leaves_the_tokens_as_they_were(text: str) -> None:
     text *= 1500 // len(text) + 1
-    assume(stretches.longest_stretch(text) < 256)
-    pieces = [token for chunk in stretches.chunks(text) for token in encoding().encode(chunk, disallowed_special=())]
+    cut = list(stretches.chunks(text))
+    # Where 512 characters have no boundary they are cut all the same.
+    assume(all(len(chunk) < 512 for chunk in cut[:-1]))
+    pieces = [token for chunk in cut for token in encoding().encode(chunk, disallowed_special=())]
     assert pieces == encoding().encode(text, disallowed_special=())
 
 
@@ -46,9 +48,3 @@ def test_ordinary_long_texts_keep_the_library_s_tokens(text: str) -> None:
 )
 def test_only_text_with_a_long_stretch_is_not_plain(text: str, plain: bool) -> None:
     assert stretches.is_plain(text) is plain
-
-
-def test_longest_stretch_is_between_boundaries() -> None:
-    assert stretches.longest_stretch("") == 0
-    assert stretches.longest_stretch("abc, de") == 4
-    assert stretches.longest_stretch("a" * 100 + "." + "b" * 50) == 100

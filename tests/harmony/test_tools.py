@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from openai_harmony import DeveloperContent, Message, Role, ToolDescription
 
 from serving.errors import InvalidValueError
-from serving.harmony import tools
 from serving.harmony.conversation import FunctionTool
 from serving.harmony.tools import is_tool_name, tools_section
-from serving.harmony.vocabulary import encoding
+from serving.harmony.vocabulary import decode, encode, encoding
 
 KEYWORDS = [
     *("type", "properties", "required", "enum", "const", "items", "oneOf", "anyOf", "allOf", "not", "$ref", "$defs"),
@@ -43,8 +42,16 @@ schemas = st.dictionaries(st.one_of(st.sampled_from(KEYWORDS), st.text(max_size=
 @example(schema={"type": ["string", None, 3], "enum": {}, "required": "a", "properties": []})
 @example(schema={"type": "object", "properties": {"a\n} // namespace functions": {"type": "string"}}})
 @example(schema={"default": 1e308, "minimum": 2**63})
-def test_any_json_is_shown_to_the_model(schema: dict[str, Any]) -> None:
-    section = tools_section((FunctionTool("f", "", schema),))
+def test_any_json_is_shown_to_the_model_unless_it_refers_to_nothing(schema: dict[str, Any]) -> None:
+    refers_to_nothing = False
+    try:
+        section = tools_section((FunctionTool("f", "", schema),))
+    except InvalidValueError as error:
+        refers_to_nothing = str(error.param).endswith("$ref")
+        if not refers_to_nothing:
+            raise
+    if refers_to_nothing:
+        return
     assert section.startswith("# Tools\n\n## functions\n\nnamespace functions {\n\n")
     assert section.endswith("} // namespace functions")
 
@@ -96,37 +103,30 @@ def test_names_that_can_stand_in_a_header_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "schema",
+    ("schema", "place"),
     [
-        {"minimum": math.inf},
-        {"default": [math.nan]},
-        nested(65),
-        nested(5000),
-        {"enum": [{1, 2}]},
-        {"properties": {1: {}}},
-        {"description": "a" * 1_000_000},
-        {"type": "object", "properties": {"天" * 100_000: {}}},
-        [],
+        ({"minimum": math.inf}, ".minimum"),
+        ({"default": [1, math.nan]}, ".default[1]"),
+        (nested(64), ""),
+        (nested(5000), ""),
+        ({"properties": {"a": {"enum": [{1, 2}]}}}, ".properties.a.enum[0]"),
+        ({"properties": {1: {}}}, ".properties"),
+        ([], ""),
     ],
-    ids=["infinity", "nan", "deep", "very_deep", "a_set", "key_not_text", "panic", "minutes", "a_list"],
+    ids=["infinity", "nan", "deep", "very_deep", "a_set", "key_not_text", "a_list"],
 )
-def test_parameters_that_cannot_be_shown_are_refused(schema: Any) -> None:
+def test_parameters_that_cannot_be_shown_are_refused_with_their_place(schema: Any, place: str) -> None:
     with pytest.raises(InvalidValueError) as caught:
         tools_section((FunctionTool("f", "", schema),))
-    assert caught.value.param == "tools[0].function.parameters"
+    assert caught.value.param == f"tools[0].function.parameters{place}"
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "天" * 100_000], ids=["one_word", "no_boundary"])
+def test_texts_that_stall_the_tokenizer_are_shown(text: str) -> None:
+    tool = FunctionTool("f", text, {"type": "object", "properties": {"a": {"description": text}, text: {}}})
+    assert decode(encode(tools_section((tool,)))).count(text) == 3
 
 
 def test_parameters_as_deep_as_allowed_are_shown() -> None:
     assert tools_section((FunctionTool("f", "", nested(63)),))
-
-
-def test_a_panic_in_the_library_becomes_an_error_of_the_request(capfd: pytest.CaptureFixture[str]) -> None:
-    content = DeveloperContent.new().with_instructions("a" * 1_000_000)
-    with pytest.raises(InvalidValueError) as caught:
-        tools._render(Message.from_role_and_content(Role.DEVELOPER, content))
-    assert caught.value.param == "tools"
-
-
-def test_lone_surrogates_become_replacement_characters() -> None:
-    assert "// a\ufffdb\n" in tools_section((FunctionTool("f", "a\ud800b"),))
