@@ -271,6 +271,44 @@ class AuditSettings(Section):
     keep: int = Field(10, ge=1, description="Files put aside that are kept.")
 
 
+class FailoverSettings(Section):
+    """What becomes of answers whose engine is lost."""
+
+    attempts: int = Field(5, ge=1, description="Engines tried for one request at most; 1 ends it with its engine.")
+    longest_s: float = Field(180.0, gt=0, description="Longest time a request waits for another engine, in seconds.")
+
+
+class FrameSettings(Section):
+    """How tokens travel from engines to the processes that speak HTTP."""
+
+    pace_ms: float = Field(
+        10.0, ge=0, le=1000, description="Least time between two frames, in milliseconds; first tokens go at once."
+    )
+    curve_public_key: str | None = Field(None, description="CurveZMQ key in Z85 that encrypts frames; needs both keys.")
+    curve_secret_key: SecretStr | None = Field(None, description="Its secret half; give it as a variable.")
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.curve_public_key is None) != (self.curve_secret_key is None):
+            missing = "curve_public_key" if self.curve_public_key is None else "curve_secret_key"
+            raise several([((missing,), "is needed too: the two are one pair")])
+        for name, key in (("curve_public_key", self.curve_public_key), ("curve_secret_key", self._secret)):
+            if key is not None and len(key) != 40:
+                raise several([((name,), "should be 40 characters, as zmq.curve_keypair() gives them")])
+        return self
+
+    @property
+    def _secret(self) -> str | None:
+        return None if self.curve_secret_key is None else self.curve_secret_key.get_secret_value()
+
+    @property
+    def curve_keys(self) -> tuple[bytes, bytes] | None:
+        """The public and the secret key, where frames are encrypted."""
+        if self.curve_public_key is None or self._secret is None:
+            return None
+        return self.curve_public_key.encode(), self._secret.encode()
+
+
 class RedisSettings(Section):
     """A Redis that replicas share."""
 
@@ -336,6 +374,8 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(LimitSettings(), description="The limits of teams.")
     usage: UsageSettings = Field(UsageSettings(), description="The account of tokens by team and day.")
     audit: AuditSettings = Field(AuditSettings(), description="Who asked what, and how it ended.")
+    frames: FrameSettings = Field(FrameSettings(), description="Tokens on their way from the engines.")
+    failover: FailoverSettings = Field(FailoverSettings(), description="Answers whose engine is lost.")
     ray_address: str | None = Field(
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 
 import prometheus_client
@@ -12,11 +10,14 @@ import ray
 import ray.serve._private.replica
 
 from serving.cluster import stages
+from serving.cluster.frames import Address, Reply
 from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
+from serving.cluster.outbox import Outbox
 from serving.demo.checkpoint import ensure_checkpoint
-from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
+from serving.engine.base import EngineInfo, EngineRequest, FinishReason, PushingEngine, TokenDelta, TokenLogprobs
 from serving.engine.scripted import ScriptedEngine, load_script
 from serving.engine.vllm import VllmEngine
+from serving.errors import EngineDiedError
 from serving.settings import ModelSettings, Settings
 from serving.telemetry.exposition import exposed
 
@@ -42,7 +43,7 @@ def bind_to_node_address() -> None:
     ray.serve._private.replica.add_port_to_grpc_server = add_port
 
 
-def build_engine(settings: Settings, name: str) -> Engine:
+def build_engine(settings: Settings, name: str) -> PushingEngine:
     """The engine that `settings` ask for. Nothing is started."""
     model = settings.models[name]
     if settings.engine == "scripted":
@@ -64,6 +65,7 @@ class EngineReplica:
     async def __init__(self, settings: Settings, name: str) -> None:  # type: ignore[misc]  # Serve awaits a constructor
         bind_to_node_address()
         self._engine = build_engine(settings, name)
+        self._outbox = Outbox(settings.frames.pace_ms / 1000, settings.frames.curve_keys)
         await self._engine.start()
         stages.report(name, "ready")
 
@@ -71,15 +73,30 @@ class EngineReplica:
         """What is served here."""
         return await self._engine.info()
 
-    async def stream(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
-        """Deltas as the engine makes them; cancelling the call stops the engine's work."""
-        async with aclosing(self._engine.generate(request)) as deltas:  # type: ignore[type-var]  # a generator behind the protocol
-            async for delta in deltas:
-                yield delta
+    async def generate(self, request: EngineRequest, address: Address | None) -> Reply:
+        """The whole completion; to `address`, where there is one, its tokens go as they are made.
 
-    async def complete(self, request: EngineRequest) -> list[TokenDelta]:
-        """All deltas at once, for answers that nobody watches as they grow."""
-        return [delta async for delta in self.stream(request)]
+        Cancelling the call stops the engine's work.
+        """
+        token_ids: list[int] = []
+        logprobs: list[TokenLogprobs] | None = None if request.sampling.logprobs is None else []
+        cached_tokens = 0
+        finish_reason: FinishReason | None = None
+
+        def push(delta: TokenDelta) -> None:
+            nonlocal cached_tokens, finish_reason
+            finish_reason = delta.finish_reason
+            cached_tokens = max(cached_tokens, delta.cached_tokens)
+            if address is not None and finish_reason is None:  # the last ones come with the reply
+                self._outbox.add(address, len(token_ids), delta)
+            token_ids.extend(delta.token_ids)
+            if logprobs is not None:
+                logprobs.extend(delta.logprobs or ())
+
+        await self._engine.run(request, push)
+        if finish_reason is None:
+            raise EngineDiedError("The engine stopped sending before the answer was complete.")
+        return Reply(token_ids, finish_reason, cached_tokens, logprobs)
 
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces this replica."""
@@ -98,3 +115,4 @@ class EngineReplica:
         # Serve calls and awaits this when it retires the replica; never reached when the constructor failed early.
         if hasattr(self, "_engine"):
             await self._engine.close()
+            self._outbox.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
+import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
@@ -11,10 +13,14 @@ from starlette.types import ASGIApp
 from serving.app import create_app
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
+from serving.cluster.inbox import Inbox
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.remote_engine import RemoteEngine
+from serving.engine.base import Engine
+from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.settings import Settings
+from serving.telemetry.metrics import FrameLoss
 from serving.telemetry.process import ProcessTelemetry
 from serving.tenancy.tenancy import Tenancy
 
@@ -24,10 +30,19 @@ class Ingress:
 
     async def __init__(self, settings: Settings, handles: dict[str, DeploymentHandle]) -> None:  # type: ignore[misc]  # Serve awaits a constructor
         bind_to_node_address()
-        self._engines = {name: RemoteEngine(name, handle) for name, handle in handles.items()}
+        self._labels = replica_labels()
+        self._inbox = Inbox(ray.util.get_node_ip_address(), self._frame_lost, settings.frames.curve_keys)
+        self._engines: dict[str, Engine] = {
+            name: FailoverEngine(
+                name,
+                RemoteEngine(name, handle, self._inbox),
+                settings.failover,
+                functools.partial(self._failed_over, name),
+            )
+            for name, handle in handles.items()
+        }
         for engine in self._engines.values():
             await engine.start()
-        self._labels = replica_labels()
         self._telemetry = ProcessTelemetry(settings, self._engines, labels=self._labels)
         source = ClusterMetrics(lambda: _asked(handles))
         self._tenancy = Tenancy(settings, clock=time.time, monotonic=time.monotonic)
@@ -54,8 +69,16 @@ class Ingress:
         # Serve calls and awaits this when it retires the replica; never reached when the constructor failed early.
         for engine in getattr(self, "_engines", {}).values():
             await engine.close()
+        if hasattr(self, "_inbox"):
+            self._inbox.close()
         if hasattr(self, "_tenancy"):
             await self._tenancy.close()
+
+    def _frame_lost(self, model: str | None, loss: FrameLoss) -> None:
+        self._telemetry.metrics.frame_lost(model or "", loss)
+
+    def _failed_over(self, model: str, outcome: FailoverOutcome, lost_s: float) -> None:
+        self._telemetry.metrics.failed_over(model, outcome, lost_s)
 
 
 def _asked(handles: dict[str, DeploymentHandle]) -> list[Asked]:

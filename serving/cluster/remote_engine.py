@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
+from serving.cluster.frames import Reply
+from serving.cluster.inbox import Inbox, Stream
 from serving.engine.base import EngineInfo, EngineRequest, TokenDelta
 from serving.errors import ApiError, EngineDiedError, EngineNotReadyError, InternalError, OverloadedError
 
@@ -19,21 +21,29 @@ logger = logging.getLogger(__name__)
 _ASK_TIMEOUT_S = 5.0
 _ASK_EVERY_S = 1.0
 _RETRY_AFTER_S = 5.0
+_FEW_TOKENS = 16
+"""So short an answer may be complete before its first frame is through."""
+_BEGUN_AFTER_S = 1.0
+"""A call that lived so long was at work in a replica, even if no frame said so."""
 
 
 class RemoteEngine:
     """Routes requests to one of a model's engine replicas by Serve's router.
 
+    A request is one unary call: Serve's routing, load accounting, cancellation and errors are its life. The tokens of
+    one that streams come as frames into `inbox`; the call's reply has them all and fills in what frames did not bring.
+
     Serve holds a call until a replica appears, however long that takes. A client is better told; so a task asks for
     EngineInfo all the time, and a request that comes while nobody answers is refused.
     """
 
-    def __init__(self, model: str, handle: DeploymentHandle) -> None:
+    def __init__(self, model: str, handle: DeploymentHandle, inbox: Inbox) -> None:
         self._model = model
         self._handle = handle
-        self._stream = handle.options(method_name="stream", stream=True)
+        self._inbox = inbox
         self._info: EngineInfo | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to ask; returns at once, the engines may not be ready for a long time."""
@@ -50,49 +60,58 @@ class RemoteEngine:
         """See Engine."""
         await self.info()
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         """See Engine. Closing the iterator cancels the call in the replica."""
         if self._info is None:
             raise self._not_ready()
-        begun = False
+        stream = self._inbox.open(self._model)
+        response = self._handle.generate.remote(request, stream.address if request.stream else None)
+        call = asyncio.create_task(self._call(request, response, stream))
         try:
-            if request.stream:
-                response = self._stream.remote(request)
-                try:
-                    async for delta in response:
-                        begun = True
-                        yield delta
-                finally:
-                    response.cancel()
-            else:
-                for delta in await self._complete(request):
-                    yield delta
-        except (RayError, RayServeException) as error:
-            raise self._translated(error, begun) from error
+            while True:
+                delta = await stream.next()
+                yield delta
+                if delta.finish_reason is not None:
+                    return
+        finally:
+            self._inbox.close_stream(stream)
+            if not call.done():
+                response.cancel()
+                call.cancel()
+                await asyncio.wait({call})
 
     async def close(self) -> None:
-        """Stop asking. The replicas are Serve's."""
+        """Stop asking. The replicas are Serve's, the inbox is whose who made it."""
         watch, self._watch, self._info = self._watch, None, None
         if watch is not None:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
-    async def _complete(self, request: EngineRequest) -> list[TokenDelta]:
-        response = self._handle.complete.remote(request)
+    async def _call(self, request: EngineRequest, response: DeploymentResponse[Reply], stream: Stream) -> None:
+        """Wait for the call's end and hand it to the stream's reader."""
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
         try:
-            deltas: list[TokenDelta] = await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-        return deltas
+            reply = await response
+            if request.stream and not stream.begun and len(reply.token_ids) > _FEW_TOKENS:
+                self._inbox.on_loss(self._model, "unreachable")
+            stream.finish(reply)
+        except (RayError, RayServeException) as error:
+            begun = stream.begun or loop.time() - begun_at > _BEGUN_AFTER_S
+            stream.finish(self._translated(error, begun))
 
     async def _ask_for_ever(self) -> None:
         while True:
+            self._lost.clear()
             info = await self._ask()
             if (info is None) != (self._info is None):
                 logger.info("engine of %s is %s", self._model, "not ready" if info is None else "ready")
             self._info = info
-            await asyncio.sleep(_ASK_EVERY_S)
+            try:
+                async with asyncio.timeout(_ASK_EVERY_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                continue
 
     async def _ask(self) -> EngineInfo | None:
         response = self._handle.info.remote()
@@ -119,10 +138,9 @@ class RemoteEngine:
         if isinstance(error, RayTaskError):
             logger.error("engine replica of %s failed: %r", self._model, cause)
             return InternalError(f"The engine of model '{self._model}' failed on this request.")
+        self._lost.set()  # other replicas may still be there: ask at once
         if isinstance(error, DeploymentUnavailableError) or not begun:
-            self._info = None
             return self._not_ready()
-        self._info = None
         return EngineDiedError(f"The engine of model '{self._model}' was lost while it worked on this request.")
 
     def _not_ready(self) -> EngineNotReadyError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -125,4 +125,16 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Stop all work and free everything, processes included. May be called more than once."""
+        ...
+
+
+class PushingEngine(Engine, Protocol):
+    """An engine that can also call instead of being asked, which costs no task switch a token."""
+
+    async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
+        """What generate() does, with `push` called for each delta; returns after the last.
+
+        Cancelling it stops the work. Raises as generate() does, and EngineNotReadyError, never EngineDiedError, where
+        no work was begun.
+        """
         ...

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -170,6 +171,12 @@ class ScriptedEngine:
                 yield TokenDelta(tokens, ended, logprobs)
         finally:
             self.running -= 1
+
+    async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
+        """See PushingEngine."""
+        async with aclosing(self.generate(request)) as deltas:
+            async for delta in deltas:
+                push(delta)
 
     async def check_health(self) -> None:
         """See Engine."""

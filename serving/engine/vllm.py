@@ -7,8 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,34 +86,46 @@ class VllmEngine:
             raise EngineDiedError(f"The engine of model '{self._name}' is dead.")
         return self._info
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
-        """See Engine. Closing the iterator aborts the request in vLLM (vllm/v1/engine/async_llm.py, generate)."""
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+        """See Engine."""
+        # Unbounded, as a queue of vLLM's is: it holds no more than the request's max_tokens.
+        deltas: asyncio.Queue[TokenDelta | None] = asyncio.Queue()
+        running = asyncio.create_task(self.run(request, deltas.put_nowait))
+        running.add_done_callback(lambda _: deltas.put_nowait(None))
+        try:
+            while (delta := await deltas.get()) is not None:
+                yield delta
+            running.result()
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+    async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
+        """See PushingEngine. `push` is called from vLLM's own output handler, once a step and request."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         llm = self._running()
-        params = _sampling_params(request)
-        count = request.sampling.logprobs
+        if llm.errored:
+            raise EngineNotReadyError(f"The engine of model '{self._name}' is being replaced.", retry_after_s=5)
         try:
-            async with aclosing(
-                llm.generate(
-                    {"prompt_token_ids": request.prompt_token_ids + request.completion_token_ids},
-                    params,
-                    request.request_id,
-                    priority=request.priority,
-                )
-            ) as outputs:
-                async for output in outputs:
-                    for completion in output.outputs:
-                        if completion.token_ids or completion.finish_reason:
-                            yield _delta(completion, output.num_cached_tokens or 0, count)
+            collector = await llm.add_request(
+                request.request_id,
+                {"prompt_token_ids": request.prompt_token_ids + request.completion_token_ids},
+                _sampling_params(request),
+                priority=request.priority,
+            )
+            outputs = _Outputs(push, request.sampling.logprobs)
+            try:
+                await outputs.all_of(collector)
+            except asyncio.CancelledError:
+                await llm.abort(collector.request_id, internal=True)
+                raise
         except EngineDeadError as error:
             raise EngineDiedError(
                 f"The engine of model '{self._name}' died while it worked on this request."
             ) from error
         except EngineGenerateError as error:
-            if isinstance(error.__cause__, ValueError):
-                raise InvalidRequestError(str(error.__cause__)) from error
             raise EngineDiedError(f"The engine of model '{self._name}' failed on this request.") from error
         except (VLLMClientError, ValueError) as error:
             raise InvalidRequestError(str(error)) from error
@@ -138,6 +149,38 @@ class VllmEngine:
         if self._llm is None:
             raise EngineNotReadyError(f"The engine of model '{self._name}' is not running.", retry_after_s=5)
         return self._llm
+
+
+class _Outputs:
+    """Takes the place of the queue between vLLM's output handler and a request (RequestOutputCollector)."""
+
+    def __init__(self, push: Callable[[TokenDelta], None], logprobs: int | None) -> None:
+        self._push = push
+        self._logprobs = logprobs
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def all_of(self, collector: Any) -> None:
+        """Push every output; returns after the last, raises what ended the request otherwise."""
+        collector.put = self._put
+        if (early := collector.get_nowait()) is not None:
+            self._put(early)
+        await self._done
+
+    def _put(self, output: Any) -> None:
+        if self._done.done():
+            return
+        if isinstance(output, Exception):
+            self._done.set_exception(output)
+            return
+        try:
+            for completion in output.outputs:
+                if completion.token_ids or completion.finish_reason:
+                    self._push(_delta(completion, output.num_cached_tokens or 0, self._logprobs))
+        except EngineDiedError as error:
+            self._done.set_exception(error)
+        else:
+            if output.finished:
+                self._done.set_result(None)
 
 
 def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, Any]:

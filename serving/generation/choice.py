@@ -170,10 +170,6 @@ class ChoiceReader:
         """True when nothing more is read from this leg."""
         return self.over or self.leg_over
 
-    def interrupted(self) -> None:
-        """The engine is gone in the middle of the leg: what goes on elsewhere goes on after `tokens`."""
-        self.leg_over = True
-
     def begin_leg(self, limit: int) -> None:
         """The next engine request is made, for at most `limit` tokens: where that is not all, the engine looks up."""
         self.leg_over = False

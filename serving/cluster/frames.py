@@ -1,0 +1,57 @@
+"""Token frames: what an engine replica tells an ingress replica while their unary call is under way.
+
+A frame is one message with the new tokens of all streams that the two have in common. It is a courtesy: the call's
+reply carries every token, so a frame that is lost, late, doubled or broken costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from serving.engine.base import FinishReason, TokenDelta, TokenLogprobs
+
+_Logprobs = tuple[int, float, list[tuple[int, float]]]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where an ingress replica takes frames, and the stream it takes them for.
+
+    `stream` is 16 random bytes: who does not know it cannot write into the stream. `curve_key` is the endpoint's
+    public key where the connection is to be encrypted.
+    """
+
+    endpoint: str
+    stream: bytes
+    curve_key: bytes | None = None
+
+
+class Entry(msgspec.Struct, array_like=True, frozen=True):
+    """New tokens of one stream; `offset` counts those sent before."""
+
+    stream: bytes
+    offset: int
+    token_ids: list[int]
+    cached_tokens: int = 0
+    logprobs: list[_Logprobs] | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The end of a call, and the authority on it: all tokens, and with what they ended."""
+
+    token_ids: list[int]
+    finish_reason: FinishReason
+    cached_tokens: int = 0
+    logprobs: list[TokenLogprobs] | None = None
+
+
+def entry(stream: bytes, offset: int, delta: TokenDelta) -> Entry:
+    """The delta as it travels."""
+    logprobs = None if delta.logprobs is None else [(at.token_id, at.logprob, list(at.top)) for at in delta.logprobs]
+    return Entry(stream, offset, delta.token_ids, delta.cached_tokens, logprobs)
+
+
+def token_logprobs(logprobs: Iterable[_Logprobs]) -> list[TokenLogprobs]:
+    """The entry's log probabilities as an engine gives them."""
+    return [TokenLogprobs(token_id, logprob, tuple(top)) for token_id, logprob, top in logprobs]

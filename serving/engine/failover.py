@@ -1,0 +1,225 @@
+"""Lets an answer survive its engine.
+
+Prompt and completion are token ids on both sides of an engine, so a completion whose engine is lost goes on at another
+one from the tokens there are. Whoever reads the deltas notices a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Literal
+
+from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
+from serving.errors import EngineDiedError, EngineNotReadyError
+from serving.settings import FailoverSettings
+
+logger = logging.getLogger(__name__)
+
+FailoverOutcome = Literal["resumed", "restarted", "given_up", "poison"]
+OnFailover = Callable[[FailoverOutcome, float], None]
+"""Told how each loss ended, and after how many seconds."""
+
+_MOST_DEATHS = 2
+"""Engines that may die on a request before it has a single new token; then it is taken for the cause."""
+_LOOK_EVERY_S = 0.1
+_SEED_STRIDE = 0xD1B54A32D192ED03
+
+
+class FailoverEngine:
+    """`engine`, which routes each request to one of several, with losses made good.
+
+    Bounded by `settings` in attempts and time. A request whose engine died before it had a new token may be what
+    killed it. Such requests are let in one at a time until their first token, so that the next death has one suspect;
+    a second death ends the request and nobody else's.
+    """
+
+    def __init__(self, model: str, engine: Engine, settings: FailoverSettings, on_failover: OnFailover) -> None:
+        self._model = model
+        self._engine = engine
+        self._settings = settings
+        self._on_failover = on_failover
+        self._suspects = asyncio.Lock()
+
+    async def start(self) -> None:
+        """See Engine."""
+        await self._engine.start()
+
+    async def info(self) -> EngineInfo:
+        """See Engine."""
+        return await self._engine.info()
+
+    async def check_health(self) -> None:
+        """See Engine."""
+        await self._engine.check_health()
+
+    async def close(self) -> None:
+        """See Engine."""
+        await self._engine.close()
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+        """See Engine. EngineDiedError comes once attempts or time have run out, or for a request that kills engines."""
+        attempt = _Attempt(self, request)
+        while True:
+            try:
+                async with aclosing(attempt.deltas()) as deltas:
+                    async for delta in deltas:
+                        yield delta
+                return
+            except EngineDiedError as error:
+                attempt.lost(error)
+            except EngineNotReadyError as error:
+                await attempt.refused(error)
+            await attempt.wait_for_an_engine()
+
+
+class _Attempt:
+    """One request, attempt after attempt."""
+
+    def __init__(self, owner: FailoverEngine, request: EngineRequest) -> None:
+        self._owner = owner
+        self._request = request
+        self._made: list[int] = []
+        self._number = 0
+        self._deaths = 0
+        self._lost_at: float | None = None
+        self._progressed = False
+        self._clock = asyncio.get_running_loop().time
+
+    async def deltas(self) -> AsyncGenerator[TokenDelta, None]:
+        """What this attempt brings."""
+        self._progressed = False
+        request, self._number = self._next(), self._number + 1
+        suspects = self._owner._suspects if self._deaths else None
+        if suspects is not None:
+            await suspects.acquire()
+        try:
+            async with aclosing(_closable(self._owner._engine.generate(request))) as deltas:
+                while True:
+                    delta = await self._following(deltas)
+                    if delta is None:
+                        return
+                    if not self._progressed:
+                        self._progressed = True
+                        self._recovered()
+                        if suspects is not None:
+                            suspects.release()
+                            suspects = None
+                    self._made += delta.token_ids
+                    yield delta
+        finally:
+            if suspects is not None:
+                suspects.release()
+
+    def lost(self, error: EngineDiedError) -> None:
+        """The engine is gone in the middle of the work. Raises `error` where the request must not go on."""
+        self._begin_loss()
+        if not self._progressed:
+            self._deaths += 1
+        if self._deaths >= _MOST_DEATHS:
+            self._end("poison")
+            raise EngineDiedError(
+                f"This request ended {self._deaths} engines of model '{self._owner._model}'; it is not tried again.",
+                code="engine_killed_by_request",
+                should_retry=False,
+            ) from error
+        self._check_bounds(error)
+
+    async def refused(self, error: EngineNotReadyError) -> None:
+        """No engine took the attempt. Raises `error` where none is there and none was lost."""
+        if self._lost_at is None:
+            await self._owner._engine.info()  # raises where there is none
+            if self._number > self._owner._settings.attempts:
+                raise error
+            await asyncio.sleep(_LOOK_EVERY_S)
+            return
+        self._check_bounds(error)
+
+    async def wait_for_an_engine(self) -> None:
+        """Return once one is there. Raises EngineDiedError when time has run out."""
+        while True:
+            try:
+                await self._owner._engine.info()
+            except EngineNotReadyError as error:
+                self._check_bounds(error)
+                await asyncio.sleep(_LOOK_EVERY_S)
+            else:
+                return
+
+    async def _following(self, deltas: AsyncGenerator[TokenDelta, None]) -> TokenDelta | None:
+        """The next delta; a lost request does not wait for its first one longer than it may."""
+        limit = None if self._lost_at is None else self._lost_at + self._owner._settings.longest_s - self._clock()
+        try:
+            async with asyncio.timeout(limit):
+                return await anext(deltas, None)
+        except TimeoutError as error:
+            if self._lost_at is None:
+                raise
+            raise self._given_up() from error
+
+    def _next(self) -> EngineRequest:
+        request, made = self._request, self._made
+        if not self._number:
+            return request
+        sampling = request.sampling
+        seed = sampling.seed
+        return replace(
+            request,
+            request_id=f"{request.request_id}-again{self._number}",
+            # Only tokens that are seen as they come can be gone on from.
+            stream=True,
+            completion_token_ids=request.completion_token_ids + made,
+            constrained_tokens=request.constrained_tokens + len(made) if request.constraint else 0,
+            priority=request.priority - 1,
+            sampling=replace(
+                sampling,
+                max_tokens=sampling.max_tokens - len(made),
+                seed=seed if seed is None or not made else _seed(seed, len(made)),
+            ),
+        )
+
+    def _begin_loss(self) -> None:
+        if self._lost_at is None:
+            self._lost_at = self._clock()
+
+    def _recovered(self) -> None:
+        if self._lost_at is not None:
+            self._end("resumed" if self._made else "restarted")
+
+    def _end(self, outcome: FailoverOutcome) -> None:
+        lost_s = 0.0 if self._lost_at is None else self._clock() - self._lost_at
+        self._lost_at = None
+        logger.warning("request %s: engine lost, %s after %.2f s", self._request.request_id, outcome, lost_s)
+        self._owner._on_failover(outcome, lost_s)
+
+    def _check_bounds(self, error: Exception) -> None:
+        settings = self._owner._settings
+        expired = self._lost_at is not None and self._clock() - self._lost_at > settings.longest_s
+        if expired or self._number >= settings.attempts:
+            raise self._given_up() from error
+
+    def _given_up(self) -> EngineDiedError:
+        self._end("given_up")
+        return EngineDiedError(
+            f"The engine of model '{self._owner._model}' was lost while it worked on this request, and "
+            f"{self._number} attempts within {self._owner._settings.longest_s:g} s found no other.",
+        )
+
+
+def _seed(seed: int, made: int) -> int:
+    """Not the first seed again: its random numbers are used up. In the range of a signed 64-bit integer."""
+    return (seed + made * _SEED_STRIDE + 2**63) % 2**64 - 2**63
+
+
+async def _closable(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
+    """Declared AsyncIterator, an engine's iterator may or may not be closable; this is."""
+    try:
+        async for delta in deltas:
+            yield delta
+    finally:
+        close = getattr(deltas, "aclose", None)
+        if close is not None:
+            await close()
