@@ -26,8 +26,12 @@ from serving.api.openapi import openapi
 from serving.api.registry import ModelRegistry
 from serving.api.request_ids import RequestIds
 from serving.api.request_metrics import RequestMetrics
+from serving.api.responses import responses_router
 from serving.engine.base import Engine
 from serving.settings import Settings
+from serving.store.base import Store
+from serving.store.choice import limits
+from serving.store.memory import MemoryStore
 from serving.telemetry.exposition import MetricsSource
 from serving.telemetry.process import ProcessTelemetry
 from serving.tenancy.tenancy import Tenancy
@@ -46,13 +50,15 @@ def create_app(
     telemetry: ProcessTelemetry | None = None,
     metrics_source: MetricsSource | None = None,
     tenancy: Tenancy | None = None,
+    responses_store: Store | None = None,
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
     `engines` has one for each of `settings.models`, by name; the caller starts and closes them. `clock` gives seconds
     since the epoch (UTC); `new_request_id` a token of letters and digits that never comes twice. What happens is
-    counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone. Raises
-    SettingsError where models and engines do not match.
+    counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone. Responses are
+    kept in `responses_store`, which the caller closes; by default in this process's memory. Raises SettingsError where
+    models and engines do not match.
     """
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
@@ -84,6 +90,7 @@ def create_app(
     )
     routers = (
         chat_router(context),
+        responses_router(context, responses_store or MemoryStore(limits(settings.responses))),
         models_router(context),
         health_router(context),
         docs_router(),

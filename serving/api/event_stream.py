@@ -35,7 +35,7 @@ _PARTING_S = 5.0
 
 
 class EventStream(Response, Generic[_T]):
-    """Sends `encode(event)` for each of `events` (empty frames are left out), then [DONE].
+    """Sends `encode(event)` for each of `events` (empty frames are left out), then `done`.
 
     The status line waits for the first event, so that what goes wrong before it is a plain HTTP error; but no longer
     than `keep_alive_s`, after which a silent stream sends comment lines. Errors once it is sent become an error frame,
@@ -53,6 +53,7 @@ class EventStream(Response, Generic[_T]):
         request_id: str,
         keep_alive_s: float,
         longest_s: float,
+        done: bytes = DONE,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -62,6 +63,7 @@ class EventStream(Response, Generic[_T]):
         self._request_id = request_id
         self._keep_alive_s = keep_alive_s
         self._longest_s = longest_s
+        self._done = done
         self._recorder: RequestRecorder | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +99,7 @@ class EventStream(Response, Generic[_T]):
                 async for event in events:
                     if frame := encode(event):
                         await write(frame)
-                await write(DONE, last=True)
+                await write(self._done, last=True)
         except TimeoutError as error:
             if not limit.expired():
                 raise

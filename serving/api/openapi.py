@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI sees of the routes, and the chat request, which we read ourselves."""
+"""The OpenAPI document: what FastAPI sees of the routes, and the requests that we read ourselves."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from serving.api.chat import PATH as CHAT_PATH
+from serving.api.responses import INPUT_ITEMS_PATH, RESPONSE_PATH
+from serving.api.responses import PATH as RESPONSES_PATH
 from serving.protocol.chat_request import ChatCompletionRequest
 from serving.protocol.chat_response import ChatCompletion
 from serving.protocol.error_response import ErrorResponse
+from serving.protocol.responses_object import InputItemList, ResponseObject
+from serving.protocol.responses_request import ResponsesRequest
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -39,17 +43,25 @@ def _document(app: FastAPI) -> dict[str, Any]:
             # FastAPI announces its own 422, which we never send.
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = errors
-    operation = document["paths"][CHAT_PATH]["post"]
-    request = _add(schemas, "ChatCompletionRequest", ChatCompletionRequest)
-    operation["requestBody"] = {"required": True, "content": _json(request)}
+    _describe(document, CHAT_PATH, ChatCompletionRequest, ChatCompletion)
+    _describe(document, RESPONSES_PATH, ResponsesRequest, ResponseObject)
+    for path, reply in ((RESPONSE_PATH, ResponseObject), (INPUT_ITEMS_PATH, InputItemList)):
+        content = _json(_add(schemas, reply.__name__, reply))
+        document["paths"][path]["get"]["responses"]["200"] = {"description": "Found", "content": content}
+    return document
+
+
+def _describe(document: dict[str, Any], path: str, request: type[Any], reply: type[Any]) -> None:
+    """What POST takes and gives, where we read the body ourselves."""
+    operation, schemas = document["paths"][path]["post"], document["components"]["schemas"]
+    operation["requestBody"] = {"required": True, "content": _json(_add(schemas, request.__name__, request))}
     operation["responses"]["200"] = {
-        "description": "The answer, or with `stream` its chunks as server-sent events",
+        "description": "The answer, or with `stream` its parts as server-sent events",
         "content": {
-            **_json(_add(schemas, "ChatCompletion", ChatCompletion)),
+            **_json(_add(schemas, reply.__name__, reply)),
             "text/event-stream": {"schema": {"type": "string"}},
         },
     }
-    return document
 
 
 def _add(schemas: dict[str, Any], name: str, model: Any) -> dict[str, str]:

@@ -16,7 +16,7 @@ from serving.protocol.responses_items import (
     FunctionCallOutputItem,
     MessageItem,
     ReasoningItem,
-    TextPart,
+    TextContent,
     text_of,
 )
 
@@ -52,7 +52,7 @@ def user_item(text: str, token: str) -> StoredItem:
     return stored_item(MessageItem(role="user", content=text), token, 0)
 
 
-def _parts(content: str | list[TextPart], kind: str) -> list[dict[str, Any]]:
+def _parts(content: str | list[TextContent], kind: str) -> list[dict[str, Any]]:
     texts = [content] if isinstance(content, str) else [text_of([part]) for part in content]
     extra: dict[str, Any] = {"annotations": [], "logprobs": []} if kind == "output_text" else {}
     return [{"type": kind, "text": text, **extra} for text in texts]

@@ -21,7 +21,7 @@ _MEDIA = {"input_image": "images", "input_file": "files", "input_audio": "audio"
 _DIRECT = only({"type": "direct"}, because="Calls come from the model itself here; leave it out.")
 
 
-class TextPart(WireModel):
+class TextContent(WireModel):
     """Text in a message or a function's output; which of the types it says makes no difference."""
 
     type: Literal["input_text", "output_text", "text", "refusal"]
@@ -42,7 +42,7 @@ class TextPart(WireModel):
             )
 
     @model_validator(mode="after")
-    def _holds_its_text(self) -> TextPart:
+    def _holds_its_text(self) -> TextContent:
         field = "refusal" if self.type == "refusal" else "text"
         if getattr(self, field) is None:
             raise invalid(
@@ -58,9 +58,9 @@ def _shape(value: Any) -> str | None:
 
 
 # A named alias, because a union takes hashable members and FailFast has no hash.
-TextParts = TypeAliasType("TextParts", Annotated[list[TextPart], FailFast()])
+TextContents = TypeAliasType("TextContents", Annotated[list[TextContent], FailFast()])
 Text = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[TextParts, Tag("<parts>")],
+    Annotated[str, Tag("<text>")] | Annotated[TextContents, Tag("<parts>")],
     Discriminator(_shape, custom_error_type="expected", custom_error_message="a string or an array of text parts"),
 ]
 
@@ -183,7 +183,7 @@ InputItem = Annotated[
 ]
 
 
-def text_of(text: str | list[TextPart]) -> str:
+def text_of(text: str | list[TextContent]) -> str:
     """The text, its parts joined as they are."""
     if isinstance(text, str):
         return text

@@ -55,7 +55,7 @@ class Reasoning(WireModel):
     mode: Annotated[str | None, only("standard", because="Only 'standard' is.")] = None
 
 
-class StreamOptions(WireModel):
+class ResponsesStreamOptions(WireModel):
     """Options of a streamed answer."""
 
     include_obfuscation: bool | None = Field(None, description="Accepted; events are never padded.")
@@ -99,7 +99,7 @@ class ResponsesRequest(WireModel):
     text: TextSettings | None = None
     include: list[Include] | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: ResponsesStreamOptions | None = None
 
     tools: Annotated[list[Tool] | None, FailFast(), Field(max_length=128), AfterValidator(distinct_names)] = None
     tool_choice: ToolChoice | None = None

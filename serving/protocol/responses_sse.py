@@ -50,19 +50,18 @@ class Unwatched:
 
 
 class ResponseEvents:
-    """The events of one response in order, numbered from 0; take() gives those made since it was last called."""
+    """The events of one response in order, numbered from 0; take() gives those made since it was last called.
 
-    def __init__(self) -> None:
+    Events up to number `starting_after` are counted and left out.
+    """
+
+    def __init__(self, *, starting_after: int = -1) -> None:
         self._number = 0
+        self._starting_after = starting_after
         self._frames: list[str] = []
         self._delta_head = ""
         self._delta_tail = ""
         self._place: dict[str, Any] = {}
-
-    @property
-    def number(self) -> int:
-        """The sequence number of the next event."""
-        return self._number
 
     def take(self) -> bytes:
         """The frames made since; b"" for none."""
@@ -76,13 +75,11 @@ class ResponseEvents:
         self._event("response.in_progress", response=begun)
 
     def end(self, response: ResponseObject) -> None:
-        """The last event: completed, incomplete or failed. A cancelled response counts as incomplete."""
-        status = response["status"]
+        """The last event: completed, failed or incomplete, which a cancelled response is too; first what went wrong."""
+        status, error = response["status"], response["error"]
+        if error is not None:
+            self._event("error", code=error["code"], message=error["message"], param=None)
         self._event(f"response.{'incomplete' if status == 'cancelled' else status}", response=response)
-
-    def error(self, code: str | None, message: str, param: str | None) -> None:
-        """What went wrong; the failed response follows."""
-        self._event("error", code=code, message=message, param=param)
 
     def open(self, index: int, item: OutputItem) -> None:
         """See OutputSink."""
@@ -100,8 +97,7 @@ class ResponseEvents:
     def delta(self, text: str, logprobs: Sequence[Logprob]) -> None:
         """See OutputSink."""
         tail = f',"logprobs":{json.dumps(logprobs)}}}\n\n' if logprobs else self._delta_tail
-        self._frames.append(f'{self._delta_head}{self._number},"delta":{quote(text)}{tail}')
-        self._number += 1
+        self._add(f'{self._delta_head}{self._number},"delta":{quote(text)}{tail}')
 
     def close(self, item: OutputItem) -> None:
         """See OutputSink."""
@@ -120,7 +116,11 @@ class ResponseEvents:
 
     def _event(self, kind: str, /, **fields: Any) -> None:
         data = json.dumps({"type": kind, "sequence_number": self._number, **fields}, separators=(",", ":"))
-        self._frames.append(f"event: {kind}\ndata: {data}\n\n")
+        self._add(f"event: {kind}\ndata: {data}\n\n")
+
+    def _add(self, frame: str) -> None:
+        if self._number > self._starting_after:
+            self._frames.append(frame)
         self._number += 1
 
 

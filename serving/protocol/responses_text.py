@@ -17,13 +17,13 @@ class PlainFormat(WireModel):
     type: Literal["text"]
 
 
-class JsonObjectFormat(WireModel):
+class JsonObjectTextFormat(WireModel):
     """Some JSON object."""
 
     type: Literal["json_object"]
 
 
-class JsonSchemaFormat(WireModel):
+class JsonSchemaTextFormat(WireModel):
     """JSON that keeps to a schema. The answer is held to it whether `strict` says so or not."""
 
     type: Literal["json_schema"]
@@ -56,8 +56,8 @@ def _known_type(value: Any) -> Any:
 Format = Annotated[
     Annotated[
         Annotated[PlainFormat, Tag("<text>")]
-        | Annotated[JsonObjectFormat, Tag("<json_object>")]
-        | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
+        | Annotated[JsonObjectTextFormat, Tag("<json_object>")]
+        | Annotated[JsonSchemaTextFormat, Tag("<json_schema>")],
         Discriminator(_format_type),
     ]
     | None,

@@ -55,19 +55,21 @@ def _function_alone(value: Any) -> Any:
 Tool = Annotated[FunctionTool, BeforeValidator(_function_alone)]
 
 
-class NamedTool(WireModel):
+class ChosenFunction(WireModel):
     """A function by its name."""
 
     type: Literal["function"]
     name: _Name
 
 
-class AllowedTools(WireModel):
+class AllowedFunctions(WireModel):
     """Some of the tools, of which the model may or must call one."""
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[Annotated[NamedTool, BeforeValidator(_function_alone)]], Field(min_length=1, max_length=128)]
+    tools: Annotated[
+        list[Annotated[ChosenFunction, BeforeValidator(_function_alone)]], Field(min_length=1, max_length=128)
+    ]
 
 
 def _choice(value: Any) -> Any:
@@ -78,11 +80,13 @@ def _choice(value: Any) -> Any:
     if not isinstance(value, dict):
         raise PydanticCustomError("expected", "a string or an object")
     if value.get("type") == "allowed_tools":
-        return AllowedTools.model_validate(value)
-    return NamedTool.model_validate(_function_alone(value))
+        return AllowedFunctions.model_validate(value)
+    return ChosenFunction.model_validate(_function_alone(value))
 
 
-ToolChoice = Annotated[Literal["none", "auto", "required"] | NamedTool | AllowedTools, BeforeValidator(_choice)]
+ToolChoice = Annotated[
+    Literal["none", "auto", "required"] | ChosenFunction | AllowedFunctions, BeforeValidator(_choice)
+]
 
 
 def distinct_names(tools: list[FunctionTool] | None) -> list[FunctionTool] | None:
@@ -112,7 +116,7 @@ def shown_tools(choice: ToolChoice | None, tools: list[FunctionTool]) -> list[Fu
     """
     if choice == "none":
         return []
-    if isinstance(choice, AllowedTools):
+    if isinstance(choice, AllowedFunctions):
         allowed = {tool.name for tool in choice.tools}
         return [tool for tool in tools if tool.name in allowed]
     return tools
@@ -122,15 +126,15 @@ def forced_tools(choice: ToolChoice | None, tools: list[FunctionTool]) -> tuple[
     """Names of the functions of which one must be called; () where none must."""
     if choice == "required":
         return tuple(tool.name for tool in tools)
-    if isinstance(choice, NamedTool) or (isinstance(choice, AllowedTools) and choice.mode == "required"):
+    if isinstance(choice, ChosenFunction) or (isinstance(choice, AllowedFunctions) and choice.mode == "required"):
         return tuple(dict.fromkeys(name for name, _ in _named(choice)))
     return ()
 
 
 def _named(choice: ToolChoice | None) -> list[tuple[str, str]]:
     """The functions a choice names, each with its place below `tool_choice`."""
-    if isinstance(choice, NamedTool):
+    if isinstance(choice, ChosenFunction):
         return [(choice.name, "name")]
-    if isinstance(choice, AllowedTools):
+    if isinstance(choice, AllowedFunctions):
         return [(tool.name, f"tools[{i}].name") for i, tool in enumerate(choice.tools)]
     return []
