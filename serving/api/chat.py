@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
@@ -14,10 +16,13 @@ from serving.api.chat_reply import ChunkEncoder, chat_completion
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
 from serving.api.event_stream import EventStream, answer_timeout
-from serving.engine.base import Engine
+from serving.api.parsing import parsed
+from serving.api.registry import ServedModel
+from serving.api.sampling import constraints_in
+from serving.api.thinking import SeparateThinking
 from serving.generation import chat
-from serving.generation.types import ChatAnswer, ChatGeneration
-from serving.harmony.effort import resolve_effort
+from serving.generation.constraint_check import Check
+from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration
 from serving.protocol.chat_request import ChatCompletionRequest, parse_chat_request
 from serving.protocol.sse import ChatChunks
 from serving.telemetry.recorder import recorder_of
@@ -31,19 +36,18 @@ def chat_router(context: ApiContext) -> APIRouter:
 
     @router.post(PATH, summary="Answer a conversation, whole or as a stream")
     async def create_chat_completion(request: Request) -> Response:
-        asked = parse_chat_request(await request.body())
+        asked = await parsed(parse_chat_request, await request.body())
         served = context.models.resolve(asked.model)
-        reasoning = served.settings.reasoning
-        effort = resolve_effort(asked.reasoning_effort, reasoning.default_effort, reasoning.unsupported_effort)
-        recorder_of(request.scope).identify(model=served.name, effort=effort, stream=bool(asked.stream))
         now = context.clock()
         generation = chat_generation(
             asked,
+            served.settings,
             request_id=f"chatcmpl-{context.new_id()}",
-            effort=effort,
             today=datetime.fromtimestamp(now, UTC).date(),
         )
-        reply = _Reply(context, request, asked, generation, served.engine, created=int(now))
+        effort = generation.conversation.effort
+        recorder_of(request.scope).identify(model=served.name, effort=effort, stream=bool(asked.stream))
+        reply = _Reply(context, request, asked, generation, served, created=int(now))
         return reply.streamed() if asked.stream else await reply.whole()
 
     return router
@@ -58,7 +62,7 @@ class _Reply:
         request: Request,
         asked: ChatCompletionRequest,
         generation: ChatGeneration,
-        engine: Engine,
+        served: ServedModel,
         *,
         created: int,
     ) -> None:
@@ -67,7 +71,10 @@ class _Reply:
         self._request_id = request_id(request)
         self._asked = asked
         self._generation = generation
-        self._engine = engine
+        self._engine = served.engine
+        self._check = context.constraints.pending(
+            served.name, served.engine, generation.request_id, constraints_in(asked)
+        )
         self._created = created
         self._headers = {"x-reasoning-effort": generation.conversation.effort}
         self._recorder = recorder_of(request.scope)
@@ -77,29 +84,49 @@ class _Reply:
         answer = await until_disconnect(self._request.receive, self._complete())
         self._recorder.answered(answer)
         body = chat_completion(
-            answer, completion_id=self._generation.request_id, created=self._created, model=self._asked.model
+            answer,
+            completion_id=self._generation.request_id,
+            created=self._created,
+            model=self._asked.model,
+            separate=self._separate(),
         )
         return JSONResponse(body, headers=self._headers)
 
     def streamed(self) -> Response:
         """The reply in chunks."""
-        options = self._asked.stream_options
-        include_usage = bool(options and options.include_usage)
-        chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=include_usage)
+        usage = self._asked.include_usage
+        chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=usage)
+        encode = ChunkEncoder(chunks, choices=self._generation.n, include_usage=usage, separate=self._separate())
+        events = chat.stream(self._engine, self._generation, on_recovered=self._recorder.recovered)
         return EventStream(
-            chat.stream(self._engine, self._generation, on_recovered=self._recorder.recovered),
-            self._recorder.watching(ChunkEncoder(chunks, choices=self._generation.n, include_usage=include_usage)),
+            events if self._check is None else _after(self._check, events),
+            self._recorder.watching(encode),
             headers=self._headers,
             request_id=self._request_id,
             keep_alive_s=self._http.keep_alive_s,
             longest_s=self._http.longest_answer_s,
         )
 
+    def _separate(self) -> SeparateThinking | None:
+        if not self._asked.separate_thinking:
+            return None
+        return SeparateThinking(show_reasoning=self._generation.include_reasoning)
+
     async def _complete(self) -> ChatAnswer:
         try:
             async with asyncio.timeout(self._http.longest_answer_s) as limit:
+                if self._check is not None:
+                    await self._check()
                 return await chat.complete(self._engine, self._generation, on_recovered=self._recorder.recovered)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise answer_timeout(self._http.longest_answer_s) from error
+
+
+async def _after(check: Check, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:
+    """`events`, once `check` has passed."""
+    async with aclosing(events):
+        await check()
+        async for event in events:
+            yield event

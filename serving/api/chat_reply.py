@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from serving.api.thinking import SeparateThinking, StreamedThinking
 from serving.generation.types import (
     ChatAnswer,
     ChatChoice,
@@ -35,29 +36,37 @@ from serving.protocol.sse import ChatChunks
 _LOWEST_LOGPROB = -9999.0
 
 
-def chat_completion(answer: ChatAnswer, *, completion_id: str, created: int, model: str) -> ChatCompletion:
-    """The whole reply."""
+def chat_completion(
+    answer: ChatAnswer, *, completion_id: str, created: int, model: str, separate: SeparateThinking | None = None
+) -> ChatCompletion:
+    """The whole reply; `separate` adds what it makes of each choice."""
+    if separate is not None:
+        separate.prompt(answer.prompt_token_ids)
     return ChatCompletion(
         id=completion_id,
         object="chat.completion",
         created=created,
         model=model,
-        choices=[_choice(choice) for choice in answer.choices],
-        usage=_usage(answer.usage),
+        choices=[_choice(choice, separate) for choice in answer.choices],
+        usage=_usage(answer.usage, separate is not None),
     )
 
 
 class ChunkEncoder:
     """The frames of a streamed reply, one call an event; b"" for events that the client does not see."""
 
-    def __init__(self, chunks: ChatChunks, *, choices: int, include_usage: bool) -> None:
+    def __init__(
+        self, chunks: ChatChunks, *, choices: int, include_usage: bool, separate: SeparateThinking | None = None
+    ) -> None:
         self._chunks = chunks
+        self._thinking = StreamedThinking(separate) if separate is not None else None
         self._choices = choices
         self._include_usage = include_usage
 
     def __call__(self, event: ChatEvent) -> bytes:
         """The event's frame."""
         chunks = self._chunks
+        members = None if self._thinking is None else self._thinking.add(event)
         if isinstance(event, TextDelta):
             if not event.opens and event.logprobs is None:
                 return chunks.text(event.choice, event.channel, event.text)
@@ -70,14 +79,16 @@ class ChunkEncoder:
             case ToolCallDelta():
                 return chunks.tool_call(event.choice, event.index, event.id, event.name)
             case ChoiceFinished():
-                return chunks.finish(event.choice, event.finish_reason)
+                truncated = '"reasoning_truncated":true' if event.reasoning_truncated else None
+                return chunks.finish(event.choice, event.finish_reason, ",".join(filter(None, (truncated, members))))
             case GenerationStarted():
                 return b"".join(map(self._chunks.role, range(self._choices)))
             case GenerationFinished():
-                return chunks.usage(_usage(event.usage)) if self._include_usage else b""
+                separate = self._thinking is not None
+                return chunks.usage(_usage(event.usage, separate)) if self._include_usage else b""
 
 
-def _choice(choice: ChatChoice) -> Choice:
+def _choice(choice: ChatChoice, separate: SeparateThinking | None) -> Choice:
     message = ReplyMessage(role="assistant", content=choice.content, refusal=None)
     if choice.reasoning:
         message["reasoning"] = choice.reasoning
@@ -89,6 +100,10 @@ def _choice(choice: ChatChoice) -> Choice:
             ReplyToolCall(id=call.id, type="function", function=ReplyFunction(name=call.name, arguments=call.arguments))
             for call in choice.tool_calls
         ]
+    if choice.reasoning_truncated:
+        message["reasoning_truncated"] = True
+    if separate is not None:
+        message["thinking"], message["parsed"] = separate.of_choice(choice)
     return Choice(
         index=choice.index, message=message, logprobs=_choice_logprobs(choice), finish_reason=choice.finish_reason
     )
@@ -124,11 +139,14 @@ def _entries(entries: Iterable[LogprobEntry]) -> list[TokenLogprob]:
     ]
 
 
-def _usage(usage: Usage) -> CompletionUsage:
-    return CompletionUsage(
+def _usage(usage: Usage, separate: bool) -> CompletionUsage:
+    shown = CompletionUsage(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details={"cached_tokens": usage.cached_tokens},
         completion_tokens_details={"reasoning_tokens": usage.reasoning_tokens},
     )
+    if separate:
+        shown["thinking_tokens"] = usage.reasoning_tokens + usage.commentary_tokens
+    return shown

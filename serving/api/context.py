@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from serving.api.registry import ModelRegistry
+from serving.generation.constraint_check import ConstraintChecks
 from serving.settings import HttpSettings
 
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """`clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits."""
+    """`clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits.
+
+    `constraints` knows the schemas and grammars that engines have taken.
+    """
 
     models: ModelRegistry
     http: HttpSettings
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    constraints: ConstraintChecks = field(default_factory=ConstraintChecks)
 
 
 def request_id(request: Request) -> str:

@@ -44,10 +44,11 @@ async def ask(engine: Engine, case: Case, number: int, temperature: float) -> tu
         "temperature": temperature,
         "seed": number,
         "max_tokens": LONGEST,
+        "reasoning_effort": case.effort,
     }
     today = date(2037, 1, 1) + timedelta(days=number)
     request = chat_generation(
-        parse_chat_request(json.dumps(body).encode()), request_id=f"score-{number}", effort=case.effort, today=today
+        parse_chat_request(json.dumps(body).encode()), ModelSettings(), request_id=f"score-{number}", today=today
     )
     breaks: list[str] = []
     answer = await complete(engine, request, on_recovered=breaks.append)

@@ -47,8 +47,38 @@ class ReplyToolCall(TypedDict):
     function: ReplyFunction
 
 
+class Thinking(TypedDict):
+    """What was written before the answer; "" for a channel that was not used."""
+
+    analysis: NotRequired[str]
+    commentary: str
+
+
+class HistoryMessage(TypedDict):
+    """An earlier message as it stands in the prompt; `name` is a tool result's function, `recipient` a call's."""
+
+    role: str
+    channel: str | None
+    content: str
+    name: NotRequired[str]
+    recipient: NotRequired[str]
+
+
+class Parsed(TypedDict):
+    """The whole exchange by its parts; `developer_instructions` is the developer message's text, tools included."""
+
+    developer_instructions: str | None
+    history: list[HistoryMessage]
+    analysis: NotRequired[str]
+    commentary: str
+    final: str
+
+
 class ReplyMessage(TypedDict):
-    """The answer by channels: final, analysis, commentary. `content` is null where there are calls alone."""
+    """The answer by channels: final, analysis, commentary. `content` is null where there are calls alone.
+
+    `reasoning_truncated` is there, and true, where a budget ended the analysis; `thinking` and `parsed` where asked.
+    """
 
     role: Literal["assistant"]
     content: str | None
@@ -56,6 +86,9 @@ class ReplyMessage(TypedDict):
     reasoning: NotRequired[str]
     commentary: NotRequired[str]
     tool_calls: NotRequired[list[ReplyToolCall]]
+    reasoning_truncated: NotRequired[bool]
+    thinking: NotRequired[Thinking]
+    parsed: NotRequired[Parsed]
 
 
 class Choice(TypedDict):
@@ -80,13 +113,14 @@ class CompletionTokensDetails(TypedDict):
 
 
 class CompletionUsage(TypedDict):
-    """Tokens spent, over all choices."""
+    """Tokens spent, over all choices. `thinking_tokens`: analysis and commentary, where `separate_thinking` asked."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+    thinking_tokens: NotRequired[int]
 
 
 class ChatCompletion(TypedDict):

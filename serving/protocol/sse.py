@@ -72,10 +72,11 @@ class ChatChunks:
         call = f'{{"index":{index},"function":{{"arguments":{quote(text)}}}}}'
         return f'{self._head}{{"index":{choice},"delta":{{"tool_calls":[{call}]{self._open}'.encode("ascii")
 
-    def finish(self, choice: int, reason: str) -> bytes:
-        """The last chunk of a choice."""
+    def finish(self, choice: int, reason: str, members: str = "") -> bytes:
+        """The last chunk of a choice; `members`, JSON without its braces, are the delta's."""
         return (
-            f'{self._head}{{"index":{choice},"delta":{{}},"logprobs":null,"finish_reason":{quote(reason)}}}{self._tail}'
+            f'{self._head}{{"index":{choice},"delta":{{{members}}},"logprobs":null,'
+            f'"finish_reason":{quote(reason)}}}{self._tail}'
         ).encode("ascii")
 
     def usage(self, usage: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,62 @@
+"""A rendered prompt read back: the messages in it, as the model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from serving.harmony.vocabulary import CHANNEL, CONSTRAIN, END, MESSAGE, START, STOP_TOKEN_IDS, decode
+
+_ENDS = frozenset([END, *STOP_TOKEN_IDS])
+
+
+@dataclass(frozen=True, slots=True)
+class PromptMessage:
+    """`role` is system, developer, user, assistant or, for a function's result, tool; `name` is that function's.
+
+    `recipient` is whom an assistant's call is for, "functions.get_weather"; `channel` is set where the role has one.
+    """
+
+    role: str
+    content: str
+    channel: str | None = None
+    name: str | None = None
+    recipient: str | None = None
+
+
+def prompt_messages(prompt_token_ids: Sequence[int]) -> list[PromptMessage]:
+    """The messages of a prompt that render_prompt made; its last header, which the completion goes on, is none."""
+    return [_message(tokens) for tokens in _split(prompt_token_ids) if MESSAGE in tokens]
+
+
+def _split(tokens: Sequence[int]) -> Iterator[list[int]]:
+    """The tokens of each message, without its first and its last special token."""
+    message: list[int] = []
+    for token in tokens:
+        if token == START:
+            message = []
+        elif token in _ENDS:
+            yield message
+            message = []
+        else:
+            message.append(token)
+
+
+def _message(tokens: list[int]) -> PromptMessage:
+    middle = tokens.index(MESSAGE)
+    header, content = tokens[:middle], decode(tokens[middle + 1 :])
+    split = header.index(CHANNEL) if CHANNEL in header else len(header)
+    author = decode(header[:split]).split()[0]
+    channel_part = header[split + 1 :]
+    if CONSTRAIN in channel_part:
+        channel_part = channel_part[: channel_part.index(CONSTRAIN)]
+    words = decode(channel_part).split()
+    recipient = next((word.removeprefix("to=") for word in words[1:] if word.startswith("to=")), None)
+    is_tool = author.startswith("functions.")
+    return PromptMessage(
+        role="tool" if is_tool else author,
+        content=content,
+        channel=words[0] if words else None,
+        name=author.removeprefix("functions.") if is_tool else None,
+        recipient=recipient,
+    )
