@@ -17,6 +17,7 @@ from serving.cluster.inbox import Inbox
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.remote_engine import RemoteEngine
+from serving.cluster.store_actor import open_store
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.settings import Settings
@@ -47,8 +48,14 @@ class Ingress:
         source = ClusterMetrics(lambda: _asked(handles))
         self._tenancy = Tenancy(settings, clock=time.time, monotonic=time.monotonic)
         self._tenancy.start()
+        self._store = open_store(settings)
         app = create_app(
-            settings, self._engines, telemetry=self._telemetry, metrics_source=source, tenancy=self._tenancy
+            settings,
+            self._engines,
+            telemetry=self._telemetry,
+            metrics_source=source,
+            tenancy=self._tenancy,
+            responses_store=self._store,
         )
         self._gate = DrainGate(app)
 
@@ -73,6 +80,8 @@ class Ingress:
             self._inbox.close()
         if hasattr(self, "_tenancy"):
             await self._tenancy.close()
+        if hasattr(self, "_store"):
+            await self._store.close()
 
     def _frame_lost(self, model: str | None, loss: FrameLoss) -> None:
         self._telemetry.metrics.frame_lost(model or "", loss)

@@ -1,0 +1,132 @@
+"""The store of responses in one actor of the cluster, shared by all ingress replicas and outliving each of them.
+
+What it holds lies in memory: it is gone when its node is, and Ray then starts it again, empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from serving.cluster.names import APPLICATION
+from serving.errors import StoreUnavailableError
+from serving.settings import Settings
+from serving.store.base import Store, StoreLimits, check_size
+from serving.store.choice import RESPONSES, limits, redis_store
+from serving.store.memory import MemoryStore
+
+_NAME = f"store-{RESPONSES}"
+_TIMEOUT_S = 5.0
+_RETRY_AFTER_S = 2.0
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of responses that the settings ask for. Nothing is connected to before the first call."""
+    if settings.responses.backend == "redis":
+        return redis_store(settings)
+    return ActorStore(limits(settings.responses))
+
+
+def stop_store() -> None:
+    """End the actor, and with it everything stored; for a cluster that goes on without the application."""
+    try:
+        actor = ray.get_actor(_NAME, namespace=APPLICATION)
+    except ValueError:
+        return  # Ray's word for: no such actor
+    ray.kill(actor, no_restart=True)
+
+
+class StoreActor:
+    """What Ray constructs: a MemoryStore with its limits."""
+
+    def __init__(self, store_limits: StoreLimits) -> None:
+        self._store = MemoryStore(store_limits)
+
+    async def limit(self, store_limits: StoreLimits) -> None:
+        """Take new limits; what is stored stays, as far as they allow."""
+        self._store.limits = store_limits
+
+    async def get_many(self, owner: str, keys: Sequence[str]) -> list[bytes | None]:
+        """See Store."""
+        return await self._store.get_many(owner, keys)
+
+    async def put(self, owner: str, key: str, value: bytes) -> None:
+        """See Store."""
+        await self._store.put(owner, key, value)
+
+    async def delete(self, owner: str, key: str) -> bool:
+        """See Store."""
+        return await self._store.delete(owner, key)
+
+
+class ActorStore:
+    """See Store. Finds the actor, or has Ray start it, at the first call and again after the actor was lost."""
+
+    def __init__(self, store_limits: StoreLimits) -> None:
+        self._limits = store_limits
+        self._actor: Any = None
+        self._finding = asyncio.Lock()
+
+    async def get(self, owner: str, key: str) -> bytes | None:
+        """See Store."""
+        return (await self.get_many(owner, [key]))[0]
+
+    async def get_many(self, owner: str, keys: Sequence[str]) -> list[bytes | None]:
+        """See Store."""
+        if not keys:
+            return []
+        found: list[bytes | None] = await self._call("get_many", owner, list(keys))
+        return found
+
+    async def put(self, owner: str, key: str, value: bytes) -> None:
+        """See Store."""
+        # Here, because an error of the actor's comes wrapped in one of Ray's.
+        check_size(value, self._limits)
+        await self._call("put", owner, key, value)
+
+    async def delete(self, owner: str, key: str) -> bool:
+        """See Store."""
+        return bool(await self._call("delete", owner, key))
+
+    async def close(self) -> None:
+        """See Store. The actor goes on for the other replicas."""
+        self._actor = None
+
+    async def _call(self, method: str, *arguments: object) -> Any:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                actor = await self._found()
+                return await getattr(actor, method).remote(*arguments)
+        except RayTaskError:
+            raise  # a bug of ours in the actor
+        except (RayError, TimeoutError) as error:
+            # It may be starting again, or may have been killed for good; then there is a new one to be found.
+            self._actor = None
+            raise StoreUnavailableError(
+                "The server's store cannot be reached now. What needs nothing stored goes on working.",
+                retry_after_s=_RETRY_AFTER_S,
+            ) from error
+
+    async def _found(self) -> Any:
+        async with self._finding:
+            if self._actor is None:
+                # Both ask Ray's head node and wait for it.
+                self._actor = await asyncio.to_thread(_find_or_start, self._limits)
+                await self._actor.limit.remote(self._limits)
+            return self._actor
+
+
+def _find_or_start(store_limits: StoreLimits) -> Any:
+    actor = ray.remote(StoreActor).options(
+        name=_NAME,
+        namespace=APPLICATION,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+    )
+    return actor.remote(store_limits)
