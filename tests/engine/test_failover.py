@@ -113,10 +113,15 @@ async def test_one_that_does_not_stream_is_made_again() -> None:
 
 
 async def test_waits_for_the_replacement() -> None:
-    engine, engines, outcomes = await group(lambda request, number: not request.completion_token_ids and number == 4)
+    def dies(request: EngineRequest, number: int) -> bool:
+        if request.completion_token_ids or number < 4:
+            return False
+        engines.available = False
+        return True
+
+    engine, engines, outcomes = await group(dies)
     task = asyncio.create_task(collect(engine, request_for()))
-    await until(lambda: bool(engines.requests))
-    engines.available = False
+    await until(lambda: not engines.available)
     await asyncio.sleep(0.15)
     assert not task.done()
     assert len(engines.requests) == 1
@@ -126,12 +131,13 @@ async def test_waits_for_the_replacement() -> None:
 
 
 async def test_time_is_bounded() -> None:
-    engine, engines, outcomes = await group(lambda request, number: number == 4, longest_s=0.2)
-    task = asyncio.create_task(collect(engine, request_for()))
-    await until(lambda: bool(engines.requests))
-    engines.available = False
+    def dies(request: EngineRequest, number: int) -> bool:
+        engines.available = number < 4
+        return not engines.available
+
+    engine, engines, outcomes = await group(dies, longest_s=0.2)
     with pytest.raises(EngineDiedError, match="found no other"):
-        await task
+        await collect(engine, request_for())
     assert outcomes == ["given_up"]
 
 
