@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
 
 from serving.engine.base import Engine, EngineRequest
 from serving.errors import ContextLengthExceededError
 from serving.generation.choice import ChoiceReader
+from serving.generation.truncation import truncated
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import AssistantMessage, Conversation
 from serving.harmony.render import render_prompt
@@ -69,10 +71,22 @@ async def plan(engine: Engine, request: ChatGeneration) -> Plan:
     info = await engine.info()
     if _is_long(request.conversation):
         # Tokenizing one message holds the GIL; in a thread others get a turn between messages.
-        prompt = await asyncio.to_thread(render_prompt, request.conversation)
+        prompt = await asyncio.to_thread(_prompt, request, info.max_model_len)
     else:
-        prompt = render_prompt(request.conversation)
+        prompt = _prompt(request, info.max_model_len)
     return Plan(request, prompt, _max_tokens(len(prompt), request.max_tokens, info.max_model_len))
+
+
+def _prompt(request: ChatGeneration, max_model_len: int) -> list[int]:
+    """The whole conversation's tokens or, where it may be truncated and is too long, those of what fits."""
+    prompt = render_prompt(request.conversation)
+    if not request.truncate:
+        return prompt
+    answer = request.max_tokens or math.ceil(max_model_len * request.answer_share)
+    room = max_model_len - answer
+    if len(prompt) <= room:
+        return prompt
+    return render_prompt(truncated(request.conversation, room, lambda part: len(render_prompt(part))))
 
 
 def _seed(seed: int, choice: int, leg: int) -> int:

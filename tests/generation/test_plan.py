@@ -16,6 +16,7 @@ from serving.generation.plan import Plan, plan
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import AssistantMessage, Conversation, FunctionCall, FunctionTool, UserMessage
 from serving.harmony.render import render_prompt
+from serving.harmony.vocabulary import decode
 
 MakeRequest = Callable[..., ChatGeneration]
 
@@ -126,3 +127,34 @@ async def test_only_long_prompts_are_rendered_in_a_thread(
     monkeypatch.setattr(plan_module, "render_prompt", render)
     await plan(await engine_with(131072), replace(make_request(), conversation=conversation))
     assert threads == [in_thread]
+
+
+def of_turns(turns: int) -> Conversation:
+    said = [m for i in range(turns) for m in (UserMessage(f"question {i} " * 20), AssistantMessage("answer " * 20))]
+    return Conversation((*said, UserMessage("the last question")))
+
+
+@pytest.mark.parametrize(("max_tokens", "room"), [(300, 700), (None, 750)])
+async def test_truncation_leaves_room_for_the_answer(
+    make_request: MakeRequest, max_tokens: int | None, room: int
+) -> None:
+    engine, request = await engine_with(1000), replace(make_request(max_tokens=max_tokens), conversation=of_turns(30))
+    with pytest.raises(ContextLengthExceededError):
+        await plan(engine, request)
+    prompt = (await plan(engine, replace(request, truncate=True, answer_share=0.25))).prompt_token_ids
+    assert room - 100 < len(prompt) <= room
+    text = decode(prompt)
+    assert "question 29" in text
+    assert "the last question" in text
+    assert "question 0" not in text
+
+
+async def test_truncation_leaves_a_conversation_that_fits_alone(make_request: MakeRequest) -> None:
+    engine, request = await engine_with(4000), replace(make_request(), conversation=of_turns(3))
+    assert await plan(engine, request) == replace(await plan(engine, replace(request, truncate=True)), request=request)
+
+
+async def test_what_is_too_long_without_its_oldest_turns_is_too_long(make_request: MakeRequest) -> None:
+    request = replace(make_request(), conversation=Conversation((UserMessage("word " * 2000),)), truncate=True)
+    with pytest.raises(ContextLengthExceededError):
+        await plan(await engine_with(1000), request)
