@@ -13,10 +13,11 @@ from starlette.responses import JSONResponse, Response
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
 from serving.api.event_stream import EventStream
+from serving.api.parsing import parsed
 from serving.api.reasoning import reasoning_limits
 from serving.api.responses_archive import Earlier, ResponseArchive
 from serving.api.responses_draft import draft_response
-from serving.api.responses_generation import responses_generation
+from serving.api.responses_generation import constraints_in, responses_generation
 from serving.api.responses_inflight import InFlight
 from serving.api.responses_input import StoredItem, stored_item, user_item
 from serving.api.responses_owner import owner_of
@@ -50,7 +51,7 @@ def responses_router(context: ApiContext, store: Store) -> APIRouter:
 
     @router.post(PATH, summary="Answer items, whole or as a stream of typed events, and store the response")
     async def create_response(request: Request) -> Response:
-        asked = parse_responses_request(await request.body())
+        asked = await parsed(parse_responses_request, await request.body())
         shelf = Shelf(archive, in_flight, owner_of(request))
         run, headers = await _prepare(context, request, asked, shelf)
         if asked.stream:
@@ -121,6 +122,7 @@ async def _prepare(
         generation,
         ResponseRecord(draft, new, earlier.ids),
         shelf,
+        check=context.constraints.pending(served.name, served.engine, generation.request_id, constraints_in(asked)),
         recorder=recorder,
         clock=context.clock,
         longest_s=context.http.longest_answer_s,

@@ -82,6 +82,19 @@ def _constraint(form: Format) -> Constraint | None:
     return Constraint("json_object") if isinstance(form, JsonObjectTextFormat) else None
 
 
+def constraints_in(request: ResponsesRequest) -> list[tuple[str, Constraint]]:
+    """What answer and calls may be held to, each with the request's field it came in."""
+    form = request.text.format if request.text else None
+    answer = _constraint(form)
+    field = "text.format.schema" if isinstance(form, JsonSchemaTextFormat) else "text.format"
+    calls = [
+        (f"tools[{i}].parameters", Constraint("json_schema", json.dumps(tool.parameters)))
+        for i, tool in enumerate(request.tools or ())
+        if tool.strict and tool.parameters is not None
+    ]
+    return [*([] if answer is None else [(field, answer)]), *calls]
+
+
 _PARAMS = {
     "messages": "input",
     "max_tokens": "max_output_tokens",

@@ -19,6 +19,7 @@ from serving.engine.base import Engine
 from serving.errors import ApiError
 from serving.generation import chat
 from serving.generation.answer import AnswerBuilder
+from serving.generation.constraint_check import Check
 from serving.generation.types import ChatEvent, ChatGeneration, Usage
 from serving.protocol.responses_object import (
     IncompleteDetails,
@@ -51,6 +52,7 @@ class ResponseRun:
     """Makes one response out of one generation; whole() or frames() is called once.
 
     `draft` is the record as it is before anything was generated; its response says in `store` whether to store it.
+    `check` is awaited before anything is generated.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ResponseRun:
         draft: ResponseRecord,
         shelf: Shelf,
         *,
+        check: Check | None,
         recorder: RequestRecorder,
         clock: Callable[[], float],
         longest_s: float,
@@ -68,6 +71,7 @@ class ResponseRun:
         self._generation = generation
         self._draft = draft
         self._shelf = shelf
+        self._check = check
         self._recorder = recorder
         self._clock = clock
         self._longest_s = longest_s
@@ -80,6 +84,8 @@ class ResponseRun:
         builder, answer = self._builder(Unwatched()), AnswerBuilder(self._generation)
         try:
             async with asyncio.timeout(self._longest_s) as limit:
+                if self._check is not None:
+                    await self._check()
                 source = chat.at_once(self._engine, self._generation, on_recovered=self._recorder.recovered)
                 async with aclosing(source) as events:
                     async for event in events:
@@ -131,6 +137,8 @@ class ResponseRun:
     async def _started(self, events: AsyncGenerator[ChatEvent, None]) -> ChatEvent:
         """The first event; raises what is wrong with the request or the engine."""
         try:
+            if self._check is not None:
+                await self._check()
             event = await self._interruptible.next(events)
         except ApiError as error:
             raise in_our_words(error) from error

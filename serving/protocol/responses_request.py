@@ -141,6 +141,8 @@ class ResponsesRequest(WireModel):
     def _agrees_with_itself(self) -> ResponsesRequest:
         if self.stream_options is not None and not self.stream:
             raise invalid("'stream_options' needs 'stream' to be true.", at="stream_options")
+        if (self.min_answer_tokens or 0) > (self.max_output_tokens or self.min_answer_tokens or 0):
+            raise invalid("'min_answer_tokens' is more than 'max_output_tokens'.", at="min_answer_tokens")
         check_choice(self.tool_choice, self.tools or [])
         return self
 
