@@ -1,10 +1,11 @@
-"""The ways a model breaks the format, as the parser names them."""
+"""The ways a model breaks the format, as the parser names them, and the one that only shows once it has stopped."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 RecoveryKind = Literal[
+    "answer_missing",  # the model stopped without an answer or the call it had to make; it is made to go on
     "call_without_recipient",  # <|call|> ended a message to the user
     "channel_missing",  # a header without <|channel|> or without a channel's name
     "channel_repeated",  # a second <|channel|> in one header; the last one counts

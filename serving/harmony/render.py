@@ -1,9 +1,9 @@
 """A conversation as the prompt's token ids.
 
 Follows OpenAI's harmony guide and agrees with oss-harmony's renderer token for token (tests/harmony/test_render.py).
-System message and tools are worded by oss-harmony; messages are put together here, because its renderer panics or
-takes minutes on some texts (stretches.py), and because its `auto_drop_analysis` only drops reasoning before the first
-final message and none at all while a tool loop runs.
+The system message is worded by oss-harmony; the rest is put together here, because its renderer panics or takes minutes
+on some texts (stretches.py), loses what tools' schemas say (typescript.py), and because its `auto_drop_analysis` only
+drops reasoning before the first final message and none at all while a tool loop runs.
 
 Everything a client can influence goes through `encode`, so it cannot spell structure.
 """
@@ -11,6 +11,7 @@ Everything a client can influence goes through `encode`, so it cannot spell stru
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import openai_harmony as library
@@ -19,12 +20,13 @@ from serving.harmony.conversation import (
     AssistantMessage,
     Conversation,
     Effort,
-    FunctionCall,
     Message,
     ToolMessage,
     UserMessage,
 )
+from serving.harmony.events import Channel
 from serving.harmony.headers import call_header, message_header, prompt_end
+from serving.harmony.history import first_fresh, is_answer, results_by_call
 from serving.harmony.response_formats import response_formats_section
 from serving.harmony.tools import header_name, tools_section
 from serving.harmony.vocabulary import CALL, END, encode, encoding
@@ -41,20 +43,32 @@ def render_prompt(conversation: Conversation) -> list[int]:
 
     Raises InvalidValueError for tools and response formats that cannot be shown (see tools.py, response_formats.py).
     """
-    tokens = list(_system(conversation.effort, conversation.current_date, bool(conversation.tools)))
-    tokens += _developer(conversation)
-    reasoning_from = _first_fresh(conversation.messages)
-    for index, message in enumerate(conversation.messages):
-        match message:
-            case UserMessage():
-                tokens += [*message_header("user"), *encode(message.content), END]
-            case AssistantMessage():
-                tokens += _assistant(message, with_reasoning=index >= reasoning_from)
-            case ToolMessage():
-                name = header_name(message.name)
-                header = message_header(f"functions.{name} to=assistant", "commentary")
-                tokens += [*header, *encode(message.content), END]
+    tokens = [*_instructions(conversation)]
+    for _, part in _parts(conversation.messages):
+        tokens += part
     return [*tokens, *prompt_end()]
+
+
+def fixed_tokens(conversation: Conversation) -> int:
+    """Tokens of the prompt that are there whatever the messages: instructions, tools and its end. Raises likewise."""
+    return len(_instructions(conversation)) + len(prompt_end())
+
+
+def message_tokens(conversation: Conversation) -> list[int]:
+    """How many tokens of the prompt each message takes; with fixed_tokens they add up to the prompt's length.
+
+    Leaving out messages from the front changes no other count as long as the last user message and all after it
+    stay, and no result stays without its call.
+    """
+    counts = [0] * len(conversation.messages)
+    for index, part in _parts(conversation.messages):
+        counts[index] += len(part)
+    return counts
+
+
+def _instructions(conversation: Conversation) -> list[int]:
+    system = _system(conversation.effort, conversation.current_date, bool(conversation.tools))
+    return [*system, *_developer(conversation)]
 
 
 @functools.lru_cache(maxsize=64)
@@ -84,39 +98,41 @@ def _developer(conversation: Conversation) -> list[int]:
     return [*message_header("developer"), *encode("\n\n".join(sections)), END]
 
 
-def _first_fresh(messages: tuple[Message, ...]) -> int:
-    """Index from which reasoning is kept: after the last answer or user message, whichever is later.
+def _parts(messages: Sequence[Message]) -> Iterator[tuple[int, list[int]]]:
+    """The messages' tokens in the prompt's order, in parts, each with the index of its message."""
+    fresh = first_fresh(messages)
+    results = results_by_call(messages)
+    placed = {place for place, _ in results.values()}
+    for index, message in enumerate(messages):
+        if isinstance(message, UserMessage):
+            yield index, [*message_header("user"), *encode(message.content), END]
+        elif isinstance(message, ToolMessage):
+            if index not in placed:
+                yield index, _result(message)
+        else:
+            yield index, _said(message, with_reasoning=index >= fresh, answers=is_answer(messages, index))
+            for number, call in enumerate(message.tool_calls):
+                yield index, [*call_header(header_name(call.name)), *encode(call.arguments), CALL]
+                if (index, number) in results:
+                    place, result = results[index, number]
+                    yield place, _result(result)
 
-    In a tool loop the model still needs the thoughts that led to its calls; an answer makes them old, and a new
-    question does too.
-    """
-    for index in range(len(messages) - 1, -1, -1):
-        message = messages[index]
-        if isinstance(message, UserMessage) or (isinstance(message, AssistantMessage) and _is_answer(message)):
-            return index + 1
-    return 0
 
-
-def _is_answer(message: AssistantMessage) -> bool:
-    return bool(message.content) and not message.tool_calls
-
-
-def _assistant(message: AssistantMessage, *, with_reasoning: bool) -> list[int]:
+def _said(message: AssistantMessage, *, with_reasoning: bool, answers: bool) -> list[int]:
+    """What the model said in words."""
+    said: list[tuple[Channel, str | None]] = [
+        ("analysis", message.reasoning if with_reasoning else None),
+        ("commentary", message.commentary),
+        # On final a preamble would end the turn.
+        ("final" if answers else "commentary", message.content),
+    ]
     tokens: list[int] = []
-    if message.reasoning and with_reasoning:
-        tokens += [*message_header("assistant", "analysis"), *encode(message.reasoning), END]
-    preambles = [message.commentary]
-    if not _is_answer(message):
-        # Content beside tool calls was said before them; on `final` it would end the turn.
-        preambles.append(message.content)
-    for text in filter(None, preambles):
-        tokens += [*message_header("assistant", "commentary"), *encode(text), END]
-    for call in message.tool_calls:
-        tokens += _call(call)
-    if message.content and _is_answer(message):
-        tokens += [*message_header("assistant", "final"), *encode(message.content), END]
+    for channel, text in said:
+        if text:
+            tokens += [*message_header("assistant", channel), *encode(text), END]
     return tokens
 
 
-def _call(call: FunctionCall) -> list[int]:
-    return [*call_header(header_name(call.name)), *encode(call.arguments), CALL]
+def _result(message: ToolMessage) -> list[int]:
+    header = message_header(f"functions.{header_name(message.name)} to=assistant", "commentary")
+    return [*header, *encode(message.content), END]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import openai_harmony as library
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from serving.harmony.conversation import (
@@ -20,8 +22,9 @@ from serving.harmony.conversation import (
     UserMessage,
 )
 from serving.harmony.events import Text, ToolArguments, ToolCallOpened
+from serving.harmony.history import is_answer, results_by_call
 from serving.harmony.parser import HarmonyParser
-from serving.harmony.render import render_prompt
+from serving.harmony.render import fixed_tokens, message_tokens, render_prompt
 from serving.harmony.tools import header_name, is_tool_name
 from serving.harmony.vocabulary import FIRST_SPECIAL_ID, START, decode, encode, encoding
 
@@ -37,6 +40,11 @@ def shown(*messages: Message, **rest: Any) -> str:
 
 def call(name: str = "f", arguments: str = "{}") -> FunctionCall:
     return FunctionCall("call_1", name, arguments)
+
+
+def bodies(text: str) -> list[str]:
+    """The text of each message, in order."""
+    return re.findall(r"<\|message\|>(.*?)<\|", text, re.DOTALL)
 
 
 def test_the_whole_prompt_of_a_tool_loop() -> None:
@@ -151,6 +159,52 @@ def test_several_calls_and_results_keep_their_order() -> None:
     assert places == sorted(places)
 
 
+def test_results_stand_behind_their_calls_whatever_order_they_came_in() -> None:
+    calls = (FunctionCall("1", "f", "Paris"), FunctionCall("2", "f", "Rome"), FunctionCall("3", "g", "Bonn"))
+    results = (ToolMessage("g", "b", "3"), ToolMessage("f", "r", "2"), ToolMessage("f", "p", "1"))
+    in_one_message = shown(UserMessage("1"), AssistantMessage(tool_calls=calls), *results)
+    assert bodies(in_one_message) == ["1", "Paris", "p", "Rome", "r", "Bonn", "b"]
+    in_several = (AssistantMessage(tool_calls=(one,)) for one in calls)
+    assert shown(UserMessage("1"), *in_several, *results) == in_one_message
+
+
+def test_a_result_whose_call_is_not_known_stays_where_it_is() -> None:
+    calls = (FunctionCall("1", "f", "a"), FunctionCall("2", "f", "b"))
+    text = shown(AssistantMessage(tool_calls=calls), ToolMessage("f", "x", "9"), ToolMessage("f", "y", "1"))
+    assert bodies(text) == ["a", "y", "b", "x"]
+
+
+def test_an_id_used_again_means_the_latest_call() -> None:
+    one_call = AssistantMessage(tool_calls=(FunctionCall("1", "f", "a"),))
+    text = shown(one_call, ToolMessage("f", "x", "1"), one_call, ToolMessage("f", "y", "1"), UserMessage("2"), one_call)
+    assert bodies(text) == ["a", "x", "a", "y", "2", "a"]
+
+
+def test_content_right_before_a_message_with_calls_is_a_preamble() -> None:
+    text = shown(
+        UserMessage("1"),
+        AssistantMessage(content="Let me see.", reasoning="a thought"),
+        AssistantMessage(tool_calls=(call(),)),
+        ToolMessage("f", "x", "call_1"),
+    )
+    assert "<|channel|>analysis<|message|>a thought<|end|>" in text
+    assert "<|channel|>commentary<|message|>Let me see.<|end|>" in text
+
+
+def test_consecutive_answers_are_each_on_final() -> None:
+    text = shown(UserMessage("1"), AssistantMessage("A"), AssistantMessage("B", reasoning="old"), UserMessage("2"))
+    assert text.startswith(
+        "<|start|>user<|message|>1<|end|><|start|>assistant<|channel|>final<|message|>A<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>B<|end|><|start|>user"
+    )
+
+
+def test_an_empty_result_is_shown() -> None:
+    assert shown(ToolMessage("f", "")).startswith(
+        "<|start|>functions.f to=assistant<|channel|>commentary<|message|><|end|>"
+    )
+
+
 def test_empty_parts_of_an_assistant_message_are_left_out() -> None:
     assert shown(UserMessage(""), AssistantMessage("", "", "")) == "<|start|>user<|message|><|end|><|start|>assistant"
 
@@ -171,7 +225,7 @@ messages = st.one_of(
         commentary=st.none() | texts,
         tool_calls=st.lists(st.builds(FunctionCall, st.just("id"), names, texts), max_size=2).map(tuple),
     ),
-    st.builds(ToolMessage, names, texts),
+    st.builds(ToolMessage, names, texts, st.sampled_from(["", "id"])),
 )
 conversations = st.builds(
     Conversation,
@@ -181,6 +235,10 @@ conversations = st.builds(
     st.none() | texts,
     st.lists(st.builds(FunctionTool, names, texts, st.none() | st.just(WEATHER.parameters)), max_size=2).map(tuple),
 )
+
+
+def _is_content(message: AssistantMessage) -> bool:
+    return bool(message.content) and not message.tool_calls
 
 
 def said_by_the_library(conversation: Conversation) -> list[library.Message]:
@@ -226,6 +284,10 @@ def said_by_the_library(conversation: Conversation) -> list[library.Message]:
 
 @given(conversations)
 def test_agrees_with_the_library_token_for_token(conversation: Conversation) -> None:
+    # The library knows no ids, and no preamble in a message before that of the calls.
+    assume(not results_by_call(conversation.messages))
+    said = conversation.messages
+    assume(all(is_answer(said, i) for i, m in enumerate(said) if isinstance(m, AssistantMessage) and _is_content(m)))
     without_reasoning = tuple(
         AssistantMessage(m.content, None, m.commentary, m.tool_calls) if isinstance(m, AssistantMessage) else m
         for m in conversation.messages
@@ -243,6 +305,23 @@ def test_agrees_with_the_library_token_for_token(conversation: Conversation) -> 
         config=library.RenderConversationConfig(auto_drop_analysis=False),
     )
     assert render_prompt(conversation) == theirs
+
+
+@given(conversations)
+def test_token_counts_of_messages_add_up_to_the_prompt(conversation: Conversation) -> None:
+    counts = message_tokens(conversation)
+    assert len(counts) == len(conversation.messages)
+    assert fixed_tokens(conversation) + sum(counts) == len(render_prompt(conversation))
+
+
+@given(conversations, st.integers(0, 6))
+def test_leaving_out_old_turns_changes_no_other_count(conversation: Conversation, turns: int) -> None:
+    messages = conversation.messages
+    users = [index for index, message in enumerate(messages) if isinstance(message, UserMessage)]
+    keep = users[min(turns, len(users) - 1)] if users else 0
+    rest = replace(conversation, messages=messages[keep:])
+    assert message_tokens(rest) == message_tokens(conversation)[keep:]
+    assert fixed_tokens(rest) == fixed_tokens(conversation)
 
 
 hostile = st.lists(
