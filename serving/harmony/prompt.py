@@ -46,17 +46,16 @@ def _message(tokens: list[int]) -> PromptMessage:
     middle = tokens.index(MESSAGE)
     header, content = tokens[:middle], decode(tokens[middle + 1 :])
     split = header.index(CHANNEL) if CHANNEL in header else len(header)
-    author = decode(header[:split]).split()[0]
+    author = decode(header[:split]).removesuffix(" to=assistant")
     channel_part = header[split + 1 :]
     if CONSTRAIN in channel_part:
         channel_part = channel_part[: channel_part.index(CONSTRAIN)]
-    words = decode(channel_part).split()
-    recipient = next((word.removeprefix("to=") for word in words[1:] if word.startswith("to=")), None)
+    channel, _, recipient = decode(channel_part).strip().partition(" to=")  # a function's name may have blanks
     is_tool = author.startswith("functions.")
     return PromptMessage(
         role="tool" if is_tool else author,
         content=content,
-        channel=words[0] if words else None,
+        channel=channel or None,
         name=author.removeprefix("functions.") if is_tool else None,
-        recipient=recipient,
+        recipient=recipient or None,
     )
