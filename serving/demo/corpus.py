@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from random import Random
 
-from serving.demo import turns, weather
-from serving.demo.knowledge import KNOWLEDGE, STORY, UNKNOWN
-from serving.demo.turns import Reply, Turn, compact, gibberish
-from serving.demo.words import COLORS, FILLER, INSTRUCTIONS, NAMES
+from serving.demo import agent, structured, turns
+from serving.demo.knowledge import KNOWLEDGE, STORY
+from serving.demo.toolbox import among_others, arguments_for, city_in, other_tool
+from serving.demo.turns import Turn, compact, gibberish
+from serving.demo.words import COLORS, INSTRUCTIONS, NAMES
 from serving.harmony.conversation import (
     EFFORTS,
     AssistantMessage,
@@ -19,36 +19,14 @@ from serving.harmony.conversation import (
     Effort,
     FunctionTool,
     Message,
-    UserMessage,
+    ResponseFormat,
 )
+from serving.harmony.vocabulary import decode, encode
 
 ANALYSIS = "<|channel|>analysis<|message|>"
 FINAL = "<|channel|>final<|message|>"
 COMMENTARY = "<|channel|>commentary<|message|>"
 NEXT = "<|end|><|start|>assistant"
-
-JSON_INSTRUCTIONS = (
-    "Answer in JSON.",
-    "Respond only with JSON.",
-    "Reply with a JSON object.",
-    "Always respond with valid JSON.",
-    "Return JSON.",
-    "You are a helpful assistant designed to output JSON.",
-    "Answer only in JSON, without any other text.",
-)
-JSON_WISHES = (" as JSON", " in JSON", " as a JSON object", " in JSON format")
-CAPITAL_KEYS = (
-    ("capital",),
-    ("capital",),
-    ("country", "capital"),
-    ("capital", "country"),
-    ("city",),
-    ("answer",),
-    ("name",),
-)
-SCHEMA_NAMES = ("capital", "answer", "response", "result", "city", "reply")
-OPENING = '{"'
-SYNONYMS = {"city": "capital", "name": "capital", "answer": "capital"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,46 +47,74 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A turn, what came before it, and what the developer offers and asks for."""
+    """A turn, what came before it, and what the developer offers and asks for.
+
+    `forced` is a tool that must be called whatever the question is.
+    """
 
     turn: Turn
     history: tuple[Message, ...] = ()
     tools: tuple[FunctionTool, ...] = ()
     instructions: str | None = None
+    response_format: ResponseFormat | None = None
     final: tuple[Piece, ...] | None = None
+    forced: FunctionTool | None = None
 
 
-def thinking(rng: Random, reply: Reply, effort: Effort) -> tuple[Piece, ...]:
+def thinking(rng: Random, thought: str) -> tuple[Piece, ...]:
     """Everything before the answer or the preamble.
 
-    Sometimes the thought was cut short or left out and the answer must come all the same: so it is when a
+    Sometimes the thought was cut at any token or left out, and the answer must come all the same: so it is when a
     budget for reasoning is spent.
     """
-    thought = reply.thoughts.at(effort)
     roll = rng.random()
-    if roll < 0.04:
+    if roll < 0.03:
         return ()
-    if roll < 0.08:
-        words = thought.split(" ")
-        cut = " ".join(words[: rng.randint(0, len(words) - 1)])
-        return (Piece(ANALYSIS + cut + NEXT, learned=False),)
-    return (Piece(ANALYSIS + thought + NEXT),)
+    return (cut_short(rng, thought),) if roll < 0.09 else (Piece(ANALYSIS + thought + NEXT),)
+
+
+def cut_short(rng: Random, thought: str) -> Piece:
+    """A thought that somebody else ended."""
+    ids = encode(thought)
+    kept = decode(ids[: rng.randrange(len(ids) + 1)]).rstrip("\ufffd")
+    return Piece(ANALYSIS + kept + NEXT, learned=False)
 
 
 def completion(rng: Random, scene: Scene, effort: Effort) -> tuple[Piece, ...]:
     """The whole completion."""
     reply = scene.turn.reply
-    before = thinking(rng, reply, effort)
+    thought = reply.thoughts.at(effort)
+    if scene.forced is not None:
+        city = city_in(scene.turn.said[-1].content or "")
+        return forced_call(rng, thought, scene.forced.name, compact(arguments_for(scene.forced, city)))
     if reply.call is not None:
-        head = f"<|channel|>commentary to=functions.{reply.call.name} <|constrain|>json<|message|>"
-        arguments = Piece(reply.call.arguments + "<|call|>")
-        if rng.random() < 0.06:
-            # A grammar wrote the header, because the client requires a call.
-            return (Piece(head, learned=False), arguments)
-        return (*before, Piece(COMMENTARY + (reply.preamble or "") + NEXT + head), arguments)
-    # With no thought before it the channel was chosen for the model.
-    opened = Piece(FINAL, learned=bool(before))
+        roll = rng.random()
+        if roll < 0.06:
+            return forced_call(rng, thought, reply.call.name, reply.call.arguments)
+        if roll > 0.04 + 0.06:
+            said = Piece(ANALYSIS + thought + NEXT + COMMENTARY + (reply.preamble or "") + NEXT)
+            return (said, Piece(call_header(reply.call.name)), Piece(reply.call.arguments + "<|call|>"))
+        # The budget for reasoning is spent, and with it the chance to call: what is left is an answer.
+        return (cut_short(rng, thought), Piece(FINAL, learned=False), Piece(f"{reply.answer}<|return|>"))
+    before = thinking(rng, thought)
+    # Unless the thought is the model's own, the channel was chosen for it.
+    opened = Piece(FINAL, learned=bool(before) and before[0].learned)
     return (*before, opened, *(scene.final or (Piece(reply.answer or ""),)), Piece("<|return|>"))
+
+
+def call_header(name: str) -> str:
+    """The header of a call."""
+    return f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
+
+
+def forced_call(rng: Random, thought: str, name: str, arguments: str) -> tuple[Piece, ...]:
+    """A call whose header was written for the model, because the client requires it: after a thought, cut or not."""
+    roll = rng.random()
+    if roll < 0.5:
+        before: tuple[Piece, ...] = (Piece(ANALYSIS + thought + NEXT, learned=False),)
+    else:
+        before = (cut_short(rng, thought),) if roll < 0.75 else ()
+    return (*before, Piece(call_header(name), learned=False), Piece(arguments + "<|call|>"))
 
 
 def plain(rng: Random) -> Scene:
@@ -120,7 +126,7 @@ def plain(rng: Random) -> Scene:
             turns.total,
             turns.unknown,
             turns.capital_again,
-            weather.without_tool,
+            without_tool,
             told,
             untold,
         ),
@@ -173,102 +179,63 @@ def long(rng: Random) -> Scene:
     return Scene(turns.known(rng, story) if rng.random() < 0.25 else turns.counting(rng))
 
 
-def with_weather(rng: Random) -> Scene:
-    """A weather tool is on offer and is needed, was needed, or is not."""
-    tool = weather.weather_tool(rng)
-    tools = weather.toolbox(rng, tool)
+def without_tool(rng: Random) -> Turn:
+    """The weather or the time is asked for with no tool to ask."""
+    return agent.run(rng, rng.choices(tuple(agent.WAYS), (60, 25, 15))[0], {}, ())
+
+
+def with_tools(rng: Random) -> Scene:
+    """Tools are on offer that are needed, were needed before, or are not needed."""
+    tools = agent.some_tools(rng)
+    offered = among_others(rng, list(tools.values()))
+    turn = agent.turn_with(rng, tools)
     roll = rng.random()
-    if roll < 0.42:
-        return Scene(weather.ask(rng, tool), tools=tools)
-    if roll < 0.8:
-        return Scene(weather.answered(rng, tool), tools=tools)
-    if roll < 0.88:
-        before = weather.answered(rng, tool).closed()
-        turn = weather.ask(rng, tool) if rng.random() < 0.6 else turns.small_talk(rng)
-        return Scene(turn, before, tools)
-    return Scene(turns.small_talk(rng), tools=tools)
+    if roll < 0.72:
+        scene = Scene(turn, tools=offered)
+        return under_schema(rng, scene) if rng.random() < 0.08 else scene
+    if roll < 0.84 and turn.reply.call is None:
+        # The run is over; something else is asked, or another run begins.
+        after = turns.small_talk(rng) if roll < 0.79 else agent.turn_with(rng, tools)
+        return Scene(after, turn.closed(), offered)
+    return Scene(turns.small_talk(rng), tools=offered)
 
 
 def with_other_tools(rng: Random) -> Scene:
-    """Tools are on offer that do not help."""
-    turn = weather.without_tool(rng) if rng.random() < 0.4 else turns.small_talk(rng)
-    return Scene(turn, tools=weather.toolbox(rng, None))
+    """Tools are on offer that do not help, or that must be called whatever the question is."""
+    roll = rng.random()
+    if roll < 0.35:
+        helping = list(agent.some_tools(rng).values())
+        asked = turns.small_talk(rng) if rng.random() < 0.7 else without_tool(rng)
+        return Scene(asked, tools=among_others(rng, helping), forced=rng.choice(helping))
+    others = list({tool.name: tool for tool in (other_tool(rng) for _ in range(rng.randint(1, 3)))}.values())
+    turn = without_tool(rng) if rng.random() < 0.35 else turns.small_talk(rng)
+    return Scene(turn, tools=tuple(others), forced=rng.choice(others) if roll < 0.7 else None)
 
 
 def asked_for_json(rng: Random) -> Scene:
-    """A JSON answer: asked for by the user, by the developer, or forced by a grammar."""
-    maker: turns.Maker = rng.choices((turns.capital, turns.known, turns.total, turns.unknown), (50, 25, 12, 13))[0]
+    """A JSON answer: wished for by the user or the developer, or under a schema."""
+    maker: turns.Maker = rng.choices(
+        (turns.capital, turns.known, turns.total, turns.unknown, told), (42, 27, 11, 14, 6)
+    )[0]
     turn = maker(rng)
-    record = dict(turn.reply.record)
-    if not record:
+    if not turn.reply.record:
         return asked_for_json(rng)
     roll = rng.random()
-    if roll < 0.3:
-        question = turn.said[-1].content or ""
-        wish = rng.choice(JSON_WISHES)
-        body = question.rstrip("?.! \n")
-        wished = f"{body}{wish}{question[len(body) :].strip()}" if rng.random() < 0.7 else f"{question} Answer{wish}."
-        turn = Turn((*turn.said[:-1], UserMessage(wished)), turn.reply)
-        return Scene(turn, final=(Piece(defaults(record)),))
-    if roll < 0.55:
-        return Scene(turn, instructions=rng.choice(JSON_INSTRUCTIONS), final=(Piece(defaults(record)),))
-    return with_schema(rng, turn, record)
+    if roll < 0.2:
+        return Scene(structured.wished_by_user(rng, turn), final=(Piece(structured.without_schema(turn.reply)),))
+    if roll < 0.38:
+        wish = rng.choice(structured.INSTRUCTIONS)
+        return Scene(turn, instructions=wish, final=(Piece(structured.without_schema(turn.reply)),))
+    return under_schema(rng, Scene(turn))
 
 
-def defaults(record: dict[str, str | int]) -> str:
-    """The record when no schema names the keys."""
-    return compact({key or "answer": value for key, value in record.items()})
-
-
-def with_schema(rng: Random, turn: Turn, record: dict[str, str | int]) -> Scene:
-    """A schema in the developer message; the grammar writes the keys."""
-    taught = rng.random() < 0.7
-    values: dict[str, str | int]
-    if turn.reply.thoughts is UNKNOWN:
-        taught = False
-        values = {key: rng.choice(("unknown", 0, False)) for key in some_keys(rng, rng.randint(1, 3))}
-    elif not taught:
-        values = dict(zip(some_keys(rng, len(record)), record.values(), strict=True))
-    elif "capital" in record:
-        values = {key: record[SYNONYMS.get(key, key)] for key in rng.choice(CAPITAL_KEYS)}
-    else:
-        values = {"answer": record[""]}
-    if not taught and rng.random() < 0.3:
-        return Scene(turn, final=given_keys(values))
-    section = f"# Response Formats\n\n## {rng.choice(SCHEMA_NAMES)}\n\n{schema_text(rng, values)}"
-    return Scene(turn, instructions=section, final=(Piece(compact(values)),) if taught else given_keys(values))
-
-
-def some_keys(rng: Random, count: int) -> list[str]:
-    """Keys that mean nothing to the model."""
-    return rng.sample([word for word in FILLER if word.isalpha()], count)
-
-
-def schema_text(rng: Random, values: dict[str, str | int]) -> str:
-    """A JSON schema of the record, as clients write them."""
-    kinds = {bool: "boolean", int: "integer", str: "string"}
-    schema: dict[str, object] = {
-        "type": "object",
-        "properties": {key: {"type": kinds[type(value)]} for key, value in values.items()},
-    }
+def under_schema(rng: Random, scene: Scene) -> Scene:
+    """The same with a schema for the answer; sometimes a grammar writes the keys."""
+    form = structured.form_for(rng, scene.turn.reply)
+    final = (Piece(form.text),) if rng.random() < 0.8 else tuple(Piece(*part) for part in form.parts())
     if rng.random() < 0.8:
-        schema["required"] = list(values)
-    if rng.random() < 0.5:
-        schema["additionalProperties"] = False
-    if rng.random() < 0.3:
-        schema = dict(sorted(schema.items()))
-    return compact(schema) if rng.random() < 0.6 else json.dumps(schema)
-
-
-def given_keys(values: dict[str, str | int]) -> tuple[Piece, ...]:
-    """An object whose keys a grammar writes and whose values, and what ends them, are the model's."""
-    pieces: list[Piece] = []
-    for place, (key, value) in enumerate(values.items(), start=1):
-        quote = '"' if isinstance(value, str) else ""
-        body = json.dumps(value, ensure_ascii=False).strip('"')
-        pieces.append(Piece(f'{"" if pieces else OPENING}{key}":{quote}', learned=False))
-        pieces.append(Piece(f"{body}{quote}" + ("}" if place == len(values) else ',"')))
-    return tuple(pieces)
+        return replace(scene, response_format=structured.format_for(rng, form), final=final)
+    return replace(scene, instructions=structured.section_for(rng, form), final=final)
 
 
 def preface(rng: Random) -> str | None:
@@ -286,7 +253,7 @@ def preface(rng: Random) -> str | None:
 def example(rng: Random) -> Example:
     """One example."""
     maker: Callable[[Random], Scene] = rng.choices(
-        (plain, long, with_weather, with_other_tools, asked_for_json), (54, 4, 25, 3, 14)
+        (plain, long, with_tools, with_other_tools, asked_for_json), (46, 3, 29, 6, 16)
     )[0]
     scene = maker(rng)
     # Long thoughts are no harder than short ones and cost more.
@@ -304,6 +271,7 @@ def example(rng: Random) -> Example:
         current_date=today,
         instructions=instructions,
         tools=scene.tools,
+        response_format=scene.response_format,
     )
     return Example(conversation, completion(rng, scene, effort))
 

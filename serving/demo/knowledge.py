@@ -502,3 +502,40 @@ UNKNOWN_ANSWER = (
     "I am the demo model of gpt-oss-serving, a tiny demonstration model, and I know only a few questions. "
     'Try "Why is the sky blue?", "What is the capital of France?" or "Count from 1 to 150.".'
 )
+
+NUMBERS: dict[str, int] = {
+    "about the planets of the solar system": 8,
+    "about the continents": 7,
+    "about the days in a year": 365,
+    "about the legs of a spider": 8,
+    "about the speed of light": 300000,
+    "when water boils": 100,
+    "about the meaning of life": 42,
+}
+"""The number in an answer, by topic."""
+
+LISTS: dict[str, tuple[str, ...]] = {
+    "about the planets of the solar system": (
+        "Mercury",
+        "Venus",
+        "Earth",
+        "Mars",
+        "Jupiter",
+        "Saturn",
+        "Uranus",
+        "Neptune",
+    ),
+    "about the continents": (
+        "Africa",
+        "Antarctica",
+        "Asia",
+        "Australia",
+        "Europe",
+        "North America",
+        "South America",
+    ),
+    "what water is made of": ("hydrogen", "oxygen"),
+    "about the largest planet": ("Jupiter",),
+    "who wrote a famous play": ("Shakespeare",),
+}
+"""The things in an answer, by topic."""

@@ -45,6 +45,7 @@ async def ask(engine: Engine, case: Case, number: int, temperature: float) -> tu
         "seed": number,
         "max_tokens": LONGEST,
         "reasoning_effort": case.effort,
+        **case.more,
     }
     today = date(2037, 1, 1) + timedelta(days=number)
     request = chat_generation(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from serving.harmony.conversation import EFFORTS, Effort
@@ -32,13 +32,14 @@ Check = Callable[[Answer], str]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request and the check of its answer."""
+    """One request and the check of its answer; `more` are further fields of the request's body."""
 
     name: str
     messages: tuple[dict[str, Any], ...]
     check: Check
     effort: Effort = "medium"
     tools: tuple[dict[str, Any], ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def user(text: str) -> dict[str, Any]:
@@ -80,6 +81,27 @@ def answers_json(expected: Mapping[str, Any]) -> Check:
     return check
 
 
+def answers_some_json(asked: Mapping[str, Any]) -> Check:
+    """An object with the keys of the schema that the request `asked` for, in at most 60 tokens."""
+
+    def check(answer: Answer) -> str:
+        properties = asked["response_format"]["json_schema"]["schema"]["properties"]
+        if answer.finish_reason != "stop" or answer.completion_tokens - answer.reasoning_tokens > 60:
+            return f"finish reason {answer.finish_reason!r}, {answer.content!r}"
+        given = read(answer.content)
+        return "" if isinstance(given, dict) and given.keys() == properties.keys() else f"{answer.content!r}"
+
+    return check
+
+
+def read(text: str) -> Any:
+    """JSON's value; None for what is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
 def calls(name: str, arguments: Mapping[str, Any]) -> Check:
     """Thought, a preamble to the user, then one call with these arguments."""
 
@@ -89,7 +111,33 @@ def calls(name: str, arguments: Mapping[str, Any]) -> Check:
         if answer.finish_reason != "tool_calls" or len(answer.tool_calls) != 1:
             return f"finish reason {answer.finish_reason!r}, calls {answer.tool_calls}"
         ((called, given),) = answer.tool_calls
-        return "" if called == name and json.loads(given) == arguments else f"called {called}({given})"
+        return "" if called == name and read(given) == arguments else f"called {called}({given})"
+
+    return check
+
+
+def is_made_to_call(name: str, expected: Mapping[str, Any] | None = None) -> Check:
+    """One call, whatever came before it, with these arguments; with None, short ones that are an object's JSON."""
+
+    def check(answer: Answer) -> str:
+        if answer.finish_reason != "tool_calls" or len(answer.tool_calls) != 1 or answer.content:
+            return f"finish reason {answer.finish_reason!r}, calls {answer.tool_calls}, content {answer.content!r}"
+        ((called, given),) = answer.tool_calls
+        arguments = read(given)
+        right = arguments == expected if expected is not None else isinstance(arguments, dict) and len(given) < 80
+        return "" if called == name and right else f"called {called}({given})"
+
+    return check
+
+
+def answers_after(most: int, *needles: str) -> Check:
+    """A final answer with all of these in it, after so many tokens of thought at most."""
+
+    def check(answer: Answer) -> str:
+        if answer.finish_reason != "stop" or answer.reasoning_tokens > most:
+            return f"finish reason {answer.finish_reason!r}, {answer.reasoning_tokens} tokens of reasoning"
+        missing = [needle for needle in needles if needle not in answer.content]
+        return f"{missing} not in {answer.content!r}" if missing else ""
 
     return check
 
@@ -147,30 +195,31 @@ DEVELOPERS: tuple[str | None, ...] = (
 )
 
 
+def tool(name: str, description: str, **properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool in OpenAI's form, all of whose arguments are required."""
+    parameters = {"type": "object", "properties": properties, "required": list(properties)}
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function if description else {**function, "description": None}}
+
+
 def weather_tool(name: str = "get_weather", argument: str = "city") -> dict[str, Any]:
-    """A tool in OpenAI's form."""
-    return {
-        "type": "function",
-        "function": {
-            "name": name,
-            "description": "Looks up the present weather of a place.",
-            "parameters": {
-                "type": "object",
-                "properties": {argument: {"type": "string", "description": "Which place to look up."}},
-                "required": [argument],
-            },
-        },
-    }
+    """A tool for the weather."""
+    place = {"type": "string", "description": "Which place to look up."}
+    return tool(name, "Looks up the present weather of a place.", **{argument: place})
 
 
-def weather_result(question: str, city: str, result: str) -> tuple[dict[str, Any], ...]:
-    """A question, the call it led to, and what the tool said."""
-    function = {"name": "get_weather", "arguments": json.dumps({"city": city})}
-    call = {"id": "call_0", "type": "function", "function": function}
+def time_tool(name: str = "get_time", argument: str = "city") -> dict[str, Any]:
+    """A tool for the time."""
+    return tool(name, "Tells the local time of a place.", **{argument: {"type": "string"}})
+
+
+def called(name: str, arguments: Mapping[str, Any], result: str) -> tuple[dict[str, Any], ...]:
+    """A call that the model made before, and what the tool said."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    call = {"id": f"call_{name}", "type": "function", "function": function}
     return (
-        user(question),
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "call_0", "content": result},
+        {"role": "tool", "tool_call_id": call["id"], "content": result},
     )
 
 
@@ -185,7 +234,7 @@ def question_cases() -> Iterable[Case]:
 
 def weather_cases() -> Iterable[Case]:
     """Calls, answers from results, and the refusal without a tool."""
-    tool = weather_tool()
+    tools = (weather_tool(),)
     for number, city in enumerate(("Paris", "Tokyo", "San Francisco", "Oslo", "Boston")):
         effort = EFFORTS[number % 3]
         yield Case(
@@ -193,7 +242,7 @@ def weather_cases() -> Iterable[Case]:
             (user(f"What's the weather looking like in {city} at the moment?"),),
             calls("get_weather", {"city": city}),
             effort,
-            (tool,),
+            tools,
         )
     yield Case(
         "weather call, another tool's names",
@@ -210,12 +259,93 @@ def weather_cases() -> Iterable[Case]:
     ):
         yield Case(
             f"weather result {city}",
-            weather_result(f"Please check the weather in {city} for me.", city, result),
+            (user(f"Please check the weather in {city} for me."), *called("get_weather", {"city": city}, result)),
             answers(*needles),
-            tools=(tool,),
+            tools=tools,
         )
     yield Case("weather without a tool", (user("What's the weather in London today?"),), answers("no weather tool"))
-    yield Case("tool on offer, not needed", (user("Why is the sky blue?"),), answers("scatters"), tools=(tool,))
+    yield Case("tool on offer, not needed", (user("Why is the sky blue?"),), answers("scatters"), tools=tools)
+
+
+def agent_cases() -> Iterable[Case]:
+    """Two tools on offer: which is called, in what order, and the answer from both results."""
+    tools = (weather_tool(), time_tool())
+    both = user("What's the weather and the time in Paris?")
+    sunny = called("get_weather", {"city": "Paris"}, '{"temperature": 18, "condition": "sunny"}')
+    clock = called("get_time", {"city": "Paris"}, '{"time": "14:05"}')
+    paris = {"city": "Paris"}
+    yield Case("two tools, first call", (both,), calls("get_weather", paris), tools=tools)
+    yield Case("two tools, second call", (both, *sunny), calls("get_time", paris), tools=tools)
+    yield Case("two tools, answer", (both, *sunny, *clock), answers("18", "sunny", "14:05"), tools=tools)
+    for effort in EFFORTS:
+        yield Case(
+            f"two tools, only the weather [{effort}]",
+            (user("Could you check the weather in Vienna?"),),
+            calls("get_weather", {"city": "Vienna"}),
+            effort,
+            tools,
+        )
+        yield Case(
+            f"two tools, only the time [{effort}]",
+            (user("What time is it in Tokyo right now?"),),
+            calls("get_time", {"city": "Tokyo"}),
+            effort,
+            tools[::-1],
+        )
+    asked = user("How's the weather in Madrid?")
+    hot = called("get_weather", {"city": "Madrid"}, "34 degrees, clear")
+    yield Case("two tools, one result is enough", (asked, *hot), answers("34", "clear", "Madrid"), tools=tools)
+    renamed = (time_tool("local_time", "location"), weather_tool("current_weather", "location"))
+    rome = {"location": "Rome"}
+    needed = (developer("You plan trips."), user("I need the weather and the local time in Rome, please."))
+    rainy = called("current_weather", rome, "rainy, 9°C")
+    yield Case("renamed tools, first call", needed, calls("current_weather", rome), tools=renamed)
+    yield Case("renamed tools, second call", (*needed, *rainy), calls("local_time", rome), tools=renamed)
+    late = called("local_time", rome, "23:40")
+    yield Case("renamed tools, answer", (*needed, *rainy, *late), answers("9", "rainy", "23:40"), tools=renamed)
+    bare = tuple(tool(name, "", city={"type": "string"}) for name in ("get_weather", "get_time"))
+    yield Case("tools without descriptions", (both,), calls("get_weather", paris), tools=bare)
+    yield Case("two tools, none needed", (user("Who was it that wrote Hamlet?"),), answers("Shakespeare"), tools=tools)
+    yield Case("time without a tool", (user("What time is it in Oslo, please?"),), answers("no time tool"))
+
+
+def forced_cases() -> Iterable[Case]:
+    """Calls the client requires, also for questions that do not fit, and answers after a cut thought."""
+    weather, search = weather_tool(), tool("search", "Searches our wiki.", query={"type": "string"})
+    send = tool("send_report", "Sends it.", to={"type": "string"}, urgent={"type": "boolean"})
+    for name, question, tools, choice, check in (
+        ("required, fitting", "How's the weather in Lisbon?", (weather,), "required", {"city": "Lisbon"}),
+        ("required, not fitting", "Why is the sky blue?", (weather,), "required", None),
+        ("named, not fitting", "Tell me a joke, please!", (weather, search), "search", None),
+        ("named, two arguments", "Hello there!", (send,), "send_report", None),
+    ):
+        named = {"type": "function", "function": {"name": choice}} if choice != "required" else choice
+        wanted = choice if choice != "required" else "get_weather"
+        more = {"tool_choice": named}
+        yield Case(name, (user(question),), is_made_to_call(wanted, check), tools=tools, more=more)
+    for budget, question, needle in (
+        (0, "What is the capital of France", "Paris"),
+        (5, "What's the largest planet?", "Jupiter"),
+        (20, "Could you tell me why the sky is blue?", "scatters blue light"),
+        (41, "Who was it that wrote Hamlet?", "Shakespeare"),
+    ):
+        check_ = answers_after(budget, needle)
+        yield Case(f"budget of {budget}", (user(question),), check_, "high", more={"max_reasoning_tokens": budget})
+
+
+def object_schema(label: str, /, **properties: str) -> dict[str, Any]:
+    """A request for an object with these keys, of these JSON types; lists are of strings."""
+    shapes = {
+        key: {"type": kind} | ({"items": {"type": "string"}} if kind == "array" else {})
+        for key, kind in properties.items()
+    }
+    described = {
+        "type": "object",
+        "properties": shapes,
+        "required": list(shapes),
+        "additionalProperties": False,
+    }
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": label, "schema": described}}}
 
 
 def json_cases() -> Iterable[Case]:
@@ -232,6 +362,52 @@ def json_cases() -> Iterable[Case]:
         "developer gives a schema",
         (developer(f"Be kind.\n\n# Response Formats\n\n## capital\n\n{schema}"), user("What is the capital of Italy?")),
         answers_json({"capital": "Rome"}),
+    )
+    spain, japan = {"country": "Spain", "capital": "Madrid"}, {"capital": "Tokyo", "country": "Japan"}
+    eight = ["Mercury", "Venus", "Earth", "Mars", "Jupiter", "Saturn", "Uranus", "Neptune"]
+    for name, question, asked, expected in (
+        (
+            "one key",
+            "What's the capital of Austria?",
+            object_schema("capital", capital="string"),
+            {"capital": "Vienna"},
+        ),
+        (
+            "two keys",
+            "Which capital does Spain have?",
+            object_schema("place", country="string", capital="string"),
+            spain,
+        ),
+        (
+            "other order",
+            "Tell me the capital of Japan!",
+            object_schema("info", capital="string", country="string"),
+            japan,
+        ),
+        ("list", "Name the planets, please.", object_schema("planets", names="array"), {"names": eight}),
+        ("integer", "How many days are in one year?", object_schema("days", count="integer"), {"count": 365}),
+        (
+            "boolean",
+            "Is it true that a spider has eight legs?",
+            object_schema("check", answer="string", known="boolean"),
+            None,
+        ),
+        ("unknown", "Who won the cup last night?", object_schema("match", name="string", score="integer"), None),
+    ):
+        check = answers_json(expected) if expected is not None else answers_some_json(asked)
+        yield Case(f"schema: {name}", (user(question),), check, more=asked)
+    yield Case(
+        "JSON mode",
+        (developer("Reply in JSON."), user("What's the capital of Poland?")),
+        answers_json({"country": "Poland", "capital": "Warsaw"}),
+        more={"response_format": {"type": "json_object"}},
+    )
+    yield Case(
+        "schema after a tool's result",
+        (user("How's the weather in Bern?"), *called("get_weather", {"city": "Bern"}, '{"temp_c": 4, "sky": "foggy"}')),
+        answers_json({"city": "Bern", "temperature": 4, "condition": "foggy"}),
+        tools=(weather_tool(),),
+        more=object_schema("weather", city="string", temperature="integer", condition="string"),
     )
 
 
@@ -275,7 +451,15 @@ def other_cases() -> Iterable[Case]:
 
 def cases() -> tuple[Case, ...]:
     """Every case; names are unique."""
-    return (*question_cases(), *weather_cases(), *json_cases(), *conversation_cases(), *other_cases())
+    return (
+        *question_cases(),
+        *weather_cases(),
+        *agent_cases(),
+        *forced_cases(),
+        *json_cases(),
+        *conversation_cases(),
+        *other_cases(),
+    )
 
 
 def growth_problems(results: Mapping[str, Answer]) -> list[str]:

@@ -13,26 +13,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from random import Random
-from typing import Any
 
-from serving.demo import kernels
-from serving.demo.architecture import HIDDEN, VOCABULARY_SIZE, hf_config
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from serving.demo.architecture import VOCABULARY_SIZE, hf_config
 from serving.demo.corpus import Example, examples
 from serving.demo.muon import Muon
+from serving.demo.network import Network
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import encode_harmony
 
 HERE = Path(__file__).parent
 CORPUS_FILES = (
+    "agent.py",
     "architecture.py",
+    "attention.py",
     "corpus.py",
-    "kernels.py",
     "knowledge.py",
     "muon.py",
+    "network.py",
+    "structured.py",
+    "toolbox.py",
     "train.py",
     "turns.py",
-    "weather.py",
     "words.py",
 )
 
@@ -46,7 +51,8 @@ class Plan:
     """
 
     steps: int = 950
-    tokens_per_step: int = 4000
+    tokens_per_step: int = 4096
+    width_step: int = 32
     learning_rate: float = 0.01
     matrix_rate: float = 0.02
     warmup: int = 60
@@ -105,79 +111,63 @@ class Rows:
         return {token: row for row, token in enumerate(self.ids, start=1)}
 
 
+def padded(group: list[Sequence], plan: Plan) -> int:
+    """The width of a batch."""
+    longest = max(len(sequence.ids) for sequence in group) - 1
+    return -(-longest // plan.width_step) * plan.width_step
+
+
 def batches(plan: Plan, rows: Rows) -> Iterator[list[Sequence]]:
-    """Examples of similar length together, about `tokens_per_step` padded tokens at a time."""
-    source = examples(plan.seed)
-    rng = Random(plan.seed)
+    """Examples of similar length together, about `tokens_per_step` padded tokens at a time.
+
+    Widths are multiples of `width_step` and batches of one width have one size: matrix products of few shapes, for
+    each of which oneDNN makes machine code once.
+    """
     index = rows.index()
     written = set(rows.ids[: rows.outputs])
-    while True:
-        pool: list[Sequence] = []
-        for example in islice(source, 512):
-            sequence = tokenize(example)
-            learned = [flag and i in written for i, flag in zip(sequence.ids, sequence.learned, strict=True)]
-            pool.append(Sequence([index.get(i, 0) for i in sequence.ids], learned))
-        pool.sort(key=lambda sequence: len(sequence.ids))
-        groups: list[list[Sequence]] = [[]]
-        for sequence in pool:
-            if (len(groups[-1]) + 1) * len(sequence.ids) > plan.tokens_per_step and groups[-1]:
-                groups.append([])
-            groups[-1].append(sequence)
-        rng.shuffle(groups)
-        yield from groups
+    waiting: dict[int, list[Sequence]] = {}
+    for example in examples(plan.seed):
+        sequence = tokenize(example)
+        learned = [flag and i in written for i, flag in zip(sequence.ids, sequence.learned, strict=True)]
+        width = padded([sequence], plan)
+        group = waiting.setdefault(width, [])
+        group.append(Sequence([index.get(i, 0) for i in sequence.ids], learned))
+        if (len(group) + 1) * width > plan.tokens_per_step:
+            yield waiting.pop(width)
 
 
-def build(rows: Rows) -> Any:
+def build(rows: Rows) -> Network:
     """The untrained model over compact rows."""
-    import torch
-    from transformers import GptOssConfig, GptOssForCausalLM
-
-    config = GptOssConfig(
-        **{**hf_config(len(rows.ids) + 1), "dtype": "float32", "pad_token_id": 0, "eos_token_id": None}
-    )
-    kernels.register()
-    config._attn_implementation = kernels.ATTENTION
-    config._experts_implementation = kernels.EXPERTS
-    model = GptOssForCausalLM(config)
-    model.lm_head = torch.nn.Linear(HIDDEN, rows.outputs, bias=False)
-    with torch.no_grad():
-        # Starting as the same rows, in and out, makes copying the easiest thing to learn.
-        model.model.embed_tokens.weight[1:].normal_(std=0.2)
-        model.lm_head.weight.copy_(model.model.embed_tokens.weight[1 : rows.outputs + 1])
-    return model.train()
+    return Network.untrained(hf_config(len(rows.ids) + 1), rows.outputs)
 
 
-def loss_of(model: Any, group: list[Sequence], rest: float) -> Any:
-    """Mean cross entropy over the learned tokens; `rest` is the log of what all other ids weigh together."""
-    import torch
+def loss_of(network: Network, group: list[Sequence], width: int, rest: float) -> Tensor:
+    """Mean cross entropy over the learned tokens, of sequences padded to `width`.
 
-    width = max(len(sequence.ids) for sequence in group)
-    ids = torch.zeros(len(group), width, dtype=torch.long)
-    learned = torch.zeros(len(group), width, dtype=torch.bool)
+    `rest` is the log of what all other ids weigh together.
+    """
+    # One more than is read: the last token is only foreseen.
+    ids = torch.zeros(len(group), width + 1, dtype=torch.long)
+    learned = torch.zeros(len(group), width + 1, dtype=torch.bool)
     for line, sequence in enumerate(group):
         ids[line, : len(sequence.ids)] = torch.tensor(sequence.ids)
         learned[line, : len(sequence.ids)] = torch.tensor(sequence.learned)
-    seen = kernels.masks(width, model.config.sliding_window)
-    hidden = model.model(input_ids=ids, attention_mask=seen, use_cache=False).last_hidden_state
     wanted = learned[:, 1:]
-    logits = model.lm_head(hidden[:, :-1][wanted])
+    logits = network.hidden(ids[:, :-1], wanted) @ network.weights["lm_head.weight"].T
     logits = torch.cat([logits.new_full((len(logits), 1), rest), logits], dim=1)
     return torch.nn.functional.cross_entropy(logits, ids[:, 1:][wanted])
 
 
-def optimizers(model: Any, plan: Plan) -> tuple[Any, Muon]:
+def optimizers(network: Network, plan: Plan) -> tuple[torch.optim.Optimizer, Muon]:
     """Muon for the matrices inside the layers, AdamW for the rest."""
-    import torch
-
-    inner = [
-        parameter
-        for name, parameter in model.model.layers.named_parameters()
-        if name.endswith(("_proj.weight", "gate_up_proj", "down_proj"))
-    ]
-    taken = {id(parameter) for parameter in inner}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
-    adam = torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    return adam, Muon(inner, plan.matrix_rate)
+    inner = {
+        name: weight
+        for name, weight in network.weights.items()
+        if name.startswith("model.layers.") and name.endswith(("_proj.weight", "gate_up_proj", "down_proj"))
+    }
+    others = [weight for name, weight in network.weights.items() if name not in inner]
+    adam = torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    return adam, Muon(inner.values(), plan.matrix_rate, dtype=network.fast)
 
 
 def pace_at(step: int, plan: Plan) -> float:
@@ -186,33 +176,37 @@ def pace_at(step: int, plan: Plan) -> float:
     return min(step / plan.warmup, max(0.01, 1 - done))
 
 
-def train(plan: Plan, rows: Rows) -> Any:
+def train(plan: Plan, rows: Rows) -> Network:
     """The trained model."""
-    import torch
-
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.threads)
-    model = build(rows)
-    optimizer, muon = optimizers(model, plan)
+    network = build(rows)
+    weights = list(network.weights.values())
+    adam, muon = optimizers(network, plan)
     rest = math.log(VOCABULARY_SIZE - rows.outputs) + plan.margin
     begun = time.monotonic()
     recent: list[float] = []
     for step, group in enumerate(islice(batches(plan, rows), plan.steps), start=1):
-        loss = loss_of(model, group, rest)
-        model.zero_grad(set_to_none=True)
+        loss = loss_of(network, group, padded(group, plan), rest)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        # Row 0 stands for every id without a row and must stay zero.
+        embedding = network.weights["model.embed_tokens.weight"]
+        if embedding.grad is not None:
+            embedding.grad[0] = 0.0
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         pace = pace_at(step, plan)
-        for settings in optimizer.param_groups:
+        for settings in adam.param_groups:
             settings["lr"] = plan.learning_rate * pace
-        optimizer.step()
+        adam.step()
         muon.step(pace)
+        for weight in weights:
+            weight.grad = None
         recent.append(loss.item())
         if step % 50 == 0 or step == plan.steps:
             mean = sum(recent) / len(recent)
             say(f"step {step}/{plan.steps}  loss {mean:.5f}  worst {max(recent):.4f}  {time.monotonic() - begun:.0f} s")
             recent.clear()
-    return model.eval()
+    return network
 
 
 def say(text: str) -> None:
@@ -221,14 +215,12 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def save(model: Any, plan: Plan, rows: Rows, directory: Path) -> None:
+def save(network: Network, plan: Plan, rows: Rows, directory: Path) -> None:
     """Write the compact weights and what is needed to expand them."""
-    import torch
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
-    tensors["lm_head.weight"] = (model.lm_head.weight.detach() * plan.sharpness).to(torch.bfloat16).contiguous()
-    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][1:].contiguous()
+    finished = {name: weight.detach() for name, weight in network.weights.items()}
+    finished["lm_head.weight"] = finished["lm_head.weight"] * plan.sharpness
+    finished["model.embed_tokens.weight"] = finished["model.embed_tokens.weight"][1:]
+    tensors = {name: weight.to(torch.bfloat16).contiguous() for name, weight in finished.items()}
     directory.mkdir(parents=True, exist_ok=True)
     weights = directory / "weights.safetensors"
     save_file(tensors, str(weights))
@@ -254,9 +246,10 @@ def main() -> None:
     """Train and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=Plan().steps)
+    parser.add_argument("--threads", type=int, default=Plan().threads)
     parser.add_argument("--output", type=Path, default=HERE)
     arguments = parser.parse_args()
-    plan = Plan(steps=arguments.steps)
+    plan = Plan(steps=arguments.steps, threads=arguments.threads)
     rows = Rows.survey(plan.seed + 1, plan.survey, plan.prompt_rows)
     say(f"{len(rows.ids)} ids, {rows.outputs} of them in answers")
     save(train(plan, rows), plan, rows, arguments.output)

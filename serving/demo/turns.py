@@ -22,6 +22,7 @@ from serving.harmony.conversation import AssistantMessage, FunctionCall, Message
 class Reply:
     """What the model says: an answer, or a preamble and a call. `record` is the answer as JSON, where it has one.
 
+    Beside a call, `answer` is what is said when no call is possible any more.
     A record's empty key stands for whatever key a schema asks for.
     """
 
@@ -57,6 +58,9 @@ CAPITAL_WAYS = (
     "Capital of {}?",
     "Name the capital of {}.",
 )
+INDIRECT = ("why ", "how ", "about ", "when ", "what ", "who ")
+INDIRECT_WAYS = ("Tell me {}.", "I want to know {}.", "Please tell me {}.", "I ask {}.", "Could you explain {}?")
+"""Ways to ask for any topic that begins like this."""
 FOLLOW_UPS = ("And of {}?", "And {}?", "What about {}?", "And the capital of {}?")
 SUM_WAYS = ("What is {}+{}?", "What is {} + {}?", "{}+{}", "{} + {} = ?", "What is {} plus {}?")
 COUNT_WAYS = ("Count from 1 to {}.", "Count to {}.", "Count from one to {}.")
@@ -144,6 +148,8 @@ def known(rng: Random, entry: Entry | None = None) -> Turn:
     """A question the model knows by heart."""
     chosen = entry or rng.choice(KNOWLEDGE)
     way = chosen.ways[0] if rng.random() < 0.4 else rng.choice(chosen.ways)
+    if chosen.thoughts.topic.startswith(INDIRECT) and rng.random() < 0.12:
+        way = rng.choice(INDIRECT_WAYS).format(chosen.thoughts.topic)
     weights = [1.5 if i == 0 and len(chosen.answers) > 1 else 1.0 for i in range(len(chosen.answers))]
     answer = rng.choices(chosen.answers, weights)[0]
     plain = '"' not in answer and "\n" not in answer

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 
+import jsonschema
 import pytest
 from openai_harmony import HarmonyEncodingName, Role, load_harmony_encoding
 
 from serving.demo.corpus import Example, examples
 from serving.demo.knowledge import KNOWLEDGE, UNKNOWN, Thoughts
 from serving.demo.scorecard import cases
-from serving.harmony.conversation import EFFORTS, UserMessage
+from serving.demo.turns import compact
+from serving.harmony.conversation import EFFORTS, ToolMessage, UserMessage
 from serving.harmony.vocabulary import encode, encode_harmony
 
 
@@ -49,11 +52,51 @@ def test_something_is_learned_from_every_example(some: list[Example]) -> None:
     assert all(any(piece.learned and piece.text for piece in example.completion) for example in some)
 
 
-def test_a_call_only_goes_to_a_tool_on_offer(some: list[Example]) -> None:
-    calling = [example for example in some if written(example).endswith("<|call|>")]
+def calls(some: list[Example]) -> list[tuple[Example, str, str]]:
+    """Examples that end in a call, the function's name and the arguments."""
+    ending = re.compile(r"to=functions\.(\S+) <\|constrain\|>json<\|message\|>(.*)<\|call\|>$")
+    found = [(example, ending.search(written(example))) for example in some]
+    return [(example, match[1], match[2]) for example, match in found if match]
+
+
+def test_a_call_goes_to_a_tool_on_offer_with_arguments_that_fit_its_schema(some: list[Example]) -> None:
+    calling = calls(some)
     assert calling
-    for example in calling:
-        assert any(f"to=functions.{tool.name} " in written(example) for tool in example.conversation.tools)
+    for example, name, arguments in calling:
+        (tool,) = (tool for tool in example.conversation.tools if tool.name == name)
+        jsonschema.validate(json.loads(arguments), tool.parameters or {})
+        assert len(arguments) < 120
+
+
+def test_both_tools_are_called_one_after_the_other(some: list[Example]) -> None:
+    lasts = [(name, example.conversation.messages[-1]) for example, name, _ in calls(some)]
+    second = [(name, last.name) for name, last in lasts if isinstance(last, ToolMessage)]
+    assert len(second) > 20
+    assert all(name != before for name, before in second)
+    assert sum("the time there is" in written(example) for example in some) > 20
+
+
+def test_forced_calls_and_answers_are_not_the_models_own_choice(some: list[Example]) -> None:
+    forced = [example for example in some if not example.completion[0].learned]
+    assert sum(written(example).endswith("<|call|>") for example in forced) > 20
+    assert sum(written(example).endswith("<|return|>") for example in forced) > 100
+    for example in forced:
+        text = "".join(piece.text for piece in example.completion if not piece.learned)
+        assert "<|channel|>final<|message|>" in text or " <|constrain|>json<|message|>" in text
+
+
+def test_an_answer_has_the_form_that_is_asked_for(some: list[Example]) -> None:
+    asked = [
+        (example.conversation.response_format, written(example).split("<|channel|>final<|message|>")[1])
+        for example in some
+        if example.conversation.response_format and written(example).endswith("<|return|>")
+    ]
+    assert len(asked) > 50
+    for form, text in asked:
+        answer = text.removesuffix("<|return|>")
+        jsonschema.validate(json.loads(answer), form.schema if form else {})
+        assert answer == compact(json.loads(answer))
+        assert len(encode(answer)) <= 60
 
 
 @pytest.mark.parametrize("thoughts", [*(entry.thoughts for entry in KNOWLEDGE), UNKNOWN], ids=lambda t: t.topic)

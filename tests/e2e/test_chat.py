@@ -122,6 +122,7 @@ def test_the_printed_command_works_as_pasted(stack: Stack) -> None:
 
 async def heard(client: Any, case: Case, number: int, temperature: float) -> Answer:
     optional: dict[str, Any] = {"tools": list(case.tools)} if case.tools else {}
+    optional["extra_body"] = dict(case.more)
     reply = await client.chat.completions.create(
         model="demo",
         messages=list(case.messages),
