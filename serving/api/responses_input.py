@@ -109,7 +109,8 @@ class _MessageBuilder:
             case "function_call":
                 self._call(FunctionCall(item["call_id"], item["name"], item["arguments"]))
             case "function_call_output":
-                self._append(ToolMessage(self._names[item["call_id"]], _text(item["output"])))
+                call_id = item["call_id"]
+                self._append(ToolMessage(self._names[call_id], _text(item["output"]), call_id))
 
     def _append(self, message: Message) -> None:
         self._flush()

@@ -19,6 +19,7 @@ from serving.app import create_app
 from serving.engine.base import Engine, EngineRequest, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings import HttpSettings, ModelSettings, Settings
+from serving.store.base import Store
 from serving.tenancy.tenancy import Tenancy
 
 ANALYSIS = "Somebody greets me."
@@ -48,16 +49,22 @@ NOW = 1_760_000_000.0  # 2025-10-09 08:53:20 UTC
 
 
 class RecordingEngine(ScriptedEngine):
-    """Keeps what it was asked for, counts what was taken from it, and fails as no engine may after `fails_after`."""
+    """Keeps what it was asked for, counts what was taken from it, and fails as no engine may after `fails_after`.
+
+    `in_turn` are lines that the next requests get, one each, whatever they say.
+    """
 
     def __init__(self, script: Script, *, max_model_len: int) -> None:
         super().__init__(script, model="demo", max_model_len=max_model_len)
         self.requests: list[EngineRequest] = []
         self.deltas_taken = 0
         self.fails_after: int | None = None
+        self.in_turn: list[ScriptLine] = []
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         self.requests.append(request)
+        if self.in_turn:
+            self._script = Script((self.in_turn.pop(0),))
         async with contextlib.aclosing(super().generate(request)) as deltas:
             async for delta in deltas:
                 if self.deltas_taken == self.fails_after:
@@ -90,6 +97,7 @@ class Serve(Protocol):
         start: bool = True,
         models: Mapping[str, ModelSettings] | None = None,
         further: Mapping[str, Any] | None = None,
+        store: Store | None = None,
         **http: Any,
     ) -> contextlib.AbstractAsyncContextManager[Served]: ...
 
@@ -116,6 +124,7 @@ async def _served(
     start: bool = True,
     models: Mapping[str, ModelSettings] | None = None,
     further: Mapping[str, Any] | None = None,
+    store: Store | None = None,
     **http: Any,
 ) -> AsyncIterator[Served]:
     engine = RecordingEngine(Script(lines or LINES), max_model_len=max_model_len)
@@ -125,7 +134,7 @@ async def _served(
     settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
     engines: dict[str, Engine] = dict.fromkeys(models, engine)
     tenancy = Tenancy(settings, clock=lambda: NOW, monotonic=time.monotonic)
-    app = create_app(settings, engines, clock=lambda: NOW, tenancy=tenancy)
+    app = create_app(settings, engines, clock=lambda: NOW, tenancy=tenancy, responses_store=store)
     async with _listening(app) as port:
         base = f"http://127.0.0.1:{port}"
         # Nothing here is TLS, and reading certificates takes longer than most tests.

@@ -33,7 +33,6 @@ async def test_stores_of_different_names_are_apart(redis_url: SecretStr) -> None
 
 async def test_every_key_it_leaves_ends_with_the_items(redis_url: SecretStr) -> None:
     with redis.Redis.from_url(redis_url.get_secret_value()) as client:
-        client.flushall()
         store = RedisStore(redis_url, StoreLimits(ttl_s=0.05, max_bytes=10_000, max_item_bytes=5000), name="n")
         for number in range(20):
             await store.put("a", str(number), b"v" * 100)
