@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import serving
+from serving.commands.bench import bench_command
 from serving.commands.check import check_command
 from serving.commands.config import schema_command, show_command
 from serving.commands.fetch import fetch_command
@@ -34,6 +35,7 @@ def create_cli() -> typer.Typer:
     cli.command("up", short_help="Serve models until stopped.")(up_command)
     cli.command("check", short_help="Say what settings would run, or what is wrong.")(check_command)
     cli.command("fetch", short_help="Bring checkpoints into the cache, checked.")(fetch_command)
+    cli.command("bench", short_help="Measure a server, alone or against another.")(bench_command)
     config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what can be set, and what is.")
     config.command("schema", short_help="Print the JSON schema of a settings file.")(schema_command)
     config.command("show", short_help="Print the settings in force.")(show_command)

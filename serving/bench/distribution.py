@@ -55,6 +55,19 @@ class Distribution:
         bucket = int(np.searchsorted(np.cumsum(self._buckets), rank, side="right"))
         return min(self.max, _LOWEST * math.exp((bucket + 0.5) * _STEP))
 
+    def merge(self, other: Distribution) -> None:
+        """All values of `other`, which may have fewer exact ones."""
+        if other._buckets is not None:
+            if self._buckets is None:
+                self._fold()
+            assert self._buckets is not None, "_fold makes them"
+            self._buckets += other._buckets
+            self.count += other.count
+            self.sum += other.sum
+            self.max = max(self.max, other.max)
+        else:
+            self.extend(other._values)
+
     @property
     def mean(self) -> float | None:
         """None without values."""
