@@ -16,7 +16,7 @@ class ChannelOpened:
     channel: Channel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for every token: a frozen one takes 0.17 us more to make
 class Text:
     """Text of the open channel; always whole characters, never empty."""
 
@@ -35,7 +35,7 @@ class ToolCallOpened:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # likewise
 class ToolArguments:
     """Arguments of call `index`, byte for byte as the model wrote them."""
 
