@@ -1,0 +1,135 @@
+"""The seam between limits and where they are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol
+
+from serving.tenancy.teams import Team
+
+WINDOW = 61
+"""Seconds that a minute's limit looks back, the one that runs included: no 60 s ever have more than the limit."""
+
+HOLDER_LIFE_S = 15.0
+"""A replica that was not heard of for so long is gone, and what it held concurrently is free."""
+
+Limit = Literal["requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day", "tokens_per_month"]
+LIMITS: tuple[Limit, ...] = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "concurrent_requests",
+    "tokens_per_day",
+    "tokens_per_month",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Requests, tokens and concurrent requests ("slots")."""
+
+    requests: int = 0
+    tokens: int = 0
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a replica takes for a team: `need`, all or nothing, and as much of `spare` as does no harm.
+
+    `holder` names the replica. `held` is how many slots it has taken for the team, those it is asking for elsewhere
+    included, and `sequence` grows with every message of the holder's, so that a late one does not undo a newer one.
+    """
+
+    team: str
+    limits: Team
+    holder: str
+    sequence: int
+    held: int
+    need: Amounts
+    spare: Amounts = Amounts()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A minute's limit: what is left of it, and in how many seconds all of it is."""
+
+    limit: int
+    left: int
+    full_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """`got` is what was needed, and what was given to spare. Windows are None where there is no limit."""
+
+    got: Amounts
+    requests: Window | None
+    tokens: Window | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was taken: `limit` has no room before `retry_after_s` have passed (None where nobody can tell)."""
+
+    limit: Limit
+    retry_after_s: float | None
+    requests: Window | None
+    tokens: Window | None
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What was taken `age_s` ago was so much too little; too much where negative."""
+
+    age_s: float
+    requests: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Corrections of a team's, and how many slots the holder has now."""
+
+    team: str
+    limits: Team
+    holder: str
+    sequence: int
+    held: int
+    corrections: tuple[Correction, ...] = ()
+
+
+class LimitStore(Protocol):
+    """Counts for all replicas. Implemented in memory, in Redis, and by the handle to an actor in the cluster.
+
+    Methods raise StoreUnavailableError when the backend cannot be reached or does not answer.
+    """
+
+    async def take(self, ask: Ask) -> Taken | Refused:
+        """Take what is asked for, or nothing."""
+        ...
+
+    async def report(self, reports: Sequence[Report]) -> None:
+        """Put right what was taken before."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections. May be called more than once."""
+        ...
+
+
+def next_day(now: float) -> float:
+    """When the day of `now` ends, both in seconds since the epoch."""
+    return (now // 86400 + 1) * 86400
+
+
+def next_month(now: float) -> float:
+    """When the month of `now` ends, both in seconds since the epoch."""
+    first = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (first + timedelta(days=32)).replace(day=1).timestamp()
+
+
+def month_of(now: float) -> str:
+    """The month as "2026-11"."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m")

@@ -1,0 +1,277 @@
+"""Limits counted in Redis 6.2 or newer: shared by whatever reaches it, and kept when all of us restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import SecretStr
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from serving.errors import SettingsError, StoreUnavailableError
+from serving.tenancy.limits.base import (
+    HOLDER_LIFE_S,
+    LIMITS,
+    WINDOW,
+    Amounts,
+    Ask,
+    Refused,
+    Report,
+    Taken,
+    Window,
+    next_day,
+    next_month,
+)
+from serving.tenancy.limits.memory import LONGEST_PROMISE_S, SPARE_PART
+
+_TIMEOUT_S = 1.0
+_CONNECTIONS = 32
+_RETRY_AFTER_S = 2.0
+_KEEP_S = 40 * 86400
+_NONE = -1
+
+# One hash a team, so that a Redis Cluster has all of it in one place: r1760000000 and t1760000000 are what was used in
+# that second, d20370 and m2025-10 the tokens of a day and a month, h:NAME a replica as "sequence held seen", pr and pt
+# what was promised and since when. A script runs alone, and by Redis's clock, which is one for all replicas. It says
+# the same as memory.py does, line for line.
+_COMMON = f"""
+local WINDOW, LIFE = {WINDOW}, {HOLDER_LIFE_S}
+local time = redis.call('TIME')
+local now = tonumber(ARGV[1])
+if now < 0 then now = time[1] + time[2] / 1000000 end
+local key, holder, sequence, held = KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local function day_and_month(second)
+  -- The civil calendar from days since the epoch (Howard Hinnant, chrono-compatible low-level date algorithms).
+  local day = math.floor(second / 86400)
+  local z = day + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local shifted = math.floor((5 * doy + 2) / 153)
+  local year, number = yoe + era * 400, shifted + 3
+  if number > 12 then year, number = year + 1, number - 12 end
+  return day, string.format('%04d-%02d', year, number)
+end
+local function hear(count)
+  local old = redis.call('HGET', key, 'h:' .. holder)
+  local old_sequence, old_held = -1, 0
+  if old then
+    old_sequence, old_held = string.match(old, '^(%S+) (%S+)')
+    old_sequence = tonumber(old_sequence)
+  end
+  if sequence > old_sequence then
+    redis.call('HSET', key, 'h:' .. holder, sequence .. ' ' .. count .. ' ' .. now)
+  else
+    redis.call('HSET', key, 'h:' .. holder, old_sequence .. ' ' .. old_held .. ' ' .. now)
+  end
+end
+local function charge(requests, tokens, second)
+  if second > math.floor(now) - WINDOW then
+    if requests ~= 0 then redis.call('HINCRBY', key, 'r' .. second, requests) end
+    if tokens ~= 0 then redis.call('HINCRBY', key, 't' .. second, tokens) end
+  end
+  if tokens ~= 0 then
+    local day, month = day_and_month(second)
+    redis.call('HINCRBY', key, 'd' .. day, tokens)
+    redis.call('HINCRBY', key, 'm' .. month, tokens)
+  end
+  redis.call('EXPIRE', key, {_KEEP_S})
+end
+"""
+_TAKE = (
+    _COMMON
+    + f"""
+local limits, need, spare = {{}}, {{}}, {{}}
+for place = 1, 5 do limits[place] = tonumber(ARGV[4 + place]) end
+for place = 1, 3 do need[place], spare[place] = tonumber(ARGV[9 + place]), tonumber(ARGV[12 + place]) end
+local day, month = day_and_month(now)
+local oldest = math.floor(now) - WINDOW + 1
+local windows = {{r = {{used = 0, seconds = {{}}}}, t = {{used = 0, seconds = {{}}}}}}
+local used_day, used_month, elsewhere, holders, gone, promised = 0, 0, 0, 1, {{}}, {{}}
+local all = redis.call('HGETALL', key)
+for place = 1, #all, 2 do
+  local name, value = all[place], all[place + 1]
+  local kind = string.sub(name, 1, 1)
+  if kind == 'r' or kind == 't' then
+    local second = tonumber(string.sub(name, 2))
+    if second < oldest then gone[#gone + 1] = name else
+      local window = windows[kind]
+      window.used = window.used + value
+      window.seconds[#window.seconds + 1] = {{second, tonumber(value)}}
+    end
+  elseif kind == 'p' then promised[string.sub(name, 2)] = value
+  elseif kind == 'd' then
+    if name == 'd' .. day then used_day = tonumber(value) elseif name < 'd' .. day then gone[#gone + 1] = name end
+  elseif kind == 'm' then
+    if name == 'm' .. month then used_month = tonumber(value)
+    elseif name < 'm' .. month then gone[#gone + 1] = name end
+  elseif kind == 'h' and name ~= 'h:' .. holder then
+    local _, count, seen = string.match(value, '^(%S+) (%S+) (%S+)')
+    if now - tonumber(seen) > LIFE then gone[#gone + 1] = name
+    else elsewhere, holders = elsewhere + count, holders + 1 end
+  end
+end
+for first = 1, #gone, 1000 do
+  redis.call('HDEL', key, unpack(gone, first, math.min(first + 999, #gone)))
+end
+local function view(window, limit)
+  local last = -1
+  for _, each in ipairs(window.seconds) do if each[2] > 0 and each[1] > last then last = each[1] end end
+  local full = 0
+  if last >= 0 then full = last + WINDOW - now end
+  return math.max(0, limit - window.used), tostring(full)
+end
+local function room_in(kind, wanted, limit)
+  local window = windows[kind]
+  if window.used + wanted <= limit then return 0 end
+  local before, at = 0, now
+  if promised[kind] then before, at = string.match(promised[kind], '^(%S+) (%S+)') end
+  before = math.max(0, before - (now - at) * limit / WINDOW)
+  redis.call('HSET', key, 'p' .. kind, (before + wanted) .. ' ' .. now)
+  local needed, freed = window.used + wanted - limit + before, 0
+  table.sort(window.seconds, function(a, b) return a[1] < b[1] end)
+  for _, each in ipairs(window.seconds) do
+    freed = freed + each[2]
+    if freed >= needed then return each[1] + WINDOW - now end
+  end
+  return math.min({LONGEST_PROMISE_S}, WINDOW * (1 + (needed - freed) / limit))
+end
+local refused, wait = 0, 0
+if limits[5] >= 0 and used_month + need[2] > limits[5] then refused = 5
+elseif limits[4] >= 0 and used_day + need[2] > limits[4] then refused = 4
+else
+  for place, kind in ipairs({{'r', 't'}}) do
+    if limits[place] >= 0 and need[place] > 0 then
+      local room = room_in(kind, math.min(need[place], limits[place]), limits[place])
+      if room > wait then refused, wait = place, room end
+    end
+  end
+  if refused == 0 and limits[3] >= 0 and need[3] > 0 and elsewhere + held + need[3] > limits[3] then refused = 3 end
+end
+local got = {{0, 0, 0}}
+if refused == 0 then
+  local function some(place, used)
+    local limit = limits[place]
+    if limit < 0 then return spare[place] end
+    return math.max(0, math.min(spare[place], math.floor(math.floor(limit * {SPARE_PART}) / holders),
+      math.floor((limit - used) / (4 * holders))))
+  end
+  got = {{need[1] + some(1, windows.r.used + need[1]), need[2], need[3] + some(3, elsewhere + held + need[3])}}
+  if limits[4] < 0 and limits[5] < 0 then got[2] = need[2] + some(2, windows.t.used + need[2]) end
+  local second = math.floor(now)
+  charge(got[1], got[2], second)
+  for place, kind in ipairs({{'r', 't'}}) do
+    windows[kind].used = windows[kind].used + got[place]
+    if got[place] > 0 then windows[kind].seconds[#windows[kind].seconds + 1] = {{second, got[place]}} end
+  end
+end
+hear(held + got[3])
+local left_r, full_r = view(windows.r, limits[1])
+local left_t, full_t = view(windows.t, limits[2])
+return {{refused, tostring(wait), got[1], got[2], got[3], left_r, full_r, left_t, full_t, tostring(now)}}
+"""
+)
+_REPORT = (
+    _COMMON
+    + """
+hear(held)
+for place = 5, #ARGV, 3 do
+  charge(tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2]), math.floor(now - ARGV[place]))
+end
+"""
+)
+
+
+class RedisLimitStore:
+    """See LimitStore.
+
+    The URL may hold a password; it is in no message and no repr. `clock`, for tests, gives seconds since the epoch in
+    place of Redis's own. Raises SettingsError for a URL that cannot be read; connects at the first call.
+    """
+
+    def __init__(self, url: SecretStr, *, name: str = "limits", clock: Callable[[], float] | None = None) -> None:
+        self._name = name
+        self._clock = clock
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url.get_secret_value(),
+                max_connections=_CONNECTIONS,
+                timeout=_TIMEOUT_S,
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                # Once, at once: for a connection that lay idle until the server closed it.
+                retry=Retry(NoBackoff(), 1),
+            )
+        except ValueError as error:
+            # `from None`: the cause would quote the address.
+            raise SettingsError([("redis.url", f"cannot be read as an address: {type(error).__name__}")]) from None
+        self._redis = Redis(connection_pool=pool)
+        self._take = self._redis.register_script(_TAKE)
+        self._report = self._redis.register_script(_REPORT)
+
+    async def take(self, ask: Ask) -> Taken | Refused:
+        """See LimitStore."""
+        need, spare, limits = ask.need, ask.spare, ask.limits
+        refused, wait, *figures = await self._run(
+            self._take,
+            ask.team,
+            ask.holder,
+            ask.sequence,
+            ask.held,
+            *(_number(getattr(limits, name)) for name in LIMITS),
+            *(need.requests, need.tokens, need.slots),
+            *(spare.requests, spare.tokens, spare.slots),
+        )
+        requests, tokens, slots, left_requests, full_requests, left_tokens, full_tokens, now = figures
+        windows = (
+            _window(limits.requests_per_minute, left_requests, full_requests),
+            _window(limits.tokens_per_minute, left_tokens, full_tokens),
+        )
+        if not refused:
+            return Taken(Amounts(requests, tokens, slots), *windows)
+        name = LIMITS[refused - 1]
+        return Refused(name, _wait(name, float(wait), float(now)), *windows)
+
+    async def report(self, reports: Sequence[Report]) -> None:
+        """See LimitStore."""
+        for each in reports:
+            corrections = [part for c in each.corrections for part in (c.age_s, c.requests, c.tokens)]
+            await self._run(self._report, each.team, each.holder, each.sequence, each.held, *corrections)
+
+    async def close(self) -> None:
+        """See LimitStore."""
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+    async def _run(self, script: Any, team: str, *arguments: str | float) -> Any:
+        now = _NONE if self._clock is None else self._clock()
+        try:
+            return await script(keys=[f"gpt-oss-serving:{self._name}:{team}"], args=[now, *arguments])
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(
+                "The server cannot reach the store of its limits now.", retry_after_s=_RETRY_AFTER_S
+            ) from error
+
+
+def _number(limit: int | None) -> int:
+    return _NONE if limit is None else limit
+
+
+def _window(limit: int | None, left: int, full_in_s: bytes) -> Window | None:
+    return None if limit is None else Window(limit, left, float(full_in_s))
+
+
+def _wait(limit: str, wait: float, now: float) -> float | None:
+    match limit:
+        case "tokens_per_month":
+            return next_month(now) - now
+        case "tokens_per_day":
+            return next_day(now) - now
+        case "concurrent_requests":
+            return None
+        case _:
+            return wait
