@@ -165,8 +165,12 @@ if refused == 0 then
   local second = math.floor(now)
   charge(got[1], got[2], second)
   for place, kind in ipairs({{'r', 't'}}) do
-    windows[kind].used = windows[kind].used + got[place]
-    if got[place] > 0 then windows[kind].seconds[#windows[kind].seconds + 1] = {{second, got[place]}} end
+    local window, found = windows[kind], false
+    window.used = window.used + got[place]
+    for _, each in ipairs(window.seconds) do
+      if each[1] == second then each[2], found = each[2] + got[place], true end
+    end
+    if not found then window.seconds[#window.seconds + 1] = {{second, got[place]}} end
   end
 end
 hear(held + got[3])
