@@ -15,6 +15,7 @@ from serving.api.authentication import Authentication
 from serving.api.body_limit import BodyLimit
 from serving.api.chat import chat_router
 from serving.api.client_address import ClientAddress
+from serving.api.completions import completions_router
 from serving.api.context import ApiContext
 from serving.api.docs import docs_router
 from serving.api.error_handling import ErrorHandling, routing_error
@@ -27,6 +28,7 @@ from serving.api.registry import ModelRegistry
 from serving.api.request_ids import RequestIds
 from serving.api.request_metrics import RequestMetrics
 from serving.api.responses import responses_router
+from serving.api.tokenize import tokenize_router
 from serving.engine.base import Engine
 from serving.settings import Settings
 from serving.store.base import Store
@@ -90,6 +92,8 @@ def create_app(
     )
     routers = (
         chat_router(context),
+        completions_router(context),
+        tokenize_router(context),
         responses_router(context, responses_store or MemoryStore(limits(settings.responses))),
         models_router(context),
         health_router(context),

@@ -10,13 +10,24 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from serving.api.chat import PATH as CHAT_PATH
+from serving.api.completions import PATH as COMPLETIONS_PATH
 from serving.api.responses import INPUT_ITEMS_PATH, RESPONSE_PATH
 from serving.api.responses import PATH as RESPONSES_PATH
+from serving.api.tokenize import DETOKENIZE_PATHS, TOKENIZE_PATHS
 from serving.protocol.chat_request import ChatCompletionRequest
 from serving.protocol.chat_response import ChatCompletion
+from serving.protocol.completions_request import CompletionRequest
+from serving.protocol.completions_response import TextCompletion
 from serving.protocol.error_response import ErrorResponse
 from serving.protocol.responses_object import InputItemList, ResponseObject
 from serving.protocol.responses_request import ResponsesRequest
+from serving.protocol.tokenize import (
+    Detokenized,
+    DetokenizeRequest,
+    TokenizeChatRequest,
+    TokenizeTextRequest,
+    Tokens,
+)
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -44,6 +55,13 @@ def _document(app: FastAPI) -> dict[str, Any]:
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = errors
     _describe(document, CHAT_PATH, ChatCompletionRequest, ChatCompletion)
+    _describe(document, COMPLETIONS_PATH, CompletionRequest, TextCompletion)
+    for path in TOKENIZE_PATHS:
+        _describe(document, path, TokenizeTextRequest, Tokens, streams=False)
+        both = [_add(schemas, each.__name__, each) for each in (TokenizeTextRequest, TokenizeChatRequest)]
+        document["paths"][path]["post"]["requestBody"]["content"] = {"application/json": {"schema": {"anyOf": both}}}
+    for path in DETOKENIZE_PATHS:
+        _describe(document, path, DetokenizeRequest, Detokenized, streams=False)
     _describe(document, RESPONSES_PATH, ResponsesRequest, ResponseObject)
     for path, reply in ((RESPONSE_PATH, ResponseObject), (INPUT_ITEMS_PATH, InputItemList)):
         content = _json(_add(schemas, reply.__name__, reply))
@@ -51,17 +69,18 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def _describe(document: dict[str, Any], path: str, request: type[Any], reply: type[Any]) -> None:
+def _describe(
+    document: dict[str, Any], path: str, request: type[Any], reply: type[Any], *, streams: bool = True
+) -> None:
     """What POST takes and gives, where we read the body ourselves."""
     operation, schemas = document["paths"][path]["post"], document["components"]["schemas"]
     operation["requestBody"] = {"required": True, "content": _json(_add(schemas, request.__name__, request))}
-    operation["responses"]["200"] = {
-        "description": "The answer, or with `stream` its parts as server-sent events",
-        "content": {
-            **_json(_add(schemas, reply.__name__, reply)),
-            "text/event-stream": {"schema": {"type": "string"}},
-        },
-    }
+    content = _json(_add(schemas, reply.__name__, reply))
+    described = "The answer"
+    if streams:
+        described += ", or with `stream` its parts as server-sent events"
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    operation["responses"]["200"] = {"description": described, "content": content}
 
 
 def _add(schemas: dict[str, Any], name: str, model: Any) -> dict[str, str]:

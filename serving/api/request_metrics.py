@@ -15,6 +15,8 @@ _APIS = {
     "/v1/models": "models",
     "/tokenize": "tokenize",
     "/detokenize": "tokenize",
+    "/v1/tokenize": "tokenize",
+    "/v1/detokenize": "tokenize",
     "/admin": "admin",
 }
 # Asked by machines all the time, or by people's browsers: no one's answer waits on them.

@@ -41,6 +41,11 @@ async def test_every_route_is_described(served: Served) -> None:
     paths = (await document(served))["paths"]
     assert set(paths) == {
         "/v1/chat/completions",
+        "/v1/completions",
+        "/tokenize",
+        "/v1/tokenize",
+        "/detokenize",
+        "/v1/detokenize",
         "/v1/models",
         "/v1/models/{model}",
         "/v1/responses",

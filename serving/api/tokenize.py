@@ -1,0 +1,87 @@
+"""POST /tokenize and /detokenize, and the same under /v1: what a prompt costs before it is sent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serving.api.context import ApiContext
+from serving.api.conversation import conversation_of
+from serving.api.parsing import in_thread_if_long, parsed
+from serving.api.reasoning import reasoning_limits
+from serving.api.registry import ModelRegistry, ServedModel
+from serving.errors import InvalidValueError
+from serving.harmony.raw import decode_raw, encode_raw
+from serving.harmony.render import render_prompt
+from serving.harmony.vocabulary import token_table
+from serving.protocol.tokenize import (
+    Detokenized,
+    TokenizeChatRequest,
+    Tokens,
+    parse_detokenize_request,
+    parse_tokenize_request,
+)
+from serving.telemetry.recorder import find_recorder
+
+TOKENIZE_PATHS = ("/tokenize", "/v1/tokenize")
+DETOKENIZE_PATHS = ("/detokenize", "/v1/detokenize")
+
+
+def tokenize_router(context: ApiContext) -> APIRouter:
+    """The routes; their request schemas are added to the OpenAPI document by openapi.py."""
+    router = APIRouter(tags=["tokens"])
+
+    async def tokenize(request: Request) -> Response:
+        body = await request.body()
+        asked = await parsed(parse_tokenize_request, body)
+        served = _identified(context.models, asked.model, request)
+        max_model_len = (await served.engine.info()).max_model_len
+        if isinstance(asked, TokenizeChatRequest):
+            effort = reasoning_limits(
+                served.settings.reasoning, effort=asked.effort, effort_param=asked.effort_field
+            ).effort
+            today = datetime.fromtimestamp(context.clock(), UTC).date()
+            conversation = conversation_of(asked, effort=effort, today=today)
+            ids = await in_thread_if_long(len(body), lambda: render_prompt(conversation))
+        else:
+            text, allow = asked.prompt, bool(asked.allow_special_tokens)
+            ids = await in_thread_if_long(len(body), lambda: encode_raw(text, allow_special=allow))
+        tokens = Tokens(count=len(ids), max_model_len=max_model_len, tokens=ids)
+        if asked.return_token_strs:
+            table = token_table()
+            tokens["token_strs"] = [table[token].decode("utf-8", "replace") for token in ids]
+        return JSONResponse(tokens)
+
+    async def detokenize(request: Request) -> Response:
+        body = await request.body()
+        asked = await parsed(parse_detokenize_request, body)
+        _identified(context.models, asked.model, request)
+        text = await in_thread_if_long(len(body), lambda: decode_raw(asked.tokens, skip_special=False))
+        return JSONResponse(Detokenized(prompt=text))
+
+    for path in TOKENIZE_PATHS:
+        router.post(path, summary="A text's tokens, or those of the prompt a conversation becomes")(tokenize)
+    for path in DETOKENIZE_PATHS:
+        router.post(path, summary="The text of tokens, special ones spelled")(detokenize)
+    return router
+
+
+def _identified(models: ModelRegistry, name: str | None, request: Request) -> ServedModel:
+    served = models.resolve(name) if name is not None else _only(models)
+    if recorder := find_recorder(request.scope):
+        recorder.identify(model=served.name)
+    return served
+
+
+def _only(models: ModelRegistry) -> ServedModel:
+    served = models.models()
+    if len(served) > 1:
+        raise InvalidValueError(
+            "Missing required parameter: 'model', as this server has several.",
+            param="model",
+            code="missing_required_parameter",
+        )
+    return served[0]

@@ -1,0 +1,188 @@
+"""A raw completion's life: token ids in, text out, with no conversation in between.
+
+Each choice of each prompt is an engine request of its own; all of a body's run at once. Events are those of chat, every
+text on the "final" channel; choice `prompt * n + i` is the i-th of its prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from serving.engine.base import Constraint, Engine, EngineRequest, Sampling
+from serving.errors import ContextLengthExceededError, EngineDiedError
+from serving.generation.completions_reader import CompletionReader
+from serving.generation.merge import merged
+from serving.generation.portions import portions
+from serving.generation.types import (
+    ChatEvent,
+    ChoiceFinished,
+    GenerationFinished,
+    GenerationStarted,
+    LogprobEntry,
+    TextDelta,
+    Usage,
+)
+from serving.harmony.vocabulary import ENDOFTEXT, STOP_TOKEN_IDS
+
+_DEFAULT_MAX_TOKENS = 16
+"""OpenAI's."""
+_ENDS = (*STOP_TOKEN_IDS, ENDOFTEXT)
+_SEED_RANGE = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionGeneration:
+    """A completions request after validation; `prompts` are token ids, none of them empty.
+
+    `n` choices are made of each prompt, the i-th with seed + i. `max_tokens=None` means 16, or what the context has
+    left if that is less. `constraint` holds for all the text.
+    """
+
+    request_id: str
+    prompts: tuple[list[int], ...]
+    sampling: Sampling
+    n: int = 1
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    skip_special: bool = True
+    constraint: Constraint | None = None
+
+
+@dataclass(slots=True)
+class CompletionChoice:
+    """One finished choice."""
+
+    index: int
+    text: str = ""
+    finish_reason: str = ""
+    logprobs: list[LogprobEntry] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class CompletionAnswer:
+    """All choices, by index, and what they cost; each prompt counts once."""
+
+    choices: list[CompletionChoice]
+    usage: Usage
+
+
+def stream(engine: Engine, request: CompletionGeneration) -> AsyncGenerator[ChatEvent]:
+    """The events as they come; GenerationStarted is the first, GenerationFinished the last.
+
+    The first step raises ContextLengthExceededError(param="prompt") and what the engine does, so that HTTP can still
+    answer with a status. Closing the generator stops all choices.
+    """
+    return _events(engine, request, streaming=True)
+
+
+async def complete(engine: Engine, request: CompletionGeneration) -> CompletionAnswer:
+    """The whole answer: what a stream's events join to."""
+    choices = [CompletionChoice(index) for index in range(len(request.prompts) * request.n)]
+    async with aclosing(_events(engine, request, streaming=False)) as events:
+        async for event in events:
+            match event:
+                case TextDelta():
+                    choices[event.choice].text += event.text
+                    choices[event.choice].logprobs += event.logprobs or ()
+                case ChoiceFinished():
+                    choices[event.choice].finish_reason = event.finish_reason
+                case GenerationFinished():
+                    return CompletionAnswer(choices, event.usage)
+                case _:
+                    pass
+    raise EngineDiedError("The engine stopped sending before the answer was complete.")
+
+
+async def _events(engine: Engine, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+    max_model_len = (await engine.info()).max_model_len
+    choices = [
+        _Choice(engine, request, prompt, number, max_model_len, streaming)
+        for prompt in range(len(request.prompts))
+        for number in range(request.n)
+    ]
+    started = False
+    async with aclosing(merged([choice.events() for choice in choices])) as portions_of_all:
+        async for events in portions_of_all:
+            if not started:
+                started = True
+                yield GenerationStarted()
+            for event in events:
+                yield event
+    written = sum(choice.reader.completion_tokens for choice in choices)
+    yield GenerationFinished(
+        Usage(
+            prompt_tokens=sum(map(len, request.prompts)),
+            completion_tokens=written,
+            reasoning_tokens=0,
+            cached_tokens=sum(choice.cached_tokens for choice in choices[:: request.n]),
+            final_tokens=written,
+        )
+    )
+
+
+class _Choice:
+    def __init__(
+        self,
+        engine: Engine,
+        request: CompletionGeneration,
+        prompt: int,
+        number: int,
+        max_model_len: int,
+        streaming: bool,
+    ) -> None:
+        index = prompt * request.n + number
+        tokens = request.prompts[prompt]
+        sampling = request.sampling
+        self.reader = CompletionReader(
+            index, stop=request.stop, skip_special=request.skip_special, logprobs=sampling.logprobs is not None
+        )
+        self.cached_tokens = 0
+        self._engine = engine
+        self._request = EngineRequest(
+            f"{request.request_id}-{index}",
+            tokens,
+            replace(
+                sampling,
+                max_tokens=_max_tokens(len(tokens), request.max_tokens, max_model_len),
+                seed=None if sampling.seed is None else _seed(sampling.seed + number),
+                stop_token_ids=tuple(dict.fromkeys((*_ENDS, *sampling.stop_token_ids))),
+            ),
+            stream=streaming or bool(request.stop),
+            constraint=request.constraint,
+        )
+
+    async def events(self) -> AsyncGenerator[list[ChatEvent]]:
+        """Events of each portion of tokens; an engine that has more to say is stopped before the last are given."""
+        reader = self.reader
+        last: list[ChatEvent] = []
+        async with aclosing(portions(self._engine.generate(self._request))) as deltas:
+            async for delta in deltas:
+                self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
+                last = reader.read(delta)
+                if reader.over:
+                    break
+                yield last
+        if not reader.over:
+            raise EngineDiedError("The engine stopped sending before the answer was complete.")
+        yield last
+
+
+def _seed(seed: int) -> int:
+    """In the range of a signed 64-bit integer, which is what a generator takes."""
+    return (seed + _SEED_RANGE) % (2 * _SEED_RANGE) - _SEED_RANGE
+
+
+def _max_tokens(prompt_tokens: int, asked: int | None, max_model_len: int) -> int:
+    left = max_model_len - prompt_tokens
+    if left >= 1 and asked is None:
+        return min(_DEFAULT_MAX_TOKENS, left)
+    if asked is not None and 1 <= asked <= left:
+        return asked
+    wanted = f", and max_tokens asks for {asked} more" if asked is not None else ""
+    raise ContextLengthExceededError(
+        f"This model's maximum context length is {max_model_len} tokens; a prompt has {prompt_tokens}{wanted}. "
+        "Shorten the prompt or ask for fewer tokens.",
+        param="prompt",
+    )
