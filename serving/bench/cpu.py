@@ -14,6 +14,7 @@ from serving.bench.processes import (
     Role,
     command_line,
     is_local,
+    listeners,
     matching_processes,
     role_of,
     server_processes,
@@ -94,15 +95,17 @@ class CpuMeter:
             if process not in self._role_of:
                 line = command_line(process)
                 role = role_of(line, self._roles or ROLES)
-                self._role_of[process] = (role.name, role.group) if role is not None else _unknown(process)
+                self._role_of[process] = (role.name, role.group) if role is not None else self._unknown(process)
         return found
 
-
-def _unknown(process: psutil.Process) -> tuple[str, Group]:
-    try:
-        return process.name(), "other"
-    except psutil.NoSuchProcess:
-        return "ended", "other"
+    def _unknown(self, process: psutil.Process) -> tuple[str, Group]:
+        """A server that is not in the list is at least known by listening."""
+        try:
+            if process in listeners(self._port):
+                return "server", "front end"
+            return process.name(), "other"
+        except psutil.NoSuchProcess:
+            return "ended", "other"
 
 
 def _seconds(process: psutil.Process) -> float | None:

@@ -63,7 +63,11 @@ class Level(Part):
     rate: str | None = Field(None, description="open: requests a second, or FROM:TO:SECONDS.")
 
     def __str__(self) -> str:
-        return f"{self.concurrency} streams" if self.mode == "closed" else f"{self.rate}/s"
+        return (
+            f"{self.concurrency} stream{'' if self.concurrency == 1 else 's'}"
+            if self.mode == "closed"
+            else f"{self.rate}/s"
+        )
 
 
 class Requests(Part):

@@ -152,9 +152,9 @@ def notes(report: Report) -> Iterator[str]:
             yield f"note: {where}: {run.tokens.estimated} tokens are estimated from chunks (replies without usage)."
         if run.client.cores > _BUSY_CLIENT_CORES or (run.client.lag_p99_s or 0) > _LATE_S:
             yield (
-                f"warning: {where}: the load generator was busy ({run.client.cores:.2f} cores, up to "
-                f"{seconds(run.client.lag_p99_s)} late): latencies are partly its own. Lower the load, or run it on "
-                "another machine."
+                f"warning: {where}: the load generator used {run.client.cores:.2f} cores and woke up to "
+                f"{seconds(run.client.lag_p99_s)} late (p99), so latencies are partly its own: this machine is too "
+                "busy. Lower the load, or send it from another machine."
             )
     for why in sorted({f"{run.target}: {run.cpu.missing}" for run in report.runs if run.cpu.missing}):
         yield f"note: no CPU times of {why}."
