@@ -1,0 +1,248 @@
+"""The limits of teams, as one ingress replica keeps them.
+
+A request takes what it needs from what the replica has to spare; only when that is used up the store is asked, once,
+for this request and the next quarter second's. So most requests wait for nothing, and no token ever does. What lies to
+spare in all replicas together is at most a fiftieth of a limit, and goes back when it is not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
+from serving.tenancy.directory import Identity
+from serving.tenancy.limits.base import WINDOW, Amounts, Ask, Limit, LimitStore, Refused, Taken, Window
+from serving.tenancy.limits.lease import Block, Lease
+from serving.tenancy.limits.memory import MemoryLimitStore
+from serving.tenancy.teams import Team
+
+logger = logging.getLogger(__name__)
+
+_TELL_S = 0.1
+_BLOCK_S = 0.05
+_RETRY_STORE_S = 1.0
+_REMIND_S = 10.0
+_LONGEST_SLOT_WAIT_S = 30.0
+_DIVIDED = ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day", "tokens_per_month")
+
+
+class Claim:
+    """What one request has taken of its team's limits. `settle` or `undo` ends it; the second call does nothing."""
+
+    def __init__(self, lease: Lease | None, at: float, tokens: int, slots: int) -> None:
+        self._lease = lease
+        self._at = at
+        self._tokens = tokens
+        self._slots = slots
+
+    def settle(self, tokens: int) -> None:
+        """The request is over and cost `tokens`."""
+        self._end(0, tokens)
+
+    def undo(self) -> None:
+        """The request was not let in after all."""
+        self._end(-1, 0)
+
+    def _end(self, requests: int, tokens: int) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        charged = lease.limits.requests_per_minute is not None
+        lease.correct(self._at, requests if charged else 0, tokens - self._tokens if lease.counts_tokens else 0)
+        lease.free_slots(self._slots)
+        lease.finishing.add(1)
+
+
+class Limiter:
+    """Takes from `store` for this replica, `holder`, one of `replicas`.
+
+    While the store cannot be reached each replica goes by its own part of every limit, and the log says so. `clock` is
+    monotonic, `wall` gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: LimitStore,
+        *,
+        holder: str,
+        replicas: int,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._holder = holder
+        self._replicas = replicas
+        self._clock = clock
+        self._leases: dict[str, Lease] = {}
+        self._alone = MemoryLimitStore(wall)
+        self._lost_until = float("-inf")
+        self._reminded = float("-inf")
+
+    async def take(self, identity: Identity, tokens: int) -> Claim:
+        """Take a request of about `tokens`; raises RateLimitError or QuotaExceededError, with the time to wait."""
+        limits = identity.policy
+        if not _limited(limits):
+            return Claim(None, 0.0, 0, 0)
+        lease = self._lease(identity)
+        slots = 1 if limits.concurrent_requests is not None else 0
+        wanted = Amounts(
+            1 if limits.requests_per_minute is not None else 0, tokens if lease.counts_tokens else 0, slots
+        )
+        self._refuse_blocked(identity, lease, wanted)
+        got, missing = lease.reserve(wanted)
+        if missing != Amounts():
+            try:
+                await self._fetch(identity, lease, missing)
+            except BaseException:
+                lease.put_back(got)
+                raise
+        lease.started(tokens)
+        return Claim(lease, self._clock(), wanted.tokens, slots)
+
+    def windows(self, identity: Identity) -> tuple[Window | None, Window | None]:
+        """The team's requests and tokens of this minute, as far as this replica knows."""
+        lease = self._leases.get(identity.team)
+        if lease is None:
+            return None, None
+        requests, tokens = lease.windows
+        return _with_spare(requests, lease.requests), _with_spare(tokens, lease.tokens)
+
+    async def run(self) -> None:
+        """Tell the store what was settled; runs until cancelled."""
+        while True:
+            await asyncio.sleep(_TELL_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Tell the store what was settled."""
+        if self._clock() < self._lost_until:
+            return
+        reports = {team: report for team, lease in self._leases.items() if (report := lease.report())}
+        for team in [team for team, lease in self._leases.items() if lease.forgettable]:
+            del self._leases[team]
+        if not reports:
+            return
+        try:
+            await self._store.report(list(reports.values()))
+        except StoreUnavailableError as error:
+            self._lost(error)
+            for team, report in reports.items():
+                self._leases[team].restore(report)
+
+    async def close(self) -> None:
+        """Give back what is spare, and let go of the store."""
+        for lease in self._leases.values():
+            lease.correct(self._clock(), -lease.requests, -lease.tokens)
+            lease.requests = lease.tokens = 0
+        await self.flush()
+        await self._store.close()
+
+    def _lease(self, identity: Identity) -> Lease:
+        lease = self._leases.get(identity.team)
+        if lease is None:
+            lease = self._leases[identity.team] = Lease(identity.team, self._holder, self._clock)
+        lease.limits = identity.policy
+        return lease
+
+    async def _fetch(self, identity: Identity, lease: Lease, missing: Amounts) -> None:
+        lease.slots_asked += missing.slots
+        # What is being asked for is said with the amount itself.
+        ask = Ask(
+            identity.team,
+            lease.limits,
+            self._holder,
+            lease.next_sequence(),
+            lease.held - missing.slots,
+            missing,
+            lease.spare(),
+        )
+        asking = asyncio.create_task(self._ask(ask))
+        asking.add_done_callback(lambda done: self._heard(lease, missing, done))
+        # The store may have counted it already: the answer is waited for, be the client there or not.
+        outcome = await asyncio.shield(asking)
+        if isinstance(outcome, Refused):
+            raise self._refused(identity, lease, outcome, missing)
+        lease.reserve(missing)
+
+    def _heard(self, lease: Lease, missing: Amounts, asking: asyncio.Task[Taken | Refused]) -> None:
+        """Put what the store gave to what is spare; whoever asked takes it from there, unless they have left."""
+        lease.slots_asked -= missing.slots
+        if asking.cancelled() or asking.exception() is not None:
+            return
+        outcome = asking.result()
+        lease.windows = outcome.requests, outcome.tokens
+        if isinstance(outcome, Taken):
+            lease.block = None
+            lease.add(outcome.got)
+
+    async def _ask(self, ask: Ask) -> Taken | Refused:
+        if self._clock() >= self._lost_until:
+            try:
+                return await self._store.take(ask)
+            except StoreUnavailableError as error:
+                self._lost(error)
+        part = {name: max(1, limit // self._replicas) for name in _DIVIDED if (limit := getattr(ask.limits, name))}
+        own = Ask(ask.team, ask.limits.model_copy(update=part), ask.holder, ask.sequence, ask.held, ask.need, Amounts())
+        return await self._alone.take(own)
+
+    def _lost(self, error: StoreUnavailableError) -> None:
+        now = self._clock()
+        self._lost_until = now + _RETRY_STORE_S
+        if now - self._reminded >= _REMIND_S:
+            self._reminded = now
+            logger.error(
+                "limits are kept by each ingress replica alone, at 1/%d of each: %s %r",
+                self._replicas,
+                error,
+                error.__cause__,
+            )
+
+    def _refuse_blocked(self, identity: Identity, lease: Lease, wanted: Amounts) -> None:
+        """A flood that is refused anyway does not reach the store."""
+        block, now = lease.block, self._clock()
+        if block is None:
+            return
+        if now >= block.until:
+            lease.block = None
+        elif wanted.tokens >= block.tokens:
+            block.told += 1
+            wait = block.free_at - now + block.told * _step_s(block.limit, lease, wanted)
+            raise _error(identity, block.limit, max(wait, 0.001))
+
+    def _refused(self, identity: Identity, lease: Lease, refused: Refused, missing: Amounts) -> RateLimitError:
+        wait, now = refused.retry_after_s, self._clock()
+        if wait is None:
+            wait = min(_LONGEST_SLOT_WAIT_S, 1 / lease.finishing.per_second) if lease.finishing.per_second else 1.0
+        else:
+            tokens = 0 if refused.limit == "requests_per_minute" else missing.tokens
+            lease.block = Block(refused.limit, tokens, now + min(_BLOCK_S, wait), now + wait)
+        return _error(identity, refused.limit, wait)
+
+
+def _limited(limits: Team) -> bool:
+    return any(getattr(limits, name) is not None for name in _DIVIDED)
+
+
+def _step_s(limit: Limit, lease: Lease, wanted: Amounts) -> float:
+    """How much later the next one gets in."""
+    limits = lease.limits
+    if limit == "requests_per_minute" and limits.requests_per_minute:
+        return WINDOW / limits.requests_per_minute
+    if limit == "tokens_per_minute" and limits.tokens_per_minute:
+        return WINDOW * min(1.0, wanted.tokens / limits.tokens_per_minute)
+    return 0.0
+
+
+def _with_spare(window: Window | None, spare: int) -> Window | None:
+    return None if window is None else Window(window.limit, min(window.limit, window.left + spare), window.full_in_s)
+
+
+def _error(identity: Identity, limit: Limit, wait: float) -> RateLimitError:
+    most = getattr(identity.policy, limit)
+    words = limit.replace("_", " ")
+    text = f"Rate limit reached for team '{identity.team}': {most} {words}. Try again in {wait:.1f} s."
+    if limit in ("tokens_per_day", "tokens_per_month"):
+        return QuotaExceededError(text, retry_after_s=wait, should_retry=False)
+    return RateLimitError(text, retry_after_s=wait)
