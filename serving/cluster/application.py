@@ -7,7 +7,9 @@ is awaited until it has a line `# revision X`.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +42,55 @@ def application(args: dict[str, str]) -> serve.Application:
     return build(settings)
 
 
-def build(settings: Settings) -> serve.Application:
-    """The graph of `settings`."""
+def build(settings: Settings, *, more_ingress: int = 0, ingress_version: str | None = None) -> serve.Application:
+    """The graph of `settings`.
+
+    Deployed over another one, only what the settings change for it is restarted: Serve replaces the replicas of a
+    deployment whose version is another. `more_ingress` replicas more than the settings say, and an `ingress_version`
+    that is not theirs, are what a rolling update needs on its way.
+    """
     device = installed_device() if settings.engine == "vllm" else "cpu"
     handles: dict[str, Any] = {
         name: serve.deployment(EngineReplica)
-        .options(**engine_options(name, model, settings.http.longest_answer_s, device))
-        .bind(settings, name)
+        .options(
+            **engine_options(name, model, settings.http.longest_answer_s, device),
+            # Serve's own way to say that nothing has changed; its public form went with single deployments.
+            version=fingerprint(engine_settings(settings, name)),
+            _internal=True,
+        )
+        .bind(engine_settings(settings, name), name)
         for name, model in settings.models.items()
     }
     ingress = serve.deployment(serve.ingress()(Ingress))
     return ingress.options(
         name=INGRESS,
-        num_replicas=settings.ingress_replicas,
+        num_replicas=settings.ingress_replicas + more_ingress,
+        version=ingress_version or fingerprint(settings),
+        _internal=True,
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
         graceful_shutdown_timeout_s=settings.http.longest_answer_s,
         ray_actor_options={"num_cpus": _INGRESS_CPUS},
     ).bind(settings, handles)
+
+
+def engine_settings(settings: Settings, name: str) -> Settings:
+    """The part of `settings` that an engine replica of model `name` sees, the rest as by default."""
+    plain = ModelSettings()
+    model = settings.models[name].model_copy(
+        update={"aliases": plain.aliases, "reasoning": plain.reasoning, "replicas": plain.replicas}
+    )
+    return Settings(
+        engine=settings.engine,
+        script=settings.script,
+        models={name: model},
+        frames=settings.frames,
+        cache_dir=settings.cache_dir,
+    )
+
+
+def fingerprint(settings: Settings) -> str:
+    """The same for equal settings. Secrets go into it, and do not come out."""
+    return hashlib.sha256(pickle.dumps(settings.model_dump())).hexdigest()[:16]
 
 
 def engine_options(name: str, model: ModelSettings, longest_answer_s: float, device: Device) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,8 @@ class Console:
         self._stages: dict[str, str] = {}
         self._said = ""
         self._status: rich.status.Status | None = None
+        self.listener: Callable[[str], None] | None = None
+        """Told each line too."""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -58,6 +61,8 @@ class Console:
         if line != self._said:
             self._said = line
             self._console.print(f"[{self._elapsed()}] {line}", markup=False)
+            if self.listener is not None:
+                self.listener(line)
 
     def ready(self, message: str) -> None:
         """The last thing of a start."""

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+from queue import Empty
 from types import FrameType
 
 import ray
@@ -24,12 +25,13 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
 from serving.cluster import stages
-from serving.cluster.application import build
+from serving.cluster.application import build, fingerprint
 from serving.cluster.console import Console, base_url, ready_message
+from serving.cluster.control import DONE, FAILED, ControlServer
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.process_tree import die_with_parent
 from serving.cluster.store_actor import stop_store
-from serving.errors import ClusterError
+from serving.errors import ClusterError, SettingsError
 from serving.settings import Settings
 
 _POLL_S = 0.25
@@ -69,7 +71,12 @@ def deploy(settings: Settings, console: Console) -> None:
         proxy_location="EveryNode",
         http_options={"host": settings.host, "port": settings.port},
     )
-    target = serve.RunTarget(build(settings), name=APPLICATION, route_prefix="/")
+    run_until_healthy(build(settings), settings, console)
+
+
+def run_until_healthy(application: serve.Application, settings: Settings, console: Console) -> None:
+    """Deploy the graph; returns when Serve has brought it about. Raises ClusterError."""
+    target = serve.RunTarget(application, name=APPLICATION, route_prefix="/")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     while True:
         status = serve.status().applications[APPLICATION]
@@ -84,6 +91,28 @@ def deploy(settings: Settings, console: Console) -> None:
             raise ClusterError("\n".join(["the deployment failed.", status.message, *causes]))
         console.tick()
         time.sleep(_POLL_S)
+
+
+def update(old: Settings, new: Settings, console: Console) -> None:
+    """Take the running application from `old` settings to `new`, rolling, without a request that fails.
+
+    Serve stops a replica before it starts the next, so for the time of it the ingress has one replica more. Raises
+    ClusterError, and SettingsError for what only a new start can change.
+    """
+    fixed = [name for name in ("host", "port", "ray_address") if getattr(old, name) != getattr(new, name)]
+    if old.http.longest_answer_s != new.http.longest_answer_s:
+        fixed.append("http.longest_answer_s")  # HAProxy has it in its environment
+    if fixed:
+        raise SettingsError([(name, "cannot change while it serves; stop `serving up` and start it") for name in fixed])
+    if fingerprint(old) == fingerprint(new):
+        return
+    console.stage("update", "one more ingress replica")
+    run_until_healthy(build(old, more_ingress=1), old, console)
+    console.stage("update", "rolling")
+    run_until_healthy(build(new, more_ingress=1), new, console)
+    wait_until_answering(new, console)
+    console.stage("update", "back to size")
+    run_until_healthy(build(new), new, console)
 
 
 def wait_until_answering(settings: Settings, console: Console) -> None:
@@ -121,6 +150,31 @@ async def take_down(settings: Settings, console: Console) -> None:
     await asyncio.gather(*(each.broadcast("close").results_async(timeout_s=_ASK_S) for each in handles))
 
 
+def serve_until(stop: threading.Event, settings: Settings, console: Console) -> Settings:
+    """Wait for the stop, taking updates meanwhile; the settings then in force."""
+    control = ControlServer(settings.port)
+    try:
+        while not stop.is_set():
+            try:
+                # A wait without an end would hold the signal's Python handler back.
+                asked = control.updates.get(timeout=1.0)
+            except Empty:
+                continue
+            console.listener = asked.tell
+            try:
+                update(settings, asked.settings, console)
+            except (ClusterError, SettingsError) as error:
+                asked.tell(f"{FAILED}{' '.join(str(error).split())}")
+            else:
+                settings = asked.settings
+                asked.tell(DONE)
+            finally:
+                console.listener = None
+    finally:
+        control.close()
+    return settings
+
+
 def main() -> int:
     """Exit status: 0 when stopped on request, 1 when it could not start."""
     die_with_parent()
@@ -146,9 +200,7 @@ def main() -> int:
         console.ready(ready_message(settings))
         signal.signal(signal.SIGTERM, on_signal)
         os.write(able_to_stop, b"r")
-        # A plain wait() would hold the signal's Python handler back until the lock is released.
-        while not stop.wait(1.0):
-            pass
+        settings = serve_until(stop, settings, console)
         console.say("stopping")
         try:
             asyncio.run(take_down(settings, console))

@@ -6,28 +6,46 @@ import os
 import pickle
 import sys
 
+import typer
+
+from serving.cluster.control import DONE, hand_over
 from serving.cluster.environment import port_is_free, ray_environment
 from serving.cluster.process_tree import Supervisor
-from serving.errors import SettingsError
+from serving.errors import ClusterError, SettingsError
 from serving.settings import Settings
 
 
 def up(settings: Settings) -> int:
-    """Serve until stopped. Returns the exit status; raises SettingsError for an address that cannot be had."""
-    _check_address(settings)
+    """Serve until stopped, or hand the settings to the `serving up` that runs on this port already.
+
+    Returns the exit status; raises SettingsError for an address that cannot be had.
+    """
+    if not _is_free(settings):
+        return _update(settings)
     environment = ray_environment(settings, cores=len(os.sched_getaffinity(0)))
     # Settings travel over a pipe: a command line can be read by every user of the machine.
     return Supervisor().run([sys.executable, "-m", "serving.cluster.run"], pickle.dumps(settings), environment)
 
 
-def _check_address(settings: Settings) -> None:
-    if settings.ray_address is not None:
-        return
+def _update(settings: Settings) -> int:
+    last = ""
     try:
-        free = port_is_free(settings.host, settings.port)
+        for line in hand_over(settings):
+            last = line
+            if line != DONE:
+                typer.echo(line, err=True)
+    except ClusterError as error:
+        message = f"{settings.port} is in use; stop what listens there (ss -ltnp) or choose another with --port"
+        raise SettingsError([("port", message)]) from error
+    if last == DONE:
+        typer.echo(f"The server on port {settings.port} has taken these settings.")
+    return 0 if last == DONE else 1
+
+
+def _is_free(settings: Settings) -> bool:
+    if settings.ray_address is not None:
+        return True
+    try:
+        return port_is_free(settings.host, settings.port)
     except OSError as error:
         raise SettingsError([("host", f"cannot listen on {settings.host}: {error.strerror}; use 127.0.0.1")]) from error
-    if not free:
-        raise SettingsError(
-            [("port", f"{settings.port} is in use; stop what listens there (ss -ltnp) or choose another with --port")]
-        )

@@ -25,6 +25,8 @@ OnFailover = Callable[[FailoverOutcome, float], None]
 
 _MOST_DEATHS = 2
 """Engines that may die on a request before it has a single new token; then it is taken for the cause."""
+_MOST_HELD = 1000
+"""New requests that wait for an engine that is being replaced; more are refused."""
 _LOOK_EVERY_S = 0.1
 _SEED_STRIDE = 0xD1B54A32D192ED03
 
@@ -43,14 +45,23 @@ class FailoverEngine:
         self._settings = settings
         self._on_failover = on_failover
         self._suspects = asyncio.Lock()
+        self._was_ready = False
+        self._held = 0
 
     async def start(self) -> None:
         """See Engine."""
         await self._engine.start()
 
     async def info(self) -> EngineInfo:
-        """See Engine."""
-        return await self._engine.info()
+        """See Engine. An engine that was there and is gone is being replaced: its return is waited for."""
+        try:
+            info = await self._engine.info()
+        except EngineNotReadyError:
+            if not self._was_ready or self._held >= _MOST_HELD:
+                raise
+            info = await self._hold()
+        self._was_ready = True
+        return info
 
     async def check_health(self) -> None:
         """See Engine."""
@@ -59,6 +70,20 @@ class FailoverEngine:
     async def close(self) -> None:
         """See Engine."""
         await self._engine.close()
+
+    async def _hold(self) -> EngineInfo:
+        self._held += 1
+        try:
+            give_up = asyncio.get_running_loop().time() + self._settings.hold_s
+            while True:
+                await asyncio.sleep(_LOOK_EVERY_S)
+                try:
+                    return await self._engine.info()
+                except EngineNotReadyError:
+                    if asyncio.get_running_loop().time() > give_up:
+                        raise
+        finally:
+            self._held -= 1
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         """See Engine. EngineDiedError comes once attempts or time have run out, or for a request that kills engines."""
@@ -131,7 +156,7 @@ class _Attempt:
     async def refused(self, error: EngineNotReadyError) -> None:
         """No engine took the attempt. Raises `error` where none is there and none was lost."""
         if self._lost_at is None:
-            await self._owner._engine.info()  # raises where there is none
+            await self._owner.info()  # raises where there is none
             if self._number > self._owner._settings.attempts:
                 raise error
             await asyncio.sleep(_LOOK_EVERY_S)

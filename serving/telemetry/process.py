@@ -57,7 +57,7 @@ class ProcessTelemetry:
 
 async def _is_ready(engine: Engine) -> bool:
     try:
-        await engine.info()
+        await engine.check_health()
     except ApiError:
         return False
     return True
