@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test lint train dashboards lock clean require-python
+.PHONY: help install install-dev serve test lint train dashboards lock chart clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ dashboards: install-dev  ## Write grafana/dashboards/*.json from the builders be
 
 lock: require-python  ## Write requirements/*.txt from pyproject.toml; ARGS=--upgrade for newer versions
 	@"$(PYTHON)" scripts/lock.py $(ARGS)
+
+chart: install-dev  ## Write the Helm chart's schema and README from its values and our settings
+	@$(BIN)/python scripts/chart.py $(ARGS)
 
 clean:  ## Remove .venv, caches and builds
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

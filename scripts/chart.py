@@ -1,9 +1,9 @@
-"""Make what the Helm chart has from elsewhere: its values' schema, the table in its README, dashboards and rules.
+"""Make the schema of the Helm chart's values and the table in its README.
 
 usage: chart.py [--check]   (--check changes nothing and fails where something is not current)
 
-One source each: values.yaml (defaults, comments and `@schema` lines) and serving's settings for the schema and the
-table, grafana/ for dashboards and rules.
+Their sources are values.yaml (defaults, comments and `@schema` lines) and serving's settings. Dashboards and rules are
+links to grafana/, which Helm follows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from serving.tenancy.teams import TeamsFile
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy" / "helm" / "gpt-oss-serving"
-GRAFANA = ROOT / "grafana"
 
 _SCHEMA_MARK = "@schema "
 _TABLE = re.compile(r"(<!-- values -->\n).*(<!-- /values -->)", re.DOTALL)
@@ -185,20 +184,10 @@ def wanted() -> dict[Path, str]:
     """Every file that is made, with what must be in it."""
     values = read_values((CHART / "values.yaml").read_text())
     readme = CHART / "README.md"
-    files = {
+    return {
         CHART / "values.schema.json": json.dumps(values_schema(values), indent=1, ensure_ascii=False) + "\n",
         readme: _TABLE.sub(lambda found: found[1] + table(values) + found[2], readme.read_text()),
     }
-    for pattern, folder in (("*.json", "dashboards"), ("rules/*.yml", "rules")):
-        for source in sorted(GRAFANA.glob(pattern)):
-            files[CHART / "files" / folder / source.name] = source.read_text()
-    return files
-
-
-def leftovers(files: dict[Path, str]) -> list[Path]:
-    """Copies whose original is gone."""
-    copies = [*CHART.glob("files/dashboards/*"), *CHART.glob("files/rules/*")]
-    return [path for path in copies if path not in files]
 
 
 def main() -> int:
@@ -207,17 +196,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; fail where something is not current")
     check = parser.parse_args().check
     files = wanted()
-    gone = leftovers(files)
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
-    for path in [*stale, *gone]:
+    for path in stale:
         print(f"{'not current' if check else 'updated'}: {path.relative_to(ROOT)}")
     if check:
-        return 1 if stale or gone else 0
+        return 1 if stale else 0
     for path in stale:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(files[path])
-    for path in gone:
-        path.unlink()
     return 0
 
 

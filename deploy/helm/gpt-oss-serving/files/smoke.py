@@ -3,26 +3,32 @@
 BASE_URL, MODEL, METRICS_URL and, where keys are asked for, API_KEY and METRICS_KEY come from the environment.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPResponse
 
 READY_S = float(os.environ.get("READY_S", "600"))
 ANSWER_S = 300
 
 
-def request(url, key, body=None):
+def request(url: str, key: str | None, body: object = None) -> HTTPResponse:
+    """The reply; raises OSError, urllib.error.HTTPError included."""
     headers = {"content-type": "application/json"}
     if key:
         headers["authorization"] = "Bearer " + key
     data = None if body is None else json.dumps(body).encode()
-    return urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=ANSWER_S)
+    reply: HTTPResponse = urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=ANSWER_S)
+    return reply
 
 
-def wait_until_ready(base):
+def wait_until_ready(base: str) -> None:
+    """Return once every model's engines answer."""
     deadline = time.monotonic() + READY_S
     while True:
         try:
@@ -34,7 +40,8 @@ def wait_until_ready(base):
             time.sleep(2)
 
 
-def chat(base, model, key):
+def chat(base: str, model: str, key: str | None) -> None:
+    """Ask, and look for a stream of both channels with an end."""
     body = {
         "model": model,
         "stream": True,
@@ -72,7 +79,8 @@ def chat(base, model, key):
         sys.exit("FAILED: no analysis channel")
 
 
-def metrics(url, key):
+def metrics(url: str, key: str | None) -> None:
+    """Look for our metrics."""
     with request(url, key) as reply:
         names = {line.split(b"{")[0].split(b" ")[0] for line in reply if line.strip() and not line.startswith(b"#")}
     ours = sum(name.startswith(b"serving_") for name in names)
@@ -82,7 +90,8 @@ def metrics(url, key):
         sys.exit("FAILED: no serving_ metrics")
 
 
-def main():
+def main() -> None:
+    """Ends with status 1 and the reason at the first thing that is wrong."""
     base = os.environ["BASE_URL"]
     try:
         wait_until_ready(base)

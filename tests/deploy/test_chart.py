@@ -1,0 +1,216 @@
+"""What belongs together in a release fits together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+import serving
+from tests.deploy.conftest import CHART, Render, Rendered
+
+
+def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a label selector takes these labels."""
+    wanted = selector.get("matchLabels", {})
+    for rule in selector.get("matchExpressions", []):
+        assert rule["operator"] == "NotIn"
+        if labels.get(rule["key"]) in rule["values"]:
+            return False
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def labels_of(template: dict[str, Any]) -> dict[str, str]:
+    labels: dict[str, str] = template["metadata"]["labels"]
+    return labels
+
+
+def containers(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from template["spec"].get("initContainers", [])
+    yield from template["spec"]["containers"]
+
+
+def test_helm_finds_nothing_to_complain_of() -> None:
+    report = helm_python.lint(CHART, strict=True)
+    assert report["errors"] == []
+    assert [message for message in report["messages"] if message["severity"] > 1] == []
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == chart["version"] == serving.__version__
+
+
+def test_names_and_objects_are_one_each(release: Rendered) -> None:
+    names = [(item["kind"], item["metadata"]["name"]) for item in release.objects]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for _, name in names)
+
+
+def test_every_selector_takes_pods_and_the_right_ones(release: Rendered) -> None:
+    pods = release.pods
+    for service in release.all("Service"):
+        taken = [
+            name for name, pod in pods.items() if matches({"matchLabels": service["spec"]["selector"]}, labels_of(pod))
+        ]
+        assert len(taken) == 1, (service["metadata"]["name"], taken)
+        (name,) = taken
+        named = {port["name"] for container in containers(pods[name]) for port in container.get("ports", [])}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= named
+    for budget in release.all("PodDisruptionBudget"):
+        taken = [name for name, pod in pods.items() if matches(budget["spec"]["selector"], labels_of(pod))]
+        assert len(taken) == 1, (budget["metadata"]["name"], taken)
+    for deployment in release.all("Deployment"):
+        assert matches(deployment["spec"]["selector"], labels_of(deployment["spec"]["template"]))
+    for policy in release.all("NetworkPolicy"):
+        assert any(matches(policy["spec"]["podSelector"], labels_of(pod)) for pod in pods.values())
+
+
+def test_every_pod_spread_is_over_its_own_kind(release: Rendered) -> None:
+    for template in release.ray_pods.values():
+        for spread in template["spec"].get("topologySpreadConstraints", []):
+            assert matches(spread["labelSelector"], labels_of(template))
+
+
+def test_monitors_find_their_ports(render: Render) -> None:
+    release = render(ci="everything-on")
+    monitor = release.one("ServiceMonitor")["spec"]
+    (service,) = (each for each in release.all("Service") if matches(monitor["selector"], each["metadata"]["labels"]))
+    assert {endpoint["port"] for endpoint in monitor["endpoints"]} <= {
+        port["name"] for port in service["spec"]["ports"]
+    }
+    pod_monitor = release.one("PodMonitor")["spec"]
+    for template in release.ray_pods.values():
+        assert matches(pod_monitor["selector"], labels_of(template))
+        named = {port["name"] for port in template["spec"]["containers"][0]["ports"]}
+        assert {endpoint["port"] for endpoint in pod_monitor["podMetricsEndpoints"]} <= named
+
+
+def test_metrics_have_one_target_however_many_pods_answer(render: Render) -> None:
+    # Through each of several pods /metrics tells of the whole cluster; the head is always one.
+    release = render(ci="120b-tp2-x4")
+    service = release.one("Service", "gpt-oss-metrics")
+    assert matches({"matchLabels": service["spec"]["selector"]}, labels_of(release.ray_pods["head"]))
+    assert service["metadata"]["annotations"]["prometheus.io/scrape"] == "true"
+
+
+def test_every_volume_is_mounted_and_every_mount_has_its_volume(release: Rendered) -> None:
+    for name, template in release.pods.items():
+        volumes = {volume["name"] for volume in template["spec"].get("volumes", [])}
+        mounted = {mount["name"] for container in containers(template) for mount in container.get("volumeMounts", [])}
+        assert volumes == mounted, name
+
+
+def test_every_config_map_and_secret_of_ours_is_used_and_every_one_named_exists_or_is_yours(release: Rendered) -> None:
+    text = yaml.safe_dump(list(release.pods.values()))
+    for item in [*release.all("ConfigMap"), *release.all("Secret")]:
+        name = item["metadata"]["name"]
+        if "dashboard" in name:
+            # Grafana's sidecar reads those, by their label.
+            assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
+            continue
+        assert re.search(rf"(name|secretName): {name}$", text, re.MULTILINE), name
+        # Whole folders are mounted: files mounted one by one are never renewed.
+        assert "subPath" not in text
+
+
+def test_settings_reach_every_ray_node(release: Rendered) -> None:
+    path = release.serve_config["applications"][0]["args"]["config"]
+    for name, template in release.ray_pods.items():
+        (container,) = template["spec"]["containers"]
+        (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "settings")
+        assert path == f"{mount['mountPath']}/settings.yaml", name
+
+
+def test_no_image_is_latest_and_all_of_ours_are_one(release: Rendered) -> None:
+    images = {container["image"] for template in release.pods.values() for container in containers(template)}
+    assert all(re.search(r"(:(?!latest)[\w.-]+|@sha256:[0-9a-f]{64})$", image) for image in images), images
+    assert len({image for image in images if "redis" not in image}) == 1
+
+
+def test_pods_may_do_nothing_that_they_need_not(release: Rendered) -> None:
+    for name, template in release.pods.items():
+        spec = template["spec"]
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not spec.get("hostNetwork")
+        for container in containers(template):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+    kinds = {item["kind"] for item in release.objects}
+    assert kinds.isdisjoint({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
+
+
+def test_defaults_have_no_secret(render: Render) -> None:
+    release = render()
+    assert release.all("Secret") == []
+    assert not re.search(r"(?i)password|sk-[a-z0-9]{8}|hf_[a-z0-9]{8}", yaml.safe_dump(release.objects))
+
+
+def test_by_default_only_the_namespace_may_call(render: Render) -> None:
+    (policy,) = render().all("NetworkPolicy")
+    (api,) = (rule for rule in policy["spec"]["ingress"] if rule["ports"][0] == {"port": 8000, "protocol": "TCP"})
+    assert api["from"][0] == {"podSelector": {}}
+
+
+def test_the_notes_name_the_next_three_commands(release: Rendered) -> None:
+    commands = [line.strip() for line in release.notes.splitlines() if line.startswith("   ")]
+    assert [command.split()[0] for command in commands] == ["kubectl", "helm", "kubectl", "curl"]
+    assert "namespace" not in release.notes or "llm" in release.notes
+
+
+def test_the_prefetch_job_and_who_waits_for_it_name_the_same(render: Render) -> None:
+    release = render(ci="everything-on")
+    (fetch,) = release.one("Job")["spec"]["template"]["spec"]["containers"]
+    sources = set(fetch["command"][2:])
+    waiting = {
+        init["command"][-1]
+        for template in release.ray_pods.values()
+        for init in template["spec"].get("initContainers", [])
+        if "--wait" in init["command"]
+    }
+    assert sources == waiting == {"openai/gpt-oss-120b@main", "openai/gpt-oss-20b"}
+
+
+@pytest.mark.parametrize("ci", ["air-gapped", "cpu-demo"])
+def test_what_needs_no_hub_asks_none(render: Render, ci: str) -> None:
+    release = render(ci=ci)
+    assert release.all("Job") == []
+    assert "initContainers" not in yaml.safe_dump(release.ray_pods)
+
+
+def test_air_gapped_pods_reach_nothing_outside(render: Render) -> None:
+    policy = render(ci="air-gapped").one("NetworkPolicy", "gpt-oss")
+    for rule in policy["spec"]["egress"]:
+        assert rule.get("to") or {port["port"] for port in rule["ports"]} == {53}
+
+
+@pytest.mark.parametrize("values", [{}, {"dashboards": {"enabled": False}}])
+def test_dashboards_come_along_unless_not_wanted(render: Render, values: dict[str, Any]) -> None:
+    release = render(values)
+    names = [path.stem for path in (CHART / "files" / "dashboards").glob("*.json")]
+    maps = [item for item in release.all("ConfigMap") if "dashboard" in item["metadata"]["name"]]
+    assert len(maps) == (len(names) if not values else 0)
+    for item in maps:
+        ((file, text),) = item["data"].items()
+        assert (CHART / "files" / "dashboards" / file).read_text() == text
+
+
+def test_rules_come_along(render: Render) -> None:
+    files = list((CHART / "files" / "rules").glob("*.y*ml"))
+    rules = render(ci="everything-on").all("PrometheusRule")
+    assert len(rules) == len(files)
+    groups = [group["name"] for rule in rules for group in rule["spec"]["groups"]]
+    assert sorted(groups) == sorted(
+        group["name"] for path in files for group in yaml.safe_load(path.read_text())["groups"]
+    )

@@ -1,0 +1,95 @@
+"""What `helm test` runs, against the whole application on the scripted engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+
+from serving.app import create_app
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.settings import Settings
+from tests.deploy.conftest import CHART
+
+THINKS = "<|channel|>analysis<|message|>A question.<|end|>"
+ANSWERS = f"{THINKS}<|start|>assistant<|channel|>final<|message|>Because of Rayleigh scattering.<|return|>"
+
+
+@contextmanager
+def serving(completion: str) -> Iterator[str]:
+    """The application's base URL."""
+    engine = ScriptedEngine(Script((ScriptLine(completion=completion),)), model="demo", max_model_len=4096)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(create_app(Settings(), {"demo": engine}), log_config=None, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+
+        async def run() -> None:
+            await engine.start()
+            await server.serve(sockets=[sock])
+
+        thread = threading.Thread(target=lambda: asyncio.run(run()))
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def smoke(base: str, **further: str) -> subprocess.CompletedProcess[str]:
+    """As the pod runs it; -S: with nothing but the standard library."""
+    environment = {"BASE_URL": base, "METRICS_URL": f"{base}/metrics", "MODEL": "demo", "READY_S": "5"}
+    return subprocess.run(
+        [sys.executable, "-S", str(CHART / "files" / "smoke.py")],
+        env={"PATH": os.environ["PATH"]} | environment | further,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_service_that_works_passes() -> None:
+    with serving(ANSWERS) as base:
+        done = smoke(base)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "answer: Because of Rayleigh scattering." in done.stdout
+    assert done.stdout.endswith("PASSED\n")
+
+
+@pytest.mark.parametrize(
+    ("completion", "further", "message"),
+    [
+        (ANSWERS, {"MODEL": "gpt-4o"}, "answered 404"),
+        (ANSWERS, {"METRICS_URL": "http://127.0.0.1:1/metrics"}, "Connection refused"),
+        (f"{THINKS}<|return|>", {}, "no final channel"),
+        (ANSWERS.removeprefix(THINKS + "<|start|>assistant"), {}, "no analysis channel"),
+    ],
+    ids=["model", "metrics", "answer", "reasoning"],
+)
+def test_what_does_not_work_is_named(completion: str, further: dict[str, str], message: str) -> None:
+    with serving(completion) as base:
+        done = smoke(base, **further)
+    assert done.returncode != 0
+    assert "FAILED" in done.stderr
+    assert message in done.stderr
+
+
+def test_one_that_never_gets_ready_is_named() -> None:
+    done = smoke("http://127.0.0.1:1", READY_S="0")
+    assert done.returncode == 1
+    assert "is not ready after 0 s" in done.stderr
