@@ -29,12 +29,16 @@ class SeparateThinking:
 
     def of(self, *, analysis: str, commentary: str, final: str) -> tuple[Thinking, Parsed]:
         """The fields of a choice with these texts."""
-        thinking = Thinking(commentary=commentary)
+        thinking = Thinking(analysis=analysis, commentary=commentary)
         parsed = Parsed(
-            developer_instructions=self._developer, history=self._history, commentary=commentary, final=final
+            developer_instructions=self._developer,
+            history=self._history,
+            analysis=analysis,
+            commentary=commentary,
+            final=final,
         )
-        if self._show_reasoning:
-            thinking["analysis"] = parsed["analysis"] = analysis
+        if not self._show_reasoning:
+            del thinking["analysis"], parsed["analysis"]
         return thinking, parsed
 
     def of_choice(self, choice: ChatChoice) -> tuple[Thinking, Parsed]:
