@@ -51,7 +51,7 @@ NOW = 1_760_000_000.0  # 2025-10-09 08:53:20 UTC
 class RecordingEngine(ScriptedEngine):
     """Keeps what it was asked for, counts what was taken from it, and fails as no engine may after `fails_after`.
 
-    `in_turn` are lines that the next requests get, one each, whatever they say.
+    `in_turn` are lines that the next answers are, one each, whatever was asked.
     """
 
     def __init__(self, script: Script, *, max_model_len: int) -> None:
@@ -63,7 +63,8 @@ class RecordingEngine(ScriptedEngine):
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         self.requests.append(request)
-        if self.in_turn:
+        asks_for_an_answer = not request.completion_token_ids and "-check-" not in request.request_id
+        if self.in_turn and asks_for_an_answer:
             self._script = Script((self.in_turn.pop(0),))
         async with contextlib.aclosing(super().generate(request)) as deltas:
             async for delta in deltas:
