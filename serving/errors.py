@@ -215,11 +215,13 @@ class RequestTimeoutError(ApiError):
 
 
 class RateLimitError(ApiError):
-    """The team used its requests or tokens of this minute, or has too many requests under way."""
+    """The team used its requests or tokens of this minute, or has too many requests under way or in line."""
 
     status = 429
     type = "rate_limit_error"
     default_code = "rate_limit_exceeded"
+    limit: str | None = None
+    """The limit's name in the teams file; None where it is the line that the team has too many requests in."""
 
 
 class QuotaExceededError(RateLimitError):

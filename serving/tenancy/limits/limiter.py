@@ -244,5 +244,8 @@ def _error(identity: Identity, limit: Limit, wait: float) -> RateLimitError:
     words = limit.replace("_", " ")
     text = f"Rate limit reached for team '{identity.team}': {most} {words}. Try again in {wait:.1f} s."
     if limit in ("tokens_per_day", "tokens_per_month"):
-        return QuotaExceededError(text, retry_after_s=wait, should_retry=False)
-    return RateLimitError(text, retry_after_s=wait)
+        error: RateLimitError = QuotaExceededError(text, retry_after_s=wait, should_retry=False)
+    else:
+        error = RateLimitError(text, retry_after_s=wait)
+    error.limit = limit
+    return error

@@ -114,7 +114,7 @@ class MemoryLimitStore:
             limit, wait = refusal
             self._hear(account, ask.holder, ask.sequence, ask.held, now)
             return Refused(limit, wait, *_views(account, ask, now))
-        spare = _spare(account, ask, elsewhere, holders)
+        spare = _spare(account, ask, elsewhere, holders, now)
         got = Amounts(ask.need.requests + spare.requests, ask.need.tokens + spare.tokens, ask.need.slots + spare.slots)
         _charge(account, got.requests, got.tokens, int(now), now)
         self._hear(account, ask.holder, ask.sequence, ask.held + got.slots, now)
@@ -177,7 +177,7 @@ def _first_refusal(account: _Account, ask: Ask, elsewhere: int, now: float) -> t
     return None
 
 
-def _spare(account: _Account, ask: Ask, elsewhere: int, holders: int) -> Amounts:
+def _spare(account: _Account, ask: Ask, elsewhere: int, holders: int, now: float) -> Amounts:
     """As much of what is asked for to spare as all together may hold."""
     limits, wanted, need = ask.limits, ask.spare, ask.need
 
@@ -186,10 +186,10 @@ def _spare(account: _Account, ask: Ask, elsewhere: int, holders: int) -> Amounts
             return asked
         return max(0, min(asked, int(limit * SPARE_PART) // holders, (limit - used) // (4 * holders)))
 
-    day = min((limit for limit in (limits.tokens_per_day, limits.tokens_per_month) if limit is not None), default=None)
+    day, month = account.days.get(int(now // 86400), 0), account.months.get(month_of(now), 0)
     tokens = some(limits.tokens_per_minute, account.tokens.used + need.tokens, wanted.tokens)
-    if day is not None:
-        tokens = 0  # of a budget nothing should be lost between replicas
+    tokens = some(limits.tokens_per_day, day + need.tokens, tokens)
+    tokens = some(limits.tokens_per_month, month + need.tokens, tokens)
     return Amounts(
         some(limits.requests_per_minute, account.requests.used + need.requests, wanted.requests),
         tokens,

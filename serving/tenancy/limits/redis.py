@@ -154,14 +154,17 @@ else
 end
 local got = {{0, 0, 0}}
 if refused == 0 then
-  local function some(place, used)
-    local limit = limits[place]
-    if limit < 0 then return spare[place] end
-    return math.max(0, math.min(spare[place], math.floor(math.floor(limit * {SPARE_PART}) / holders),
+  local function some(limit, used, asked)
+    if limit < 0 then return asked end
+    return math.max(0, math.min(asked, math.floor(math.floor(limit * {SPARE_PART}) / holders),
       math.floor((limit - used) / (4 * holders))))
   end
-  got = {{need[1] + some(1, windows.r.used + need[1]), need[2], need[3] + some(3, elsewhere + held + need[3])}}
-  if limits[4] < 0 and limits[5] < 0 then got[2] = need[2] + some(2, windows.t.used + need[2]) end
+  local tokens = some(limits[2], windows.t.used + need[2], spare[2])
+  tokens = some(limits[4], used_day + need[2], tokens)
+  tokens = some(limits[5], used_month + need[2], tokens)
+  got[1] = need[1] + some(limits[1], windows.r.used + need[1], spare[1])
+  got[2] = need[2] + tokens
+  got[3] = need[3] + some(limits[3], elsewhere + held + need[3], spare[3])
   local second = math.floor(now)
   charge(got[1], got[2], second)
   for place, kind in ipairs({{'r', 't'}}) do

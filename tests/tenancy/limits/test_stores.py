@@ -226,11 +226,16 @@ async def test_spare_is_given_while_there_is_plenty(store: LimitStore) -> None:
     assert taken.got == Amounts(11, 300)
 
 
-async def test_of_a_budget_nothing_is_given_to_spare(store: LimitStore) -> None:
-    taken = await Replica(store, Team(tokens_per_day=1_000_000)).take(tokens=100, spare=Amounts(0, 1000))
+async def test_of_a_budget_that_nears_its_end_nothing_is_given_to_spare(store: LimitStore) -> None:
+    replica = Replica(store, Team(tokens_per_day=100_000))
+    plenty = await replica.take(tokens=100, spare=Amounts(0, 1000))
+    await replica.take(tokens=98_898)
+    little = await replica.take(tokens=1, spare=Amounts(0, 1000))
 
-    assert isinstance(taken, Taken)
-    assert taken.got.tokens == 100
+    assert isinstance(plenty, Taken)
+    assert plenty.got.tokens == 1100
+    assert isinstance(little, Taken)
+    assert little.got.tokens == 1
 
 
 async def test_teams_do_not_share(store: LimitStore) -> None:
