@@ -7,7 +7,6 @@ shown to a model must not lose. A reference is replaced by what it leads to; one
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
@@ -21,7 +20,8 @@ NAMED = "$named"
 """Keyword of a schema that stands for a named type; put in place of references that lead back to themselves."""
 
 _MOST_PARTS = 20_000
-_MOST_CHARACTERS = 4_000_000
+_MOST_WORK = 4_000_000
+"""Characters read behind references, and keywords compared and copied: about 0.2 s in all."""
 _MOST_STEPS = 2 * json_values.MAX_DEPTH
 _TYPING = frozenset(
     [NAMED, "type", "enum", "const", "properties", "additionalProperties", "patternProperties", "items", "prefixItems"]
@@ -54,8 +54,8 @@ class SchemaReader:
         self._schema = schema
         self._place = place
         self._taken = taken
-        self._parts = self._characters = 0
-        self._circular = _circular_references(schema)
+        self._parts = self._work = 0
+        self._circular = self._circular_references()
         self.named: dict[str, str] = {}
         self.root = self._read(Node(schema, (place,)))
 
@@ -82,7 +82,7 @@ class SchemaReader:
         parts = [self.part(node, variant, keyword, index) for index, variant in enumerate(variants)]
         if _TYPING & beside.keys() and not any(_says_a_type(part.schema) for part in parts):
             return []
-        return [replace(part, schema=_merged(part.schema, beside)) for part in parts]
+        return [replace(part, schema=self._merged(part.schema, beside)) for part in parts]
 
     def _read(self, node: Node) -> Node:
         self._parts += 1
@@ -101,14 +101,12 @@ class SchemaReader:
                 beside = {key: value for key, value in schema.items() if key != "$ref"}
                 if reference in self._circular:
                     return replace(node, schema={**beside, NAMED: self._name(reference)})
-                self._characters += len(json_values.compact(target))
-                if self._characters > _MOST_CHARACTERS:
-                    raise self._too_large()
-                node = _joined(replace(node, schema=beside), target)
+                self._charge(len(json_values.compact(target)))
+                node = self._joined(replace(node, schema=beside), target)
             elif isinstance(parts, list) and parts:
                 node = replace(node, schema={key: value for key, value in schema.items() if key != "allOf"})
                 for index, part in enumerate(parts):
-                    node = _joined(node, self.part(node, part, "allOf", index).schema)
+                    node = self._joined(node, self.part(node, part, "allOf", index).schema)
             else:
                 return node
 
@@ -122,7 +120,7 @@ class SchemaReader:
         beside = {key: value for key, value in node.schema.items() if key != keyword}
         if len(others) == 1:
             other = self.part(node, variants[others[0]], keyword, others[0])
-            return replace(_joined(replace(other, schema=beside), other.schema), path=node.path, nullable=True)
+            return replace(self._joined(replace(other, schema=beside), other.schema), path=node.path, nullable=True)
         if not others:
             return replace(node, schema={**beside, "type": "null"})
         return replace(node, schema={**beside, "anyOf": [variants[index] for index in others]}, nullable=True)
@@ -147,10 +145,68 @@ class SchemaReader:
             self.named[reference] = name
         return self.named[reference]
 
+    def _joined(self, node: Node, schema: Schema) -> Node:
+        """`node` with what `schema` adds to its own schema."""
+        own, inner = node.schema.get("description"), schema.get("description")
+        overridden = own is not None and inner != own and isinstance(inner, str)
+        return replace(
+            node,
+            schema=self._merged(node.schema, schema),
+            inner_description=inner if overridden else node.inner_description,
+        )
+
+    def _merged(self, first: Schema, second: Schema) -> Schema:
+        """Both schemas' keywords; `first` goes first where both have one that cannot be put together."""
+        merged = {**second, **first}
+        own, other = first.get("properties"), second.get("properties")
+        if isinstance(own, dict) and isinstance(other, dict):
+            self._charge(len(own) + len(other))
+            merged["properties"] = {**other, **own}
+        own, other = first.get("required"), second.get("required")
+        if isinstance(own, list) and isinstance(other, list):
+            self._charge(len(own) + len(other))
+            merged["required"] = [*other, *own]
+        self._charge(len(merged))
+        return merged
+
+    def _circular_references(self) -> set[str]:
+        """The references in the schema that lead back to themselves, and those between such."""
+        leads_to: dict[str, set[str]] = {}
+        unread = self._references(self._schema)
+        while unread:
+            reference = unread.pop()
+            leads_to[reference] = self._references(_followed(reference, self._schema))
+            unread |= leads_to[reference] - leads_to.keys()
+        comes_from: dict[str, set[str]] = {reference: set() for reference in leads_to}
+        for reference, following in leads_to.items():
+            for other in following:
+                comes_from[other].add(reference)
+        return leads_to.keys() - _lead_nowhere(leads_to) - _lead_nowhere(comes_from)
+
+    def _references(self, value: Any) -> set[str]:
+        """Every reference in a part of the schema."""
+        found: set[str] = set()
+        unread = [value]
+        while unread:
+            value = unread.pop()
+            if isinstance(value, dict):
+                if isinstance(value.get("$ref"), str):
+                    found.add(value["$ref"])
+                value = list(value.values())
+            if isinstance(value, list | tuple):
+                self._charge(4 * len(value))
+                unread += value
+        return found
+
+    def _charge(self, work: int) -> None:
+        self._work += work
+        if self._work > _MOST_WORK:
+            raise self._too_large()
+
     def _too_large(self) -> InvalidValueError:
         return InvalidValueError(
-            f"{self._place} is too large to show to the model: with its references followed it has more than "
-            f"{_MOST_PARTS} parts, {_MOST_CHARACTERS} characters or {json_values.MAX_DEPTH} levels.",
+            f"{self._place} is too large to show to the model once its references are followed: it may have "
+            f"{_MOST_PARTS} parts and {json_values.MAX_DEPTH} levels.",
             param=self._place,
         )
 
@@ -168,59 +224,20 @@ def _followed(reference: str, schema: Schema) -> Schema | None:
     return {} if target is True else target if isinstance(target, dict) else None
 
 
-def _circular_references(schema: Schema) -> set[str]:
-    """The references in `schema` whose targets lead back to themselves."""
-    leads_to: dict[str, set[str]] = {}
-    unread = set(_references(schema))
-    while unread:
-        reference = unread.pop()
-        leads_to[reference] = set(_references(_followed(reference, schema)))
-        unread |= leads_to[reference] - leads_to.keys()
-    return {reference for reference in leads_to if reference in _reachable(reference, leads_to)}
-
-
-def _reachable(start: str, leads_to: dict[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    unread = set(leads_to[start])
-    while unread:
-        reference = unread.pop()
-        found.add(reference)
-        unread |= leads_to[reference] - found
-    return found
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("$ref"), str):
-            yield value["$ref"]
-        for inner in value.values():
-            yield from _references(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _references(inner)
-
-
-def _joined(node: Node, schema: Schema) -> Node:
-    """`node` with what `schema` adds to its own schema."""
-    own, inner = node.schema.get("description"), schema.get("description")
-    overridden = own is not None and inner != own and isinstance(inner, str)
-    return replace(
-        node,
-        schema=_merged(node.schema, schema),
-        inner_description=inner if overridden else node.inner_description,
-    )
-
-
-def _merged(first: Schema, second: Schema) -> Schema:
-    """Both schemas' keywords; `first` goes first where both have one that cannot be put together."""
-    merged = {**second, **first}
-    own, other = first.get("properties"), second.get("properties")
-    if isinstance(own, dict) and isinstance(other, dict):
-        merged["properties"] = {**other, **own}
-    own, other = first.get("required"), second.get("required")
-    if isinstance(own, list) and isinstance(other, list):
-        merged["required"] = [*other, *own]
-    return merged
+def _lead_nowhere(leads_to: dict[str, set[str]]) -> set[str]:
+    """The nodes of a graph from which every way ends."""
+    came_from: dict[str, list[str]] = {node: [] for node in leads_to}
+    for node, following in leads_to.items():
+        for other in following:
+            came_from[other].append(node)
+    open_ways = {node: len(following) for node, following in leads_to.items()}
+    ends = [node for node, ways in open_ways.items() if not ways]
+    for end in ends:  # grows as it is read
+        for node in came_from[end]:
+            open_ways[node] -= 1
+            if not open_ways[node]:
+                ends.append(node)
+    return set(ends)
 
 
 def _says_a_type(schema: Schema) -> bool:

@@ -122,7 +122,7 @@ def test_parameters_that_cannot_be_shown_are_refused_with_their_place(schema: An
     assert len(caught.value.message) < 300
 
 
-@pytest.mark.parametrize("text", ["a" * 1_000_000, "天" * 100_000], ids=["one_word", "no_boundary"])
+@pytest.mark.parametrize("text", ["a" * 200_000, "天" * 100_000], ids=["one_word", "no_boundary"])
 def test_texts_that_stall_the_tokenizer_are_shown(text: str) -> None:
     tool = FunctionTool("f", text, {"type": "object", "properties": {"a": {"description": text}, text: {}}})
     assert decode(encode(tools_section((tool,)))).count(text) == 3

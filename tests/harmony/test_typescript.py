@@ -263,8 +263,28 @@ def long_text(uses: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("schema", [laughs(12), chain(500), long_text(5_000)], ids=["laughs", "chain", "long_text"])
-def test_references_that_make_a_schema_too_large_are_refused(schema: dict[str, Any]) -> None:
+def tangle(size: int) -> dict[str, Any]:
+    """A definition that refers to itself, in many spellings."""
+    spellings = [
+        "#/%24defs/" + "".join(f"%{ord(c):x}" if i >> bit & 1 else c for bit, c in enumerate("definition!"))
+        for i in range(size)
+    ]
+    definition = {"type": "object", "properties": {str(i): {"$ref": to} for i, to in enumerate(spellings)}}
+    return {"$ref": "#/$defs/definition!", "$defs": {"definition!": definition}}
+
+
+def crowd(size: int) -> dict[str, Any]:
+    properties: dict[str, Any] = {str(i): {} for i in range(size)}
+    variants = [{"type": "object", "properties": {"a": {}}} for _ in range(size)]
+    return {"type": "object", "properties": properties, "anyOf": variants}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [laughs(12), chain(500), long_text(5_000), tangle(2_048), crowd(5_000)],
+    ids=["laughs", "chain", "long_text", "tangle", "crowd"],
+)
+def test_schemas_that_would_take_too_long_are_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(InvalidValueError) as caught:
         shown(schema)
     assert caught.value.param == "tools[0].function.parameters"
