@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 560, 260
+_FEW_POINTS = 12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 44
 _COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#475569")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve; a y of None is a gap."""
+    """One curve; a y of None is a gap. `dashes` as SVG's stroke-dasharray; curves of one `color` belong together."""
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float | None]
-    dashed: bool = False
+    color: int = 0
+    dashes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class Chart:
         if not points:
             return ""
         x_axis = _Axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT, log=self.log_x)
+        levels = sorted({x for x, _ in points})
+        if self.log_x and len(levels) <= _FEW_POINTS:
+            x_axis.ticks = levels
         y_axis = _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP, log=self.log_y)
         parts = [*self._grid(x_axis, y_axis), *self._curves(x_axis, y_axis)]
         return (
@@ -58,9 +63,9 @@ class Chart:
         yield f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(self.x_name)}</text>'
 
     def _curves(self, x_axis: _Axis, y_axis: _Axis) -> Iterator[str]:
-        for number, line in enumerate(self.lines):
-            color = _COLORS[number % len(_COLORS)]
-            dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
+        for line in self.lines:
+            color = _COLORS[line.color % len(_COLORS)]
+            dashes = f' stroke-dasharray="{line.dashes}"' if line.dashes else ""
             path: list[str] = []
             pen_is_down = False
             for x, y in zip(line.xs, line.ys, strict=True):
@@ -70,7 +75,7 @@ class Chart:
                 path.append(f"{'L' if pen_is_down else 'M'}{x_axis(x):.1f} {y_axis(y):.1f}")
                 pen_is_down = True
             yield f'<path d="{"".join(path)}" fill="none" stroke="{color}" stroke-width="1.8"{dashes}/>'
-            if len(line.xs) <= 12:
+            if len(line.xs) <= _FEW_POINTS:
                 for x, y in zip(line.xs, line.ys, strict=True):
                     if y is not None:
                         words = escape(f"{line.name}, {x:g}: {self.show(y)}")
@@ -79,8 +84,10 @@ class Chart:
 
     def _legend(self) -> str:
         return " ".join(
-            f'<span><i style="background:{_COLORS[number % len(_COLORS)]}"></i>{escape(line.name)}</span>'
-            for number, line in enumerate(self.lines)
+            f'<span><svg class="key" viewBox="0 0 24 6"><line x2="24" y1="3" y2="3" stroke-width="2" '
+            f'stroke="{_COLORS[line.color % len(_COLORS)]}" stroke-dasharray="{line.dashes or "none"}"/></svg> '
+            f"{escape(line.name)}</span>"
+            for line in self.lines
         )
 
 

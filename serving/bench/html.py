@@ -21,8 +21,7 @@ h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:1rem}
 figure{margin:0;border:1px solid #e2e8f0;border-radius:6px;padding:.6rem}figcaption{font-weight:600}
 figure p{margin:.2rem 0 0;font-size:.8rem}figure span{margin-right:1em;white-space:nowrap}
-figure i{display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px}
-svg{width:100%;height:auto}svg text{font-size:11px;fill:currentColor}.grid{stroke:#94a3b8;stroke-opacity:.35}
+svg{width:100%;height:auto}svg.key{width:24px;height:6px;vertical-align:middle}svg text{font-size:11px;fill:currentColor}.grid{stroke:#94a3b8;stroke-opacity:.35}
 pre{overflow-x:auto;font-size:.8rem;line-height:1.35}
 @media(prefers-color-scheme:dark){body{background:#0f172a;color:#e2e8f0}figure{border-color:#334155}}
 """
@@ -68,8 +67,8 @@ def _over_time(runs: Sequence[Run]) -> Iterator[Chart]:
 
     def lines(values: Callable[..., Sequence[float | None]]) -> list[Line]:
         return [
-            Line(name, [(number + 0.5) * timeline.step_s for number in range(len(values(timeline)))], values(timeline))
-            for name, timeline in timed
+            Line(name, [(at + 0.5) * timeline.step_s for at in range(len(values(timeline)))], values(timeline), color)
+            for color, (name, timeline) in enumerate(timed)
         ]
 
     x = "seconds"
@@ -92,17 +91,20 @@ _LATENCIES: dict[str, Callable[[Run], Quantiles]] = {
 def _by_concurrency(
     title: str, runs: Sequence[Run], value: Callable[[Run], float | None], show: Callable[[float], str]
 ) -> Chart:
-    lines = [Line(target, _concurrencies(mine), [value(run) for run in mine]) for target, mine in _by_target(runs)]
+    lines = [
+        Line(target, _concurrencies(mine), [value(run) for run in mine], color)
+        for color, (target, mine) in enumerate(_by_target(runs))
+    ]
     return Chart(title, "streams", lines, show, log_x=True)
 
 
 def _quantile_lines(runs: Sequence[Run], pick: Callable[[Run], Quantiles]) -> Iterator[Line]:
     several = len({run.target for run in runs}) > 1
-    for target, mine in _by_target(runs):
-        for name in ("p50", "p90", "p99"):
+    for color, (target, mine) in enumerate(_by_target(runs)):
+        for name, dashes in (("p50", ""), ("p90", "6 3"), ("p99", "2 3")):
             label = f"{target} {name}" if several else name
             value = operator.attrgetter(name)
-            yield Line(label, _concurrencies(mine), [value(pick(run)) for run in mine], dashed=name != "p50")
+            yield Line(label, _concurrencies(mine), [value(pick(run)) for run in mine], color, dashes)
 
 
 def _concurrencies(runs: Sequence[Run]) -> list[float]:

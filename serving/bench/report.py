@@ -63,11 +63,9 @@ class Level(Part):
     rate: str | None = Field(None, description="open: requests a second, or FROM:TO:SECONDS.")
 
     def __str__(self) -> str:
-        return (
-            f"{self.concurrency} stream{'' if self.concurrency == 1 else 's'}"
-            if self.mode == "closed"
-            else f"{self.rate}/s"
-        )
+        if self.mode == "open":
+            return f"{self.rate}/s"
+        return f"{self.concurrency} stream{'' if self.concurrency == 1 else 's'}"
 
 
 class Requests(Part):

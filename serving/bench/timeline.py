@@ -54,8 +54,8 @@ class Timeline:
         edges = np.arange(max(1, int(np.ceil(elapsed_s / step))) + 1) * step
         middles = (np.arange(len(self._tokens)) + 0.5) * _BIN_S
         tokens, _ = np.histogram(np.minimum(middles, edges[-1]), edges, weights=np.array(self._tokens))
-        begins, ends = np.sort(self._begins), np.sort(self._ends)
-        in_flight = np.searchsorted(begins, edges[:-1], side="right") - np.searchsorted(ends, edges[:-1], side="right")
+        begins, ends, at = np.sort(self._begins), np.sort(self._ends), edges[:-1] + step / 2
+        in_flight = np.searchsorted(begins, at, side="right") - np.searchsorted(ends, at, side="right")
         steps_of_firsts = np.minimum((np.array(self._firsts) / step).astype(np.int64), len(edges) - 2)
         ttfts = np.array(self._ttfts)
         return report.Timeline(

@@ -17,10 +17,12 @@ def significant(value: float | None) -> str:
     if value is None:
         return "-"
     size = abs(value)
+    if size == 0:
+        return "0"
     if size >= 100:
         return f"{value:,.0f}"
     if size >= 10:
         return f"{value:.1f}"
-    if size >= 1 or size == 0:
+    if size >= 1:
         return f"{value:.2f}"
     return f"{value:.3f}"
