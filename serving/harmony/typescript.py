@@ -145,27 +145,37 @@ class _Types:
         patterns = node.schema.get("patternProperties")
         for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
             part = self._reader.part(node, value, "patternProperties", pattern)
-            lines += [*comment(f"keys: {compact(pattern)}", indent), self._index(part, indent)]
+            lines += [*comment(f"keys: {compact(pattern)}", indent), *self._index(part, indent)]
         more = node.schema.get("additionalProperties")
         if more is True or isinstance(more, dict):
-            lines.append(self._index(self._reader.part(node, more, "additionalProperties"), indent))
+            lines += self._index(self._reader.part(node, more, "additionalProperties"), indent)
         return lines
 
-    def _index(self, node: Node, indent: str) -> str:
-        return f"{indent}[key: string]: {' | '.join(self._members(node, indent + '    '))},"
+    def _index(self, node: Node, indent: str) -> list[str]:
+        members = self._members(node, indent + "    ")
+        return [*self._about(node, indent), f"{indent}[key: string]: {' | '.join(members)},"]
+
+    def _about(self, node: Node, indent: str) -> list[str]:
+        """Comments on a property: what it is, what its items are, its limits."""
+        description = _text(node.schema, "description")
+        lines = [] if description is None else comment(description, indent)
+        items = node.schema.get("items")
+        if isinstance(items, dict):
+            item = self._reader.part(node, items, "items").schema
+            # An object carries its description itself.
+            if "properties" not in item and (each := _text(item, "description")) is not None:
+                lines += comment(f"each: {each}", indent)
+        return lines + [line for limit in _limits(self._reader, node) for line in comment(limit, indent)]
 
     def _property(self, name: str, node: Node, required: bool, indent: str) -> list[str]:
         schema = node.schema
         key = (name if _BARE_KEY.fullmatch(name) else compact(name)) + ("" if required else "?")
-        title, description = _text(schema, "title"), _text(schema, "description")
+        title = _text(schema, "title")
         lines = [] if title is None else [*comment(title, indent), f"{indent}//"]
-        about = [] if description is None else comment(description, indent)
-        about += [line for limit in _limits(self._reader, node) for line in comment(limit, indent)]
+        about = self._about(node, indent)
         examples = _examples(schema, indent)
         variants = self._reader.alternatives(node)
         if variants and self._need_lines(schema, variants):
-            if description is not None and description == _text(variants[0].schema, "description"):
-                about = []
             default = [f"{indent}// {text}" for text in _default(schema)]
             return [*lines, *examples, *about, *default, f"{indent}{key}:", *self._variants(node, variants, indent)]
         text = self._type(node, indent + "    ")

@@ -88,6 +88,15 @@ ADDRESS = {"type": "object", "properties": {"zip": {"type": "string"}}, "require
             {"oneOf": [{"type": "string", "description": "by name"}, {"type": "number"}], "description": "Who"},
             "// Who\na:\n | string // by name\n | number\n,",
         ),
+        (
+            {"oneOf": [{"type": "string", "description": "Who"}, {"type": "number"}], "description": "Who"},
+            "// Who\na:\n | string\n | number\n,",
+        ),
+        ({"type": "array", "items": {"type": "string", "description": "A tag"}}, "// each: A tag\na: string[],"),
+        (
+            {"type": "object", "additionalProperties": {"type": "integer", "description": "Points", "minimum": 0}},
+            "a: {\n    // Points\n    // minimum: 0\n    [key: string]: number,\n    },",
+        ),
         ({"type": "string", "description": "One.\nTwo."}, "// One.\n// Two.\na: string,"),
         ({"type": "string", "default": 'a"b\n'}, r'a: string, // default: "a\"b\n"'),
         ({"type": "integer", "examples": [1, "x"]}, '// Examples:\n// - 1\n// - "x"\na: number,'),
