@@ -65,9 +65,10 @@ def main() -> int:
     if sys.argv[1:] != ["--prebuild"]:
         return hand_out(sys.argv[1:])
     triton = find_spec("triton")
-    assert triton is not None, "the cuda requirements have triton"
-    (root,) = triton.submodule_search_locations or ()
-    print(prebuild(Path(root, "backends", "nvidia")))
+    if triton is None or not triton.submodule_search_locations:
+        print("error: triton is not installed; requirements/cuda.txt has it", file=sys.stderr)
+        return 1
+    print(prebuild(Path(triton.submodule_search_locations[0], "backends", "nvidia")))
     return 0
 
 
