@@ -336,7 +336,7 @@ class StoreSettings(Section):
         "memory", description="memory: in the cluster, gone with it; redis: in the Redis at redis.url."
     )
     ttl_s: int = Field(
-        24 * 3600, ge=1, description="A response is forgotten after this long without being continued, in seconds."
+        24 * 3600, ge=1, description="A response is forgotten after this long without being read or continued, in s."
     )
     max_bytes: int = Field(
         256 * 1024 * 1024, ge=1024, description="All responses together; those not used the longest go first."
