@@ -1,0 +1,53 @@
+"""The files that come of the builders, and whether those committed are current."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from grafana.engines import engines
+from grafana.harmony import harmony
+from grafana.overview import overview
+from grafana.teams import teams
+from grafana.vllm_metrics import installed_metrics
+
+HERE = Path(__file__).parent
+
+BUILDERS: Mapping[str, Callable[[], Dashboard]] = {
+    "overview": overview,
+    "teams": teams,
+    "engines": engines,
+    "harmony": harmony,
+}
+
+
+def built(name: str) -> dict[str, Any]:
+    """A dashboard as Grafana takes it."""
+    dashboard: dict[str, Any] = json.loads(json.dumps(BUILDERS[name]().build(), cls=JSONEncoder))
+    _number(dashboard["panels"])
+    return dashboard
+
+
+def files() -> dict[Path, str]:
+    """What each generated file should hold."""
+    generated: dict[Path, Any] = {HERE / "dashboards" / f"{name}.json": built(name) for name in BUILDERS}
+    generated[HERE / "vllm_metrics.json"] = installed_metrics()
+    return {path: json.dumps(content, indent=1, sort_keys=True) + "\n" for path, content in generated.items()}
+
+
+def write() -> None:
+    """Write them."""
+    for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+def _number(panels: list[dict[str, Any]]) -> None:
+    """Ids that stay while panels are only added at the end; links to single panels use them."""
+    for number, panel in enumerate(panels, start=1):
+        panel["id"] = number

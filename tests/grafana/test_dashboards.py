@@ -1,0 +1,85 @@
+"""The dashboards are current, and fit to be read by someone in trouble."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grafana import generate
+from grafana.lint import dashboard_problems, expression_problems
+
+RULES = Path(generate.__file__).parent / "rules" / "recording.yaml"
+
+
+def recorded() -> list[str]:
+    return [rule["record"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("path", generate.files(), ids=lambda path: path.name)
+def test_the_committed_files_are_what_the_builders_make(path: Path) -> None:
+    assert path.read_text() == generate.files()[path], "run `make dashboards` and commit"
+
+
+@pytest.mark.parametrize("name", generate.BUILDERS)
+def test_a_dashboard_has_nothing_the_linter_finds(name: str) -> None:
+    assert dashboard_problems(generate.built(name), recorded()) == []
+
+
+def test_no_two_dashboards_have_one_uid() -> None:
+    uids = [generate.built(name)["uid"] for name in generate.BUILDERS]
+    assert len(set(uids)) == len(uids)
+
+
+@pytest.mark.parametrize("name", generate.BUILDERS)
+def test_panels_do_not_overlap_and_fill_the_width(name: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in generate.built(name)["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize(
+    ("expr", "problem"),
+    [
+        ("sum(rate(serving_nonsense_total[1m]))", "no metric serving_nonsense_total"),
+        ('sum(rate(serving_requests_total{colour="red"}[1m]))', "no label colour"),
+        ("rate(serving_requests_in_flight[1m])", "no counter"),
+        ("sum(rate(vllm:generation_tokens[1m]))", "no metric vllm:generation_tokens"),
+        ("avg(vllm:kv_cache_usage_perc)", "averages"),
+        ("avg_over_time(vllm:kv_cache_usage_perc[5m])", "averages over scrapes"),
+        ("rate(sum(serving_requests_total)[5m:1m])", "before any sum"),
+        ("histogram_quantile(0.5, rate(serving_queue_time_seconds_bucket[1m]))", "sum by (le"),
+        (
+            "sum(histogram_quantile(0.5, sum by (le, model) (rate(serving_queue_time_seconds_bucket[1m]))))",
+            "aggregates quantiles",
+        ),
+    ],
+)
+def test_the_linter_finds(expr: str, problem: str) -> None:
+    assert any(problem in found for found in expression_problems(expr))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"description": "Requests."}, "what to do when it looks bad"),
+        ({"fieldConfig": {"defaults": {}}}, "no unit"),
+        ({"targets": [{"expr": "sum(rate(serving_requests_total[5m]))", "legendFormat": "x"}]}, "$__rate_interval"),
+        ({"targets": [{"expr": "sum by (team) (serving_requests_queued)", "legendFormat": "x"}]}, "legend shows"),
+        ({"targets": [{"expr": "sum(serving_requests_queued)", "legendFormat": ""}]}, "legend of its own"),
+        ({"datasource": {"uid": "abc"}}, "data source variable"),
+        ({"title": "Errors by kind"}, "comes twice"),
+    ],
+)
+def test_the_linter_finds_in_a_panel(change: dict[str, Any], problem: str) -> None:
+    dashboard = json.loads(json.dumps(generate.built("overview")))
+    panel = next(panel for panel in dashboard["panels"] if panel["title"] == "Requests by API")
+    panel.update(change)
+    assert any(problem in found for found in dashboard_problems(dashboard, recorded()))
