@@ -90,11 +90,15 @@ class TokenDelta:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine says of itself once it has started."""
+    """What an engine says of itself once it has started.
+
+    `max_output_tokens` is the most that one answer may have, where that is less than the context leaves.
+    """
 
     model: str
     max_model_len: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    max_output_tokens: int | None = None
 
 
 class Engine(Protocol):

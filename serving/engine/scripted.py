@@ -246,9 +246,9 @@ def continuation(line: ScriptLine, request: EngineRequest) -> list[int]:
     channel = message - written[:message][::-1].index(CHANNEL) - 1 if CHANNEL in written[:message] else message
     header, body = written[channel:message], written[message:]
     for begin in range(len(script) - len(header) + 1 if header else 0):
-        rest = script[begin + len(header) :]
-        if script[begin : begin + len(header)] == header and rest[: len(body)] == body:
-            return rest[len(body) :] or [RETURN]
+        after = begin + len(header)
+        if script[begin:after] == header and script[after : after + len(body)] == body:
+            return script[after + len(body) :] or [RETURN]
     return [RETURN]
 
 

@@ -62,6 +62,7 @@ class ChoiceReader:
         "_opened_final",
         "_opens",
         "_parser",
+        "_refused_call",
         "_show_reasoning",
         "_steering",
         "_stop",
@@ -100,6 +101,7 @@ class ChoiceReader:
         self._opens = False
         self._text = ""  # of this delta and message, not yet emitted
         self._looks_up = False
+        self._refused_call = False
         self._called = False
         self._visible = False
         self._opened_final = False
@@ -252,7 +254,8 @@ class ChoiceReader:
             self.leg_over = True
             return
         if reason == "stop":
-            answered = self._visible or self._opened_final
+            # The text of a call that nobody can take is kept, yet it is no answer.
+            answered = self._opened_final or (self._visible and not self._refused_call)
             detour = steering.at_stop(self._parser, self.tokens, called=self._called, answered=answered)
             if detour is not None:
                 self._end_message(events)
@@ -264,9 +267,10 @@ class ChoiceReader:
         self._take(self._parser.finish(reason), events)
 
     def _report(self, recovered: Iterable[Event]) -> None:
-        if self._on_recovered is not None:
-            for event in recovered:
-                if isinstance(event, Recovered):
+        for event in recovered:
+            if isinstance(event, Recovered):
+                self._refused_call = self._refused_call or event.kind == "tool_not_offered"
+                if self._on_recovered is not None:
                     self._on_recovered(event.kind)
 
     def _take(self, parsed: list[Event], events: list[ChatEvent]) -> None:

@@ -74,7 +74,8 @@ async def plan(engine: Engine, request: ChatGeneration) -> Plan:
         prompt = await asyncio.to_thread(_prompt, request, info.max_model_len)
     else:
         prompt = _prompt(request, info.max_model_len)
-    return Plan(request, prompt, _max_tokens(len(prompt), request.max_tokens, info.max_model_len))
+    max_tokens = _max_tokens(len(prompt), request.max_tokens, info.max_model_len)
+    return Plan(request, prompt, min(max_tokens, info.max_output_tokens or max_tokens))
 
 
 def _prompt(request: ChatGeneration, max_model_len: int) -> list[int]:

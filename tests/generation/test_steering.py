@@ -156,6 +156,14 @@ class TestMissingAnswer:
         assert (answer.choices[0].reasoning, answer.choices[0].content) == ("Hm.", "Paris.")
         assert "answer_missing" in recovered
 
+    async def test_a_call_of_a_function_that_was_not_offered_is_no_answer(self, make_request: MakeRequest) -> None:
+        completion = f"{call_of('browser.search', '<|return|>')}{FINAL}Paris.<|return|>"
+        answer, _, recovered = await answers(completion, make_request(tools=(WEATHER,)))
+        choice = answer.choices[0]
+        assert (choice.commentary, choice.content) == ('{"city":"Paris"}', "Paris.")
+        assert (choice.tool_calls, choice.finish_reason) == ([], "stop")
+        assert recovered == ["tool_not_offered", "answer_missing"]
+
     async def test_an_empty_answer_is_an_answer(self, make_request: MakeRequest) -> None:
         answer, engine, recovered = await answers(f"{FINAL}<|return|>", make_request())
         assert (answer.choices[0].content, recovered) == ("", [])
