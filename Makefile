@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test lint train dashboards lock chart clean require-python
+.PHONY: help install install-dev serve test lint bench train dashboards lock chart clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ lint: install-dev  ## Style, format and types
 
 test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k settings" for some
 	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
+
+bench: install  ## Measure against bare vLLM, write benchmarks/RESULTS.md; QUICK=1 for a short form
+	@exec $(BIN)/python -m benchmarks.compare $(if $(QUICK),--quick) $(ARGS)
 
 train: install  ## Train the embedded demo model again
 	@exec $(BIN)/python -m serving.demo.train $(ARGS)

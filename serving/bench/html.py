@@ -21,7 +21,9 @@ h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:1rem}
 figure{margin:0;border:1px solid #e2e8f0;border-radius:6px;padding:.6rem}figcaption{font-weight:600}
 figure p{margin:.2rem 0 0;font-size:.8rem}figure span{margin-right:1em;white-space:nowrap}
-svg{width:100%;height:auto}svg.key{width:24px;height:6px;vertical-align:middle}svg text{font-size:11px;fill:currentColor}.grid{stroke:#94a3b8;stroke-opacity:.35}
+svg{width:100%;height:auto}
+svg.key{width:24px;height:6px;vertical-align:middle}
+svg text{font-size:11px;fill:currentColor}.grid{stroke:#94a3b8;stroke-opacity:.35}
 pre{overflow-x:auto;font-size:.8rem;line-height:1.35}
 @media(prefers-color-scheme:dark){body{background:#0f172a;color:#e2e8f0}figure{border-color:#334155}}
 """

@@ -1,0 +1,145 @@
+"""The measurements: against bare vLLM, the price of a request, and the front end on the scripted engine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.servers import MODEL, Running, bare_vllm, serving_up
+from serving.bench.cpu import CpuMeter
+from serving.bench.lengths import Lengths
+from serving.bench.live import LiveProgress
+from serving.bench.report import Report
+from serving.bench.runner import Load
+from serving.bench.session import Plan, Server
+from serving.bench.start import measure
+from serving.bench.table import print_report
+from serving.bench.target import parse_target
+from serving.bench.workload import Workload
+
+WORKLOAD = Workload(
+    prompt=Lengths("uniform", 16, 64),
+    shared_prefix=0.5,
+    reply=Lengths("fixed", 200),
+    effort=(("low", 1), ("medium", 1), ("high", 1)),
+    temperature=0.0,
+    seed=1,
+)
+"""Every reply is cut at 200 tokens, so that both servers do the same work."""
+
+ONE_TOKEN = Workload(reply=Lengths("fixed", 1), effort=(("low", 1),), temperature=0.0, seed=2)
+"""What a request costs beside its tokens."""
+
+STEP_MS = 50.0
+REPLY_TOKENS = 200
+_SETTLE_S = 20.0
+_IDLE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured."""
+
+    requests: Mapping[int, int]
+    """Requests a round at each concurrency."""
+    rounds: int
+    streams: Sequence[int]
+    """Of the scripted engine."""
+    ingress_replicas: Sequence[int]
+    seconds: float
+    """Each scripted run."""
+
+
+FULL = Extent({1: 12, 8: 48, 32: 128, 128: 256}, 6, (1, 32, 128, 256, 512), (1, 2, 4), 12.0)
+QUICK = Extent({1: 6, 32: 64}, 4, (32, 256), (1,), 11.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Ours and bare vLLM in turns."""
+
+    report: Report
+    requests: Report
+    """One-token replies, 32 at a time."""
+    ours: Running
+    bare: Running
+    idle: Mapping[str, float]
+    """Ours without load: cores by role."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """The scripted engine behind some number of ingress replicas."""
+
+    ingress_replicas: int
+    report: Report
+    running: Running
+    idle: Mapping[str, float]
+
+
+class Interrupted(Exception):
+    """Ctrl-C during a measurement; what there was has been printed."""
+
+
+def against_bare(extent: Extent, folder: Path, console: Console) -> Comparison:
+    """Both servers up at once on the demo model, measured in turns."""
+    with ExitStack() as stack:
+        console.print("starting serving up on the demo model")
+        ours = stack.enter_context(serving_up({"models": {MODEL: {}}}, folder / "serving-up.log"))
+        console.print(f"ready after {ours.start_s:.0f} s; starting bare vLLM")
+        bare = stack.enter_context(bare_vllm(folder / "bare-vllm.log"))
+        console.print(f"ready after {bare.start_s:.0f} s")
+        idle = _idle(ours)
+        loads = [Load(concurrency=streams, requests=count) for streams, count in extent.requests.items()]
+        servers = [_server(ours, "target"), _server(bare, "baseline")]
+        report = _run(Plan(servers, WORKLOAD, loads, rounds=extent.rounds, warm_up=16), console)
+        short = [Load(concurrency=32, requests=256)]
+        requests = _run(Plan(servers, ONE_TOKEN, short, rounds=max(2, extent.rounds // 2), warm_up=16), console)
+        return Comparison(report, requests, ours, bare, idle)
+
+
+def front_end(extent: Extent, folder: Path, console: Console) -> Sequence[FrontEnd]:
+    """The scripted engine, for the cost of the front end alone at many streams."""
+    script = folder / "script.jsonl"
+    text = "word " * REPLY_TOKENS
+    completion = f"<|channel|>final<|message|>{text}<|return|>"
+    script.write_text(json.dumps({"completion": completion, "tokens_per_step": 1, "step_ms": STEP_MS}))
+    found = []
+    for replicas in extent.ingress_replicas:
+        console.print(f"starting serving up on the scripted engine, ingress replicas: {replicas}")
+        settings = {"engine": "scripted", "script": str(script), "ingress_replicas": replicas}
+        with serving_up(settings, folder / f"scripted-{replicas}.log") as running:
+            idle = _idle(running)
+            loads = [Load(concurrency=streams, seconds=extent.seconds) for streams in extent.streams]
+            plan = Plan([_server(running, "target")], Workload(seed=3), loads, warm_up=16)
+            found.append(FrontEnd(replicas, _run(plan, console), running, idle))
+    return found
+
+
+def _idle(running: Running) -> Mapping[str, float]:
+    """Cores by role without load, once what a start leaves to do is done."""
+    time.sleep(_SETTLE_S)
+    meter = CpuMeter("127.0.0.1", parse_target(running.url, "", "").port)
+    meter.start()
+    began = time.monotonic()
+    time.sleep(_IDLE_S)
+    elapsed = time.monotonic() - began
+    return {name: role.seconds / elapsed for name, role in meter.stop().items() if role.group == "upkeep"}
+
+
+def _server(running: Running, name: str) -> Server:
+    return Server(parse_target(running.url, name, name), MODEL)
+
+
+def _run(plan: Plan, console: Console) -> Report:
+    report = measure(plan, LiveProgress(console))
+    print_report(report, console)
+    if report.interrupted:
+        raise Interrupted
+    return report

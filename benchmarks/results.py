@@ -1,0 +1,296 @@
+"""benchmarks/RESULTS.md and benchmarks/results.json from what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import REPLY_TOKENS, STEP_MS, Comparison, FrontEnd
+from benchmarks.scale_model import Costs, Fleet, Model, markdown
+from serving.bench.report import Comparison as Ratios
+from serving.bench.report import Machine, Ratio, Run
+from serving.bench.units import seconds, significant
+
+HERE = Path(__file__).parent
+_COMPARED = (
+    "tokens/s",
+    "front-end CPU us/token",
+    "TTFT p50 s",
+    "first final token p50 s",
+    "ITL p50 s",
+    "ITL p99 s",
+    "TPOT p50 s",
+    "E2E p50 s",
+    "chunks/token",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What issue 4 asks for at one level."""
+
+    words: str
+    streams: int
+    metric: str
+    limit: float
+    higher: bool = False
+    difference: bool = False
+
+    def reached(self, ratio: Ratio) -> bool:
+        """By the median."""
+        value = ratio.difference if self.difference else ratio.ratio
+        return value >= self.limit if self.higher else value <= self.limit
+
+
+GOALS = (
+    Goal("front-end CPU/token at 32 streams <= 0.9 of bare vLLM's", 32, "front-end CPU us/token", 0.9),
+    Goal("tokens/s at 32 streams >= 0.97 of bare vLLM's", 32, "tokens/s", 0.97, higher=True),
+    Goal("first text at one stream <= bare vLLM's + 4 ms", 1, "TTFT p50 s", 0.004, difference=True),
+)
+UPKEEP_GOAL_CORES = 0.1
+
+
+def write(machine: Machine, comparison: Comparison, front_ends: Sequence[FrontEnd], command: str) -> tuple[Path, Path]:
+    """The two files' paths."""
+    costs = measured_costs(comparison, front_ends)
+    text = "\n".join(_page(machine, comparison, front_ends, costs, command)) + "\n"
+    results, data = HERE / "RESULTS.md", HERE / "results.json"
+    results.write_text(text, encoding="utf-8")
+    data.write_text(json.dumps(_data(comparison, front_ends, costs), indent=1) + "\n", encoding="utf-8")
+    return results, data
+
+
+def measured_costs(comparison: Comparison, front_ends: Sequence[FrontEnd]) -> Costs:
+    """What the model of many engines starts from."""
+    ours = [run for run in comparison.report.runs if run.target == "target"]
+    many = max(ours, key=lambda run: (run.level.concurrency or 0) if (run.level.concurrency or 0) <= 32 else 0)
+    one = min(ours, key=lambda run: run.level.concurrency or 0)
+    short = next(run for run in comparison.requests.runs if run.target == "target")
+    fewest = min(front_ends, key=lambda each: each.ingress_replicas)
+    most = max(front_ends, key=lambda each: each.ingress_replicas)
+    upkeep = sum(comparison.idle.values())
+    further = most.ingress_replicas - fewest.ingress_replicas
+    growth = sum(most.idle.values()) - sum(fewest.idle.values())
+    tokens = short.tokens.completion or 0
+    return Costs(
+        ingress_us_per_token=_cost(many, "ingress replica"),
+        engine_replica_us_per_token=_cost(many, "engine replica"),
+        haproxy_us_per_token=_cost(many, "HAProxy"),
+        one_stream_us_per_token=_cost(one, "ingress replica") + _cost(one, "engine replica"),
+        many_streams=many.level.concurrency or 1,
+        request_us=(short.cpu.front_end_us_per_token or 0.0) * tokens / short.requests.completed,
+        upkeep_cores=upkeep,
+        # With one size alone: all of it shared between an ingress and an engine, an upper bound.
+        upkeep_cores_per_replica=max(0.0, growth) / further if further else upkeep / 2,
+        replicas=2,
+    )
+
+
+def _cost(run: Run, role: str) -> float:
+    return next((each.us_per_token or 0.0 for each in run.cpu.roles if each.role == role), 0.0)
+
+
+def _data(comparison: Comparison, front_ends: Sequence[FrontEnd], costs: Costs) -> dict[str, Any]:
+    return {
+        "costs": dataclasses.asdict(costs),
+        "idle_cores": dict(comparison.idle),
+        "comparison": comparison.report.model_dump(by_alias=True, mode="json"),
+        "requests": comparison.requests.model_dump(by_alias=True, mode="json"),
+        "front_end": [
+            {
+                "ingress_replicas": each.ingress_replicas,
+                "idle_cores": dict(each.idle),
+                "report": each.report.model_dump(by_alias=True, mode="json"),
+            }
+            for each in front_ends
+        ],
+    }
+
+
+def _page(
+    machine: Machine, comparison: Comparison, front_ends: Sequence[FrontEnd], costs: Costs, command: str
+) -> Iterator[str]:
+    yield "# Measured"
+    yield ""
+    yield f"Written by `{command}` on {comparison.report.created}; do not edit. What the numbers mean is in"
+    yield "[docs/benchmarking.md](../docs/benchmarking.md); results.json has all of them."
+    yield ""
+    yield f"Machine: {machine.cpu}, {machine.cores} cores, {machine.memory_gb:g} GB, {machine.system}, Python"
+    yield f"{machine.python}. The load generator shares it with the servers."
+    yield ""
+    yield from _against(comparison)
+    yield from _front_end_tables(front_ends)
+    yield from _fleet(costs)
+
+
+def _against(comparison: Comparison) -> Iterator[str]:
+    report = comparison.report
+    yield "## Against bare vLLM's API server"
+    yield ""
+    yield "The embedded demo model, equal engine settings, both servers up, measured in turns with the same requests."
+    yield f"Temperature 0, streams, low, medium and high effort in equal shares, replies cut at {REPLY_TOKENS} tokens."
+    yield "Ratio = ours / bare vLLM, the median over rounds with its 95 % interval (bootstrap)."
+    yield ""
+    yield "```sh"
+    yield f"{_shortened(comparison.ours.command)}   # ready after {comparison.ours.start_s:.0f} s"
+    yield f"{_shortened(comparison.bare.command)}   # ready after {comparison.bare.start_s:.0f} s"
+    yield "```"
+    yield ""
+    yield from _goals(comparison)
+    for each in report.comparisons:
+        yield f"### {each.level}"
+        yield ""
+        yield f"Order of rounds: {each.order} (A ours, B bare)."
+        yield ""
+        yield from _ratio_table(each)
+        yield ""
+        yield from _cpu_table([run for run in report.runs if run.level == each.level])
+    yield "### One-token replies, 32 at a time: the price of a request"
+    yield ""
+    for each in comparison.requests.comparisons:
+        yield from _ratio_table(each, ("requests/s", "front-end CPU us/token", "TTFT p50 s", "E2E p50 s"))
+    yield ""
+
+
+def _goals(comparison: Comparison) -> Iterator[str]:
+    yield "| goal | measured | |"
+    yield "|---|---|---|"
+    for goal in GOALS:
+        ratio = next(
+            (
+                ratio
+                for each in comparison.report.comparisons
+                if each.level.concurrency == goal.streams
+                for ratio in each.ratios
+                if ratio.metric == goal.metric
+            ),
+            None,
+        )
+        if ratio is None:
+            yield f"| {goal.words} | not measured | |"
+            continue
+        if goal.difference:
+            interval = f"{ratio.difference_low * 1000:+.1f} to {ratio.difference_high * 1000:+.1f}"
+            value = f"{ratio.difference * 1000:+.1f} ms ({interval})"
+        else:
+            value = f"{ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        yield f"| {goal.words} | {value} | {'reached' if goal.reached(ratio) else 'missed'} |"
+    upkeep = sum(comparison.idle.values())
+    verdict = "reached" if upkeep <= UPKEEP_GOAL_CORES else "missed"
+    parts = ", ".join(
+        f"{name} {cores:.3f}" for name, cores in sorted(comparison.idle.items(), key=lambda item: -item[1])
+    )
+    yield f"| Ray's own upkeep, idle, <= {UPKEEP_GOAL_CORES} core | {upkeep:.3f} ({parts}) | {verdict} |"
+    yield ""
+
+
+def _ratio_table(comparison: Ratios, metrics: Sequence[str] = _COMPARED) -> Iterator[str]:
+    yield "| | ours | bare vLLM | ratio | 95 % | difference |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for ratio in comparison.ratios:
+        if ratio.metric in metrics:
+            show = seconds if ratio.metric.endswith(" s") else significant
+            sign = "+" if ratio.difference >= 0 else "-"
+            cells = (
+                ratio.metric.removesuffix(" s"),
+                show(ratio.target),
+                show(ratio.baseline),
+                f"{ratio.ratio:.3f}",
+                f"{ratio.low:.3f} to {ratio.high:.3f}",
+                f"{sign}{show(abs(ratio.difference))}",
+            )
+            yield f"| {' | '.join(cells)} |"
+
+
+def _cpu_table(runs: Sequence[Run]) -> Iterator[str]:
+    names = {run.target: "ours" if run.target == "target" else "bare vLLM" for run in runs}
+    yield "| CPU us/token | " + " | ".join(names[run.target] for run in runs) + " |"
+    yield "|---|" + "---:|" * len(runs)
+    roles = dict.fromkeys((role.group, role.role) for run in runs for role in run.cpu.roles)
+    for group, name in roles:
+        cells = [next((role.us_per_token for role in run.cpu.roles if role.role == name), None) for run in runs]
+        if any(cell is not None and cell >= 0.5 for cell in cells):
+            yield f"| {name} ({group}) | " + " | ".join(significant(cell) for cell in cells) + " |"
+    yield "| load generator, us/chunk | " + " | ".join(significant(run.client.us_per_chunk) for run in runs) + " |"
+    yield ""
+
+
+def _front_end_tables(front_ends: Sequence[FrontEnd]) -> Iterator[str]:
+    yield "## The front end alone"
+    yield ""
+    yield f"The scripted engine plays one token a stream every {STEP_MS:g} ms, whatever the load, so tokens/s say what"
+    yield "was asked for as long as nothing saturates. CPU is of the processes a token passes through."
+    yield ""
+    yield "```sh"
+    yield f"{_shortened(front_ends[0].running.command)}"
+    yield "```"
+    yield ""
+    yield f"| {' | '.join(_FRONT_END_COLUMNS)} |"
+    yield "|" + "---:|" * len(_FRONT_END_COLUMNS)
+    for each in front_ends:
+        for run in each.report.runs:
+            yield "| " + " | ".join(_front_end_cells(each, run)) + " |"
+    yield ""
+
+
+_FRONT_END_COLUMNS = (
+    "ingress replicas",
+    "streams",
+    "chunks/s",
+    "chunks/token",
+    "CPU us/chunk",
+    "ingress",
+    "engine replica",
+    "HAProxy",
+    "ITL p50",
+    "ITL p99",
+    "TTFT p50",
+    "idle upkeep, cores",
+)
+
+
+def _front_end_cells(each: FrontEnd, run: Run) -> Iterator[str]:
+    yield str(each.ingress_replicas)
+    yield str(run.level.concurrency)
+    yield significant(run.chunks.per_s)
+    yield significant(run.chunks.per_token)
+    seconds_used = sum(role.cpu_s for role in run.cpu.roles if role.group == "front end")
+    chunks = run.chunks.count or 1
+    yield significant(seconds_used / chunks * 1e6)
+    for role in ("ingress replica", "engine replica", "HAProxy"):
+        used = sum(found.cpu_s for found in run.cpu.roles if found.role == role)
+        yield significant(used / chunks * 1e6)
+    yield seconds(run.latency.itl.p50)
+    yield seconds(run.latency.itl.p99)
+    yield seconds(run.latency.ttft.p50)
+    yield f"{sum(each.idle.values()):.3f}"
+
+
+def _fleet(costs: Costs) -> Iterator[str]:
+    yield "## A model of many engines"
+    yield ""
+    yield "Computed from the figures above by `python -m benchmarks.scale_model` (its `--help` lists what is assumed);"
+    yield "not measured at that size."
+    yield ""
+    yield "| measured input | |"
+    yield "|---|---:|"
+    for field in dataclasses.fields(costs):
+        yield f"| {field.name} | {getattr(costs, field.name):.4g} |"
+    yield ""
+    yield markdown(Model(costs, Fleet()))
+
+
+def _shortened(command: str) -> str:
+    """Without the folders of one machine."""
+    words = command.split(" ")
+    return " ".join(_short_word(word) for word in words)
+
+
+def _short_word(word: str) -> str:
+    if word.startswith("/"):
+        return Path(word).name
+    return word
