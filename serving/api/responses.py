@@ -93,10 +93,11 @@ async def _prepare(
     context: ApiContext, request: Request, asked: ResponsesRequest, shelf: Shelf
 ) -> tuple[ResponseRun, dict[str, str]]:
     """The run that answers `asked`, and the headers of its reply."""
-    served = context.models.resolve(asked.model)
+    effort = asked.reasoning.effort if asked.reasoning else None
+    served = context.access.serve(request, asked.model, effort=effort)
     limits = reasoning_limits(
         served.settings.reasoning,
-        effort=asked.reasoning.effort if asked.reasoning else None,
+        effort=effort,
         max_reasoning_tokens=asked.max_reasoning_tokens,
         min_answer_tokens=asked.min_answer_tokens,
         effort_param="reasoning.effort",
@@ -116,6 +117,7 @@ async def _prepare(
         today=datetime.fromtimestamp(now, UTC).date(),
         answer_share=served.settings.truncation_answer_share,
     )
+    generation = context.access.apply_policy(request, generation)
     draft = draft_response(asked, response_id=f"resp_{token}", created_at=int(now), effort=limits.effort)
     run = ResponseRun(
         served.engine,

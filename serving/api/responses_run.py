@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 # After longest_s, until a record in progress is taken for lost: for the last write, and clocks that differ.
 _GRACE_S = 30.0
+_ANNOUNCE_WITHIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class ResponseRun:
         self._longest_s = longest_s
         self._interruptible = Interruptible()
         self._failure: ApiError | None = None
+        self._announcing: asyncio.Task[bool] | None = None
         self._over = False
 
     async def whole(self) -> ResponseObject:
@@ -114,8 +116,8 @@ class ResponseRun:
             stack.enter_context(self._interruptible.after(self._longest_s))
             encode = self._recorder.watching(_encoder(builder, sse))
             encode(await self._started(source))
-            await self._announce(stack)
             try:
+                await self._announce(stack)
                 sse.begin(self._draft.response)
                 yield sse.take()
                 try:
@@ -131,6 +133,7 @@ class ResponseRun:
                 yield await self._last_frames(builder, sse)
             finally:
                 if not self._over:
+                    await source.aclose()  # first of all the engine stops
                     builder.end("incomplete")
                     await self._finish(builder, "cancelled")
 
@@ -154,12 +157,12 @@ class ResponseRun:
         """Let others see, and cancel, the response while it is made."""
         if not self._draft.response["store"]:
             return
-        shelf, response_id = self._shelf, self._draft.id
+        shelf = self._shelf
+        await stack.enter_async_context(shelf.in_flight.running(self._draft.id, self._interruptible))
         self._draft = replace(self._draft, deadline=self._clock() + self._longest_s + _GRACE_S)
-        if await shelf.archive.put(shelf.owner, self._draft):
-            await stack.enter_async_context(shelf.in_flight.running(response_id, self._interruptible))
-        else:
-            self._draft.response["store"] = False
+        self._announcing = asyncio.create_task(shelf.archive.put(shelf.owner, self._draft))
+        # A store that is away must not hold up the answer.
+        await asyncio.wait({self._announcing}, timeout=_ANNOUNCE_WITHIN_S)
 
     async def _last_frames(self, builder: OutputBuilder, sse: ResponseEvents) -> bytes:
         if self._interruptible.reason == "timeout":
@@ -189,6 +192,8 @@ class ResponseRun:
             response["error"] = ResponseFailure(code="server_error", message=self._failure.message)
         if builder.reasoning_truncated:
             response["reasoning_truncated"] = True
+        if self._announcing is not None:
+            await asyncio.wait({self._announcing})  # so that it cannot come after what follows
         if response["store"]:
             record = replace(self._draft, response=response, cuts=builder.cuts)
             response["store"] = await self._shelf.archive.put(self._shelf.owner, record)

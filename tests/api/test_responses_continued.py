@@ -212,3 +212,23 @@ async def test_input_items_are_those_of_the_request_alone(served: Served) -> Non
         "call_id": call.call_id,
         "output": "sunny",
     }
+
+
+async def test_a_conversation_that_grew_too_long_loses_its_oldest_turns_where_that_is_allowed(serve: Serve) -> None:
+    async with serve(max_model_len=600) as served:
+        client = served.openai.responses
+        response = await client.create(model="demo", input="the first question " * 30)
+        for number in range(12):
+            response = await client.create(
+                model="demo",
+                input=f"question {number} " * 15,
+                previous_response_id=response.id,
+                truncation="auto",
+                max_output_tokens=100,
+            )
+        last = prompts(served)[-1]
+        assert "question 11" in last
+        assert "the first question" not in last
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.create(model="demo", input="x", previous_response_id=response.id)
+        assert (caught.value.param, caught.value.code) == ("input", "context_length_exceeded")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from serving.commands.config import to_yaml
+from serving.errors import SettingsError
+from serving.settings import RedisSettings, Settings, StoreSettings, load_settings
+from serving.store.choice import limits, redis_store
+
+URL = "redis://user:hunter2@localhost:6379/0"
+REDIS = Settings(redis=RedisSettings(url=SecretStr(URL)), responses=StoreSettings(backend="redis"))
+
+
+def test_limits_are_those_of_the_settings() -> None:
+    found = limits(StoreSettings(ttl_s=5, max_bytes=5000, max_item_bytes=2000))
+    assert (found.ttl_s, found.max_bytes, found.max_item_bytes) == (5, 5000, 2000)
+
+
+async def test_nothing_is_connected_to_before_the_first_call() -> None:
+    store = redis_store(
+        Settings(redis=RedisSettings(url=SecretStr("redis://nowhere.invalid:1")), responses=REDIS.responses)
+    )
+    await store.close()
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "serving.store.redis", raising=False)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(SettingsError, match="pip install"):
+        redis_store(REDIS)
+
+
+def test_the_address_of_redis_is_never_shown() -> None:
+    shown = f"{REDIS!r} {REDIS} {REDIS.redis!r} {REDIS.model_dump()} {REDIS.model_dump_json()} {to_yaml(REDIS)}"
+    assert "hunter2" not in shown
+
+
+def test_an_address_of_another_kind_is_refused_without_being_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(config=None, overrides={}, environ={"SERVING_REDIS__URL": "http://user:hunter2@host"})
+    assert "redis.url: should be redis://" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_redis_backend_needs_an_address() -> None:
+    with pytest.raises(SettingsError, match=r"redis\.url: is missing"):
+        load_settings(config=None, overrides={}, environ={"SERVING_RESPONSES__BACKEND": "redis"})
+    with pytest.raises(ValidationError):
+        Settings(responses=StoreSettings(backend="redis"))
+    loaded = load_settings(
+        config=None, overrides={}, environ={"SERVING_RESPONSES__BACKEND": "redis", "SERVING_REDIS__URL": URL}
+    )
+    assert loaded.redis.url is not None
+    assert loaded.redis.url.get_secret_value() == URL
