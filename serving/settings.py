@@ -346,6 +346,28 @@ class StoreSettings(Section):
     )
 
 
+class LoggingSettings(Section):
+    """What the service says of itself. Prompts, answers and keys are never in it."""
+
+    format: Literal["auto", "json", "text"] = Field(
+        "auto", description="json: an object a line; text: for people; auto: text on a terminal, else json."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is said; requests that were answered are info."
+    )
+
+
+class TracingSettings(Section):
+    """OpenTelemetry traces."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Where spans go by OTLP over HTTP, such as http://collector:4318/v1/traces; unset: no traces.",
+    )
+    sample: float = Field(1.0, ge=0, le=1, description="Part of the requests traced whose caller does not say.")
+
+
 class Settings(BaseSettings):
     """The tree's root.
 
@@ -377,6 +399,8 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(LimitSettings(), description="The limits of teams.")
     usage: UsageSettings = Field(UsageSettings(), description="The account of tokens by team and day.")
     audit: AuditSettings = Field(AuditSettings(), description="Who asked what, and how it ended.")
+    logging: LoggingSettings = Field(LoggingSettings(), description="Log lines.")
+    tracing: TracingSettings = Field(TracingSettings(), description="Spans for OpenTelemetry.")
     frames: FrameSettings = Field(FrameSettings(), description="Tokens on their way from the engines.")
     failover: FailoverSettings = Field(FailoverSettings(), description="Answers whose engine is lost.")
     ray_address: str | None = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 
 import prometheus_client
@@ -20,6 +21,7 @@ from serving.engine.vllm import VllmEngine
 from serving.errors import EngineDiedError
 from serving.settings import ModelSettings, Settings
 from serving.telemetry.exposition import exposed
+from serving.telemetry.logs import configure_logging
 
 
 def bind_to_node_address() -> None:
@@ -64,6 +66,7 @@ class EngineReplica:
 
     async def __init__(self, settings: Settings, name: str) -> None:  # type: ignore[misc]  # Serve awaits a constructor
         bind_to_node_address()
+        configure_logging(settings.logging, sys.stderr, **replica_labels())
         self._engine = build_engine(settings, name)
         self._outbox = Outbox(settings.frames.pace_ms / 1000, settings.frames.curve_keys)
         await self._engine.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 
 import ray
@@ -21,6 +22,7 @@ from serving.cluster.store_actor import open_store
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.settings import Settings
+from serving.telemetry.logs import configure_logging
 from serving.telemetry.metrics import FrameLoss
 from serving.telemetry.process import ProcessTelemetry
 from serving.tenancy.tenancy import Tenancy
@@ -32,6 +34,7 @@ class Ingress:
     async def __init__(self, settings: Settings, handles: dict[str, DeploymentHandle]) -> None:  # type: ignore[misc]  # Serve awaits a constructor
         bind_to_node_address()
         self._labels = replica_labels()
+        configure_logging(settings.logging, sys.stderr, **self._labels)
         self._inbox = Inbox(ray.util.get_node_ip_address(), self._frame_lost, settings.frames.curve_keys)
         self._engines: dict[str, Engine] = {
             name: FailoverEngine(

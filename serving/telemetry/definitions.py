@@ -81,13 +81,13 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "serving_tokens_total",
         "counter",
-        "Tokens of answered requests. Channels do not overlap: prompt is without what the prefix cache held.",
+        "Tokens that requests cost. Channels do not overlap: prompt is without what the prefix cache held.",
         ("model", "team", "channel"),
     ),
     Definition(
         "serving_reasoning_tokens",
         "histogram",
-        "Tokens on the analysis channel of one answer.",
+        "Tokens on the analysis channel of a request that was answered whole.",
         ("model", "effort"),
         TOKENS,
     ),

@@ -178,7 +178,8 @@ class Metrics:
         usage = record.usage
         if usage is None:
             return
-        self._histograms["serving_reasoning_tokens"].labels(model, effort).observe(usage.reasoning_tokens)
+        if record.outcome == "ok":
+            self._histograms["serving_reasoning_tokens"].labels(model, effort).observe(usage.reasoning_tokens)
         spoken = usage.reasoning_tokens + usage.commentary_tokens + usage.final_tokens + usage.tool_tokens
         for channel, tokens in (
             ("prompt", usage.prompt_tokens - usage.cached_tokens),

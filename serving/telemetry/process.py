@@ -13,6 +13,7 @@ from serving.errors import ApiError
 from serving.settings import Settings
 from serving.telemetry.build import config_hash, installed_versions
 from serving.telemetry.exposition import Exposition, exposed
+from serving.telemetry.logs import log_request
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import OnRecord
 from serving.telemetry.recorder import Recording
@@ -22,7 +23,7 @@ class ProcessTelemetry:
     """`metrics` for whoever has something to count, `recording` for the middleware, and the exposition of it all.
 
     `labels` are this process's own on a scrape, where it answers alone (see MetricsSource). `sinks` are told of each
-    finished request. `engines` are asked, at each scrape, whether they are ready.
+    finished request, after the log. `engines` are asked, at each scrape, whether they are ready.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ProcessTelemetry:
         ProcessCollector(registry=self._registry)
         self.metrics = Metrics(self._registry, settings.models)
         self.metrics.about(installed_versions(), config_hash(settings))
-        self.recording = Recording(self.metrics, clock, monotonic, sinks)
+        self.recording = Recording(self.metrics, clock, monotonic, (log_request, *sinks))
 
     async def exposition(self, *, openmetrics: bool) -> bytes:
         """What this process has counted up to now."""

@@ -121,6 +121,11 @@ class RequestRecorder:
         """What the request cost, for answers that are no chat answers."""
         self._usage = usage
 
+    def spent(self, usage: Usage) -> None:
+        """What it cost as far as anybody knows; counts where nothing better is said, as when the client left."""
+        if self._usage is None:
+            self._usage = usage
+
     def watching(self, encode: Callable[[_T], bytes]) -> Callable[[_T], bytes]:
         """`encode` for a stream's events, which this sees as they pass."""
         observe_gap = self._metrics.chunk_gap(self.model or "")
