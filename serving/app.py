@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import serving
+from serving.api.access import Access
 from serving.api.authentication import Authentication
 from serving.api.body_limit import BodyLimit
 from serving.api.chat import chat_router
@@ -28,6 +29,7 @@ from serving.api.registry import ModelRegistry
 from serving.api.request_ids import RequestIds
 from serving.api.request_metrics import RequestMetrics
 from serving.api.responses import responses_router
+from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
 from serving.engine.base import Engine
 from serving.settings import Settings
@@ -66,8 +68,10 @@ def create_app(
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
     if telemetry is None:
         telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": _new_id()[:8]})
+    models = ModelRegistry(settings.models, engines, created=int(clock()))
     context = ApiContext(
-        models=ModelRegistry(settings.models, engines, created=int(clock())),
+        models=models,
+        access=Access(models, tenancy, settings.http, telemetry.recording.metrics, time.monotonic),
         http=settings.http,
         clock=clock,
         new_id=new_request_id,
@@ -85,6 +89,7 @@ def create_app(
             Middleware(RequestIds, new_id=new_request_id),
             Middleware(RequestMetrics, recording=telemetry.recording),
             Middleware(HeadAsGet),
+            Middleware(Tickets),
             Middleware(ErrorHandling),
             Middleware(Authentication, tenancy=tenancy, address=ClientAddress(settings.http.trusted_proxies)),
             Middleware(BodyLimit, limit=settings.http.max_body_bytes),

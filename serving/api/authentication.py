@@ -50,7 +50,7 @@ class Authentication:
             identity = await self._identified(scope)
             state = scope.setdefault("state", {})
             state["identity"], state["team"] = identity, identity.team
-            if recorder := find_recorder(scope):
+            if identity is not OPEN and (recorder := find_recorder(scope)):
                 recorder.team = identity.team
         await self._app(scope, receive, send)
 

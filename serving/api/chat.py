@@ -37,7 +37,7 @@ def chat_router(context: ApiContext) -> APIRouter:
     @router.post(PATH, summary="Answer a conversation, whole or as a stream")
     async def create_chat_completion(request: Request) -> Response:
         asked = await parsed(parse_chat_request, await request.body())
-        served = context.models.resolve(asked.model)
+        served = context.access.serve(request, asked.model, effort=asked.reasoning_effort)
         now = context.clock()
         generation = chat_generation(
             asked,
@@ -45,6 +45,7 @@ def chat_router(context: ApiContext) -> APIRouter:
             request_id=f"chatcmpl-{context.new_id()}",
             today=datetime.fromtimestamp(now, UTC).date(),
         )
+        generation = context.access.apply_policy(request, generation)
         effort = generation.conversation.effort
         recorder_of(request.scope).identify(model=served.name, effort=effort, stream=bool(asked.stream))
         reply = _Reply(context, request, asked, generation, served, created=int(now))

@@ -38,9 +38,15 @@ def completions_router(context: ApiContext) -> APIRouter:
     async def create_completion(request: Request) -> Response:
         body = await request.body()
         asked = await parsed(parse_completion_request, body)
-        served = context.models.resolve(asked.model)
+        served = context.access.serve(request, asked.model)
         recorder_of(request.scope).identify(model=served.name, stream=bool(asked.stream))
         prompts = await in_thread_if_long(len(body), lambda: _token_ids(asked))
+        context.access.expect(
+            request,
+            sequences=len(prompts) * (asked.n or 1),
+            prompt_tokens=sum(map(len, prompts)),
+            max_tokens=asked.max_tokens,
+        )
         reply = _Reply(context, request, asked, served, prompts)
         return reply.streamed() if asked.stream else await reply.whole()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from serving.api.access import Access
 from serving.api.registry import ModelRegistry
 from serving.generation.constraint_check import ConstraintChecks
 from serving.settings import HttpSettings
@@ -16,10 +17,11 @@ from serving.settings import HttpSettings
 class ApiContext:
     """`clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits.
 
-    `constraints` knows the schemas and grammars that engines have taken.
+    `access` says what teams may do. `constraints` knows the schemas and grammars that engines have taken.
     """
 
     models: ModelRegistry
+    access: Access
     http: HttpSettings
     clock: Callable[[], float]
     new_id: Callable[[], str]

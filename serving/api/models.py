@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.requests import Request
 
 from serving.api.context import ApiContext
 from serving.protocol.models import ModelCard, ModelList
@@ -13,12 +14,12 @@ def models_router(context: ApiContext) -> APIRouter:
     router = APIRouter(prefix="/v1/models", tags=["models"])
 
     @router.get("", summary="The names that requests may use")
-    async def list_models() -> ModelList:
-        return ModelList(object="list", data=context.models.cards())
+    async def list_models(request: Request) -> ModelList:
+        return ModelList(object="list", data=context.access.cards(request))
 
     # A path, because hub ids have slashes in them.
     @router.get("/{model:path}", summary="One of them")
-    async def retrieve_model(model: str) -> ModelCard:
-        return context.models.card(model)
+    async def retrieve_model(request: Request, model: str) -> ModelCard:
+        return context.access.card(request, model)
 
     return router

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from serving.settings import Settings
+from serving.tenancy.admission import Admission, Capacity
 from serving.tenancy.authenticator import Authenticator, admin_hash
 from serving.tenancy.directory import TeamDirectory
 from serving.tenancy.failures import FailureBrake
+from serving.tenancy.limits.base import LimitStore
+from serving.tenancy.limits.limiter import Limiter
+from serving.tenancy.limits.memory import MemoryLimitStore
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +29,51 @@ class Tenancy:
     SettingsError for a teams file or an admin key's file that is wrong.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        limit_store: LimitStore | None = None,
+    ) -> None:
         self.directory = TeamDirectory(Path(settings.teams_file), clock) if settings.teams_file else None
         self.authenticator = Authenticator(self.directory, admin_hash(settings))
         self.brake = FailureBrake(monotonic)
+        self.limiter = Limiter(
+            limit_store or make_limit_store(settings, clock),
+            holder=uuid.uuid4().hex,
+            replicas=settings.ingress_replicas,
+            clock=monotonic,
+            wall=clock,
+        )
+        self.default_timeout_s = settings.admission.default_timeout_s
+        self._admissions = {
+            name: Admission(
+                name,
+                Capacity.of(
+                    model,
+                    settings.admission,
+                    replicas=model.replicas.max or model.replicas.min,
+                    ingresses=settings.ingress_replicas,
+                ),
+                monotonic,
+                many_teams=self.directory is not None,
+            )
+            for name, model in settings.models.items()
+        }
         self._tasks: list[asyncio.Task[None]] | None = None
+
+    def admission(self, model: str) -> Admission:
+        """The line in front of a model, by its name in the settings."""
+        return self._admissions[model]
 
     def start(self) -> None:
         """Begin what runs beside the requests; does nothing the second time."""
         if self._tasks is not None:
             return
         self._tasks = []
+        self._run(self.limiter.run(), "report to the store of limits")
         if self.directory is not None:
             self._run(self.directory.watch(), "watch the teams file")
 
@@ -44,12 +83,23 @@ class Tenancy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.limiter.close()
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(_tell_failure)
         assert self._tasks is not None
         self._tasks.append(task)
+
+
+def make_limit_store(settings: Settings, clock: Callable[[], float]) -> LimitStore:
+    """The store that the settings name; `memory` is this process's own. Raises SettingsError."""
+    if settings.limits.backend == "redis" and settings.redis.url is not None:
+        # Only whoever keeps state in Redis has its client installed.
+        from serving.tenancy.limits.redis import RedisLimitStore
+
+        return RedisLimitStore(settings.redis.url)
+    return MemoryLimitStore(clock)
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

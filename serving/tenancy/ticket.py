@@ -1,0 +1,220 @@
+"""One request's way through limits and line to the engines, and what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+from serving.engine.base import EngineRequest, TokenDelta
+from serving.errors import AnswerTimeoutError, ApiError, OverloadedError, RateLimitError
+from serving.tenancy.admission import Admission
+from serving.tenancy.directory import Identity
+from serving.tenancy.fair_queue import Waiting
+from serving.tenancy.limits.limiter import Claim, Limiter
+from serving.tenancy.teams import PRIORITIES
+
+# How long places are kept for a request whose engine work has ended: it may only be between two legs of its answer.
+_BETWEEN_LEGS_S = 0.02
+
+
+class Listener(Protocol):
+    """Told of what happens to a request; the recorder of telemetry is one."""
+
+    def queueing(self) -> AbstractContextManager[None]:
+        """Around the wait in line."""
+        ...
+
+
+class Ticket:
+    """Made when a request's model is known; `begin` and `end` stand around each engine request of its.
+
+    The first `begin` takes from the team's limits and waits in line, for all sequences of the request together; the
+    others wait for it, and for a place among those that it got. `over` says that the request is done with, by whoever
+    knows; what was taken is settled when its last engine request has ended too. `clock` is monotonic; `deadline` too.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        limiter: Limiter,
+        admission: Admission,
+        clock: Callable[[], float],
+        deadline: float | None,
+    ) -> None:
+        self.identity = identity
+        self.deadline = deadline
+        self.effort = ""
+        self.sequences = 1
+        self.prompt_tokens: int | None = None
+        self.listener: Listener | None = None
+        self.on_refused: Callable[[ApiError], None] | None = None
+        self.spent_prompt = self.spent_output = self.spent_cached = 0
+        self._limiter = limiter
+        self._admission = admission
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._claim: Claim | None = None
+        self._refusal: ApiError | None = None
+        self._expected = 0.0
+        self._held = self._running = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._releasing: asyncio.TimerHandle | None = None
+        self._over = self._closed = False
+        self._began: float | None = None
+        self._prompts: dict[int, list[int]] = {}
+
+    @property
+    def rank(self) -> int:
+        """Of the team's class: 0 before 1."""
+        return PRIORITIES.index(self.identity.policy.priority)
+
+    def waiting(self, tokens: float = 1.0) -> Waiting:
+        """The request, to stand in line."""
+        policy = self.identity.policy
+        return Waiting(self.identity.team, policy.weight, self.rank, tokens, self.sequences)
+
+    def headers(self) -> list[tuple[str, str]]:
+        """x-ratelimit-* as OpenAI sends them; none for teams without these limits."""
+        requests, tokens = self._limiter.windows(self.identity)
+        headers: list[tuple[str, str]] = []
+        for name, window in (("requests", requests), ("tokens", tokens)):
+            if window is not None:
+                headers.append((f"x-ratelimit-limit-{name}", str(window.limit)))
+                headers.append((f"x-ratelimit-remaining-{name}", str(window.left)))
+                headers.append((f"x-ratelimit-reset-{name}", f"{window.full_in_s:.3f}s"))
+        return headers
+
+    async def begin(self, request: EngineRequest) -> None:
+        """Returns when the engine may begin; raises what RateLimitError, OverloadedError or a deadline says."""
+        if self._releasing is not None:
+            self._releasing.cancel()
+            self._releasing = None
+        if not self._held:
+            async with self._lock:
+                if self._refusal is not None:
+                    raise self._refusal
+                if not self._held:
+                    await self._enter(request)
+        while self._running >= self._held:
+            place = asyncio.get_running_loop().create_future()
+            self._waiters.append(place)
+            try:
+                await place
+            except asyncio.CancelledError:
+                if not place.cancelled():
+                    self._wake()  # it was this one's turn; it is another's now
+                raise
+            finally:
+                self._waiters.remove(place)
+        self._running += 1
+        self._began = self._began or self._clock()
+
+    async def in_time(self, deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
+        """`deltas` until the deadline; then AnswerTimeoutError. Who closes `deltas` stops the engine."""
+        assert self.deadline is not None
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, self.deadline - self._clock())):
+                    delta = await anext(deltas, None)
+            except TimeoutError as error:
+                raise AnswerTimeoutError(
+                    "The request's time ran out before its answer was complete.",
+                    code="deadline_exceeded",
+                    should_retry=False,
+                ) from error
+            if delta is None:
+                return
+            yield delta
+
+    def count(self, request: EngineRequest, tokens: int, cached: int) -> None:
+        """The engine made `tokens` more for `request`. A prompt counts once, however many choices it has."""
+        prompt = request.prompt_token_ids
+        if id(prompt) not in self._prompts:
+            self._prompts[id(prompt)] = prompt
+            self.spent_prompt += len(prompt)
+            self.spent_cached += cached
+        self.spent_output += tokens
+
+    def end(self) -> None:
+        """An engine request that began is over."""
+        self._running -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        for place in self._waiters:
+            if not place.done():
+                place.set_result(None)
+                return
+        if self._over:
+            self._release()
+        elif self._releasing is None:
+            # Not at once: the next leg may begin in the same turn of the loop.
+            self._releasing = asyncio.get_running_loop().call_later(_BETWEEN_LEGS_S, self._release)
+
+    def over(self) -> None:
+        """The request is done with, answered or not."""
+        self._over = True
+        if not self._running:
+            self._release()
+
+    async def _enter(self, request: EngineRequest) -> None:
+        expected = self._expected_tokens(request)
+        if self._claim is None:
+            try:
+                self._claim = await self._limiter.take(self.identity, round(expected))
+            except ApiError as error:
+                self._refuse(error)
+                raise
+        item = self.waiting(expected)
+        output = self._admission.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
+        try:
+            with self.listener.queueing() if self.listener else nullcontext():
+                await self._admission.enter(item, self.deadline, output)
+        except (RateLimitError, OverloadedError, AnswerTimeoutError) as error:
+            self._refuse(error)
+            raise
+        self._expected += expected
+        self._held = item.places
+
+    def _refuse(self, error: ApiError) -> None:
+        self._refusal = error
+        if self.on_refused is not None:
+            self.on_refused(error)
+
+    def _expected_tokens(self, request: EngineRequest) -> float:
+        prompt = self.prompt_tokens
+        if prompt is None:
+            prompt = 0 if self._prompts else len(request.prompt_token_ids)
+        output = self._admission.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
+        return prompt + output * self.sequences
+
+    def _release(self) -> None:
+        self._releasing = None
+        idle = self._held - self._running
+        if idle > 0:
+            self._held -= idle
+            self._admission.release(self.identity.team, idle)
+        if self._over and not self._running and not self._closed:
+            self._closed = True
+            self._settle()
+
+    def _settle(self) -> None:
+        tokens = self.spent_prompt + self.spent_output
+        if self._claim is not None:
+            if tokens:
+                self._claim.settle(tokens)
+            else:
+                self._claim.undo()
+        if self._began is not None:
+            each = max(1, self.spent_output // max(1, self.sequences))
+            self._admission.finished(
+                self.identity.team,
+                self.effort,
+                expected=self._expected,
+                tokens=tokens,
+                output=each if self.spent_output else 0,
+                seconds=self._clock() - self._began,
+            )
