@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.protocol.chat_request import ChatCompletionRequest
+from serving.protocol.tokenize import TokenizeChatRequest
 from serving.settings import Settings
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -81,13 +82,46 @@ schemas = st.recursive(
 )
 tools = st.lists(
     st.fixed_dictionaries(
-        {"type": st.just("function"), "function": whole(name=names, description=text, parameters=schemas)}
+        {
+            "type": st.just("function"),
+            "function": st.builds(
+                lambda function, strict: {**function, **strict},
+                whole(name=names, description=text, parameters=schemas),
+                st.just({}) | st.just({"strict": True}),
+            ),
+        }
     ),
     max_size=2,
 )
+tool_choices = st.one_of(
+    st.sampled_from(["auto", "none", "required"]),
+    whole(type=st.just("function"), function=whole(name=names)),
+    whole(
+        type=st.just("allowed_tools"),
+        allowed_tools=whole(
+            mode=st.sampled_from(["auto", "required"]),
+            tools=st.lists(whole(type=st.just("function"), function=whole(name=names)), max_size=2),
+        ),
+    ),
+)
+forms = {
+    "json": mostly(schemas | schemas.map(json.dumps)),
+    "regex": mostly(st.text(min_size=1)),
+    "choice": mostly(st.lists(st.text(min_size=1), min_size=1, max_size=3)),
+    "grammar": mostly(st.text(min_size=1)),
+}
+form = st.one_of(
+    *(st.builds(lambda value, name=f"guided_{kind}": {name: value}, value) for kind, value in forms.items()),
+    *(st.builds(lambda value, n=kind: {"structured_outputs": {n: value}}, value) for kind, value in forms.items()),
+    st.builds(lambda kind: {"response_format": {"type": kind}}, st.sampled_from(["text", "json_object"])),
+    st.builds(
+        lambda schema: {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}},
+        mostly(schemas),
+    ),
+)
 known = set(ChatCompletionRequest.model_fields) - {"model", "messages", "tools", "n"}
 requests = st.builds(
-    lambda base, odd: {**base, **odd},
+    lambda base, form, odd: {**base, **form, **odd},
     st.fixed_dictionaries(
         {"model": st.just("demo"), "messages": mostly(st.lists(messages, min_size=1, max_size=4).map(flat))},
         optional={
@@ -97,10 +131,43 @@ requests = st.builds(
             "stream": st.booleans(),
             "temperature": mostly(st.floats(0, 2)),
             "logprobs": st.just(True),
+            "tool_choice": tool_choices,
+            "parallel_tool_calls": st.booleans(),
+            "max_tokens": mostly(st.integers(1, 60)),
+            "max_reasoning_tokens": mostly(st.integers(0, 5)),
+            "min_answer_tokens": mostly(st.integers(0, 20)),
+            "reasoning": objects(effort=text, max_tokens=st.integers(0, 5), exclude=st.booleans()),
+            "separate_thinking": st.booleans(),
+            "include_reasoning": st.booleans(),
+            "truncation": st.sampled_from(["auto", "disabled"]),
             "logit_bias": mostly(st.dictionaries(st.from_regex(r"[0-9]{1,5}", fullmatch=True), st.floats(-100, 100))),
         },
     ),
+    st.just({}) | form,
     st.just({}) | st.dictionaries(st.sampled_from([*sorted(known), "odd"]), anything, max_size=1),
+)
+token_ids = st.lists(st.integers(0, 201_087), min_size=1, max_size=5)
+completions = st.builds(
+    lambda base, form: {**base, **form},
+    st.fixed_dictionaries(
+        {
+            "model": st.just("demo"),
+            "prompt": mostly(
+                st.one_of(text, token_ids, st.lists(text | token_ids, max_size=3), st.lists(anything, max_size=2))
+            ),
+        },
+        optional={
+            "n": mostly(st.integers(1, 3)),
+            "max_tokens": mostly(st.integers(1, 30)),
+            "stop": mostly(st.lists(st.text(min_size=1), max_size=2)),
+            "echo": st.booleans(),
+            "logprobs": mostly(st.integers(0, 5)),
+            "stream": st.booleans(),
+            "skip_special_tokens": st.booleans(),
+            "allow_special_tokens": st.booleans(),
+        },
+    ),
+    st.just({}) | form,
 )
 
 
@@ -115,8 +182,8 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     await engine.close()
 
 
-async def check(client: httpx.AsyncClient, body: bytes) -> None:
-    reply = await client.post("/v1/chat/completions", content=body)
+async def check(client: httpx.AsyncClient, body: bytes, path: str = "/v1/chat/completions") -> None:
+    reply = await client.post(path, content=body)
     assert reply.status_code in (200, 400, 404), reply.text
     assert reply.headers["x-request-id"]
     if reply.status_code != 200:
@@ -128,7 +195,8 @@ async def check(client: httpx.AsyncClient, body: bytes) -> None:
         assert reply.text.endswith("data: [DONE]\n\n")
         assert '"error"' not in reply.text
     else:
-        assert reply.json()["object"] == "chat.completion"
+        kind = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}.get(path)
+        assert reply.json().get("object") == kind
 
 
 @unhurried
@@ -141,6 +209,25 @@ async def test_any_json(client: httpx.AsyncClient, value: Any) -> None:
 @given(requests)
 async def test_anything_like_a_request(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode())
+
+
+@unhurried
+@given(completions)
+async def test_anything_like_a_completions_request(client: httpx.AsyncClient, value: Any) -> None:
+    await check(client, json.dumps(value).encode(), "/v1/completions")
+
+
+@unhurried
+@given(requests.map(lambda asked: {key: asked[key] for key in asked if key in TokenizeChatRequest.model_fields}))
+async def test_anything_like_a_conversation_to_tokenize(client: httpx.AsyncClient, value: Any) -> None:
+    await check(client, json.dumps(value).encode(), "/tokenize")
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/tokenize", "/detokenize"])
+@unhurried
+@given(anything | st.dictionaries(st.sampled_from(["model", "prompt", "messages", "tokens"]), anything))
+async def test_any_json_to_the_others(client: httpx.AsyncClient, path: str, value: Any) -> None:
+    await check(client, json.dumps(value).encode(), path)
 
 
 @unhurried
