@@ -339,7 +339,8 @@ class ChoiceReader:
 
     def _finish(self, reason: str, events: list[ChatEvent]) -> None:
         self.over = True
-        events.append(ChoiceFinished(self.index, reason, self.reasoning_truncated))
+        stop = None if self._stop is None else self._stop.found
+        events.append(ChoiceFinished(self.index, reason, self.reasoning_truncated, stop))
 
     def _has_logprobs(self, channel: Channel | None) -> bool:
         return channel == "final" or (channel == "analysis" and self._show_reasoning)

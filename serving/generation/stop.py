@@ -9,10 +9,11 @@ class StopMatcher:
     """Lets text through up to the first stop string, and holds back only what may be the beginning of one.
 
     The stop string that is complete first wins; where several end at the same character, the longest. What is
-    delivered therefore does not depend on how the text was cut. Once `matched` is set, push nothing more.
+    delivered therefore does not depend on how the text was cut. Once `matched` is set, push nothing more; `found` says
+    which of them it was.
     """
 
-    __slots__ = ("_held", "_stops", "matched")
+    __slots__ = ("_held", "_stops", "found", "matched")
 
     def __init__(self, stops: Iterable[str]) -> None:
         """Raises ValueError for an empty stop string."""
@@ -21,15 +22,17 @@ class StopMatcher:
             raise ValueError("a stop string is empty")
         self._held = ""
         self.matched = False
+        self.found: str | None = None
 
     def push(self, text: str) -> str:
         """Take the next piece; return what may be delivered, "" included. Sets `matched` on a match."""
         text = self._held + text
-        cut = self._first_match(text)
-        if cut is not None:
-            self.matched = True
+        match = self._first_match(text)
+        if match is not None:
+            end, begin = match
+            self.matched, self.found = True, text[begin:end]
             self._held = ""
-            return text[:cut]
+            return text[:begin]
         hold_from = min((_beginning(text, stop) for stop in self._stops), default=len(text))
         self._held = text[hold_from:]
         return text[:hold_from]
@@ -39,15 +42,15 @@ class StopMatcher:
         held, self._held = self._held, ""
         return held
 
-    def _first_match(self, text: str) -> int | None:
-        """Where the winning stop string begins."""
+    def _first_match(self, text: str) -> tuple[int, int] | None:
+        """Where the winning stop string ends and begins."""
         best: tuple[int, int] | None = None
         for stop in self._stops:
             begin = text.find(stop)
             if begin >= 0:
                 match = (begin + len(stop), begin)
                 best = match if best is None else min(best, match)
-        return None if best is None else best[1]
+        return best
 
 
 def _beginning(text: str, stop: str) -> int:

@@ -131,11 +131,15 @@ class ToolArgumentsDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceFinished:
-    """One choice is over: "stop", "length" or "tool_calls". `reasoning_truncated`: its budget cut the analysis."""
+    """One choice is over: "stop", "length" or "tool_calls". `reasoning_truncated`: its budget cut the analysis.
+
+    `stop` is the stop string that ended it, if one did.
+    """
 
     choice: int
     finish_reason: str
     reasoning_truncated: bool = False
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,14 +120,14 @@ def test_recovery_without_a_listener_is_harmless() -> None:
 def test_stop_string_ends_the_choice_and_its_count() -> None:
     completion = f"{FINAL}one two three<|return|>"
     events, reader = read(completion, stop=(" two",))
-    assert events == [TextDelta(0, "final", "one", opens=True), ChoiceFinished(0, "stop")]
+    assert events == [TextDelta(0, "final", "one", opens=True), ChoiceFinished(0, "stop", stop=" two")]
     assert reader.over
     assert len(reader.tokens) == len(encode_harmony(f"{FINAL}one two"))
 
 
 def test_nothing_comes_after_a_stop_string() -> None:
     events, reader = read(f"{FINAL}one two three four<|return|>", size=1, stop=(" two",))
-    assert events[-1] == ChoiceFinished(0, "stop")
+    assert events[-1] == ChoiceFinished(0, "stop", stop=" two")
     assert len([event for event in events if isinstance(event, ChoiceFinished)]) == 1
     assert len(reader.tokens) == len(encode_harmony(f"{FINAL}one two"))
 

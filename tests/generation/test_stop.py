@@ -7,23 +7,25 @@ from hypothesis import strategies as st
 from serving.generation.stop import StopMatcher
 
 
-def reference(text: str, stops: list[str]) -> tuple[str, bool]:
+def reference(text: str, stops: list[str]) -> tuple[str, str | None]:
     """One character after another; of what is complete then, the longest."""
     for end in range(1, len(text) + 1):
         complete = [stop for stop in stops if text[:end].endswith(stop)]
         if complete:
-            return text[: end - max(map(len, complete))], True
-    return text, False
+            longest = max(complete, key=len)
+            return text[: end - len(longest)], longest
+    return text, None
 
 
-def play(pieces: list[str], stops: list[str]) -> tuple[list[str], bool]:
+def play(pieces: list[str], stops: list[str]) -> tuple[list[str], str | None]:
     matcher = StopMatcher(stops)
     delivered = []
     for piece in pieces:
         delivered.append(matcher.push(piece))
+        assert matcher.matched == (matcher.found is not None)
         if matcher.matched:
-            return delivered, True
-    return [*delivered, matcher.flush()], False
+            return delivered, matcher.found
+    return [*delivered, matcher.flush()], None
 
 
 # Two letters, so that stop strings occur, overlap and nearly occur all the time.
@@ -56,15 +58,15 @@ def test_holds_back_only_what_may_begin_a_stop_string(pieces: list[str], stops: 
 
 
 def test_delivers_what_precedes_a_stop_string_cut_over_pieces() -> None:
-    assert play(["Par", "is E", "N", "D more"], ["END"]) == (["Par", "is ", "", ""], True)
+    assert play(["Par", "is E", "N", "D more"], ["END"]) == (["Par", "is ", "", ""], "END")
 
 
 def test_delivers_a_beginning_that_came_to_nothing() -> None:
-    assert play(["x EN", "T y", " E"], ["END"]) == (["x ", "ENT y", " ", "E"], False)
+    assert play(["x EN", "T y", " E"], ["END"]) == (["x ", "ENT y", " ", "E"], None)
 
 
 def test_earliest_complete_wins_over_earliest_begun() -> None:
-    assert play(["abcd"], ["abcd", "bc"]) == (["a"], True)
+    assert play(["abcd"], ["abcd", "bc"]) == (["a"], "bc")
 
 
 def test_refuses_an_empty_stop_string() -> None:
