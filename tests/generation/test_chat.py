@@ -160,7 +160,7 @@ async def test_stop_strings_on_every_choice_stop_the_engine(
         for choice in range(2):
             assert [event for event in events[1:-1] if getattr(event, "choice", None) == choice] == [
                 TextDelta(choice, "final", "one ", opens=True),
-                ChoiceFinished(choice, "stop"),
+                ChoiceFinished(choice, "stop", stop="END"),
             ]
         last = events[-1]
         assert isinstance(last, GenerationFinished)
