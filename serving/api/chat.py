@@ -37,7 +37,7 @@ def chat_router(context: ApiContext) -> APIRouter:
     @router.post(PATH, summary="Answer a conversation, whole or as a stream")
     async def create_chat_completion(request: Request) -> Response:
         asked = await parsed(parse_chat_request, await request.body())
-        served = context.access.serve(request, asked.model, effort=asked.reasoning_effort)
+        served = context.access.serve(request, asked.model, effort=asked.effort)
         now = context.clock()
         generation = chat_generation(
             asked,

@@ -12,11 +12,12 @@ from serving.api.context import ApiContext
 from serving.api.conversation import conversation_of
 from serving.api.parsing import in_thread_if_long, parsed
 from serving.api.reasoning import reasoning_limits
-from serving.api.registry import ModelRegistry, ServedModel
+from serving.api.registry import ServedModel
 from serving.errors import InvalidValueError
 from serving.harmony.raw import decode_raw, encode_raw
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import token_table
+from serving.protocol.models import ModelCard
 from serving.protocol.tokenize import (
     Detokenized,
     TokenizeChatRequest,
@@ -37,7 +38,7 @@ def tokenize_router(context: ApiContext) -> APIRouter:
     async def tokenize(request: Request) -> Response:
         body = await request.body()
         asked = await parsed(parse_tokenize_request, body)
-        served = _identified(context.models, asked.model, request)
+        served = _identified(context, asked.model, request)
         max_model_len = (await served.engine.info()).max_model_len
         if isinstance(asked, TokenizeChatRequest):
             effort = reasoning_limits(
@@ -58,7 +59,7 @@ def tokenize_router(context: ApiContext) -> APIRouter:
     async def detokenize(request: Request) -> Response:
         body = await request.body()
         asked = await parsed(parse_detokenize_request, body)
-        _identified(context.models, asked.model, request)
+        _identified(context, asked.model, request)
         text = await in_thread_if_long(len(body), lambda: decode_raw(asked.tokens, skip_special=False))
         return JSONResponse(Detokenized(prompt=text))
 
@@ -69,19 +70,24 @@ def tokenize_router(context: ApiContext) -> APIRouter:
     return router
 
 
-def _identified(models: ModelRegistry, name: str | None, request: Request) -> ServedModel:
-    served = models.resolve(name) if name is not None else _only(models)
+def _identified(context: ApiContext, name: str | None, request: Request) -> ServedModel:
+    """The model that is asked, which must be one that the team may use."""
+    if name is not None:
+        context.access.card(request, name)
+        served = context.models.resolve(name)
+    else:
+        allowed = {served.name: served for served in (_of(context, card) for card in context.access.cards(request))}
+        if len(allowed) != 1:
+            raise InvalidValueError(
+                "Missing required parameter: 'model', as this server has several.",
+                param="model",
+                code="missing_required_parameter",
+            )
+        (served,) = allowed.values()
     if recorder := find_recorder(request.scope):
         recorder.identify(model=served.name)
     return served
 
 
-def _only(models: ModelRegistry) -> ServedModel:
-    served = models.models()
-    if len(served) > 1:
-        raise InvalidValueError(
-            "Missing required parameter: 'model', as this server has several.",
-            param="model",
-            code="missing_required_parameter",
-        )
-    return served[0]
+def _of(context: ApiContext, card: ModelCard) -> ServedModel:
+    return context.models.resolve(card["id"])

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from serving.engine.base import Constraint, Engine, EngineRequest, Sampling
+from serving.engine.base import Constraint, Engine, EngineInfo, EngineRequest, Sampling
 from serving.errors import ContextLengthExceededError, EngineDiedError
 from serving.generation.completions_reader import CompletionReader
 from serving.generation.merge import merged
@@ -96,9 +96,9 @@ async def complete(engine: Engine, request: CompletionGeneration) -> CompletionA
 
 
 async def _events(engine: Engine, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
-    max_model_len = (await engine.info()).max_model_len
+    info = await engine.info()
     choices = [
-        _Choice(engine, request, prompt, number, max_model_len, streaming)
+        _Choice(engine, request, prompt, number, info, streaming)
         for prompt in range(len(request.prompts))
         for number in range(request.n)
     ]
@@ -129,7 +129,7 @@ class _Choice:
         request: CompletionGeneration,
         prompt: int,
         number: int,
-        max_model_len: int,
+        info: EngineInfo,
         streaming: bool,
     ) -> None:
         index = prompt * request.n + number
@@ -145,7 +145,7 @@ class _Choice:
             tokens,
             replace(
                 sampling,
-                max_tokens=_max_tokens(len(tokens), request.max_tokens, max_model_len),
+                max_tokens=_max_tokens(len(tokens), request.max_tokens, info),
                 seed=None if sampling.seed is None else _seed(sampling.seed + number),
                 stop_token_ids=tuple(dict.fromkeys((*_ENDS, *sampling.stop_token_ids))),
             ),
@@ -174,15 +174,13 @@ def _seed(seed: int) -> int:
     return (seed + _SEED_RANGE) % (2 * _SEED_RANGE) - _SEED_RANGE
 
 
-def _max_tokens(prompt_tokens: int, asked: int | None, max_model_len: int) -> int:
-    left = max_model_len - prompt_tokens
-    if left >= 1 and asked is None:
-        return min(_DEFAULT_MAX_TOKENS, left)
-    if asked is not None and 1 <= asked <= left:
-        return asked
+def _max_tokens(prompt_tokens: int, asked: int | None, info: EngineInfo) -> int:
+    left = info.max_model_len - prompt_tokens
+    if 1 <= (asked or 1) <= left:
+        return min(asked or _DEFAULT_MAX_TOKENS, left, info.max_output_tokens or left)
     wanted = f", and max_tokens asks for {asked} more" if asked is not None else ""
     raise ContextLengthExceededError(
-        f"This model's maximum context length is {max_model_len} tokens; a prompt has {prompt_tokens}{wanted}. "
+        f"This model's maximum context length is {info.max_model_len} tokens; a prompt has {prompt_tokens}{wanted}. "
         "Shorten the prompt or ask for fewer tokens.",
         param="prompt",
     )
