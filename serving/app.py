@@ -22,13 +22,14 @@ from serving.api.docs import docs_router
 from serving.api.error_handling import ErrorHandling, routing_error
 from serving.api.head import HeadAsGet
 from serving.api.health import health_router
-from serving.api.metrics import metrics_router, open_to_all
+from serving.api.metrics import metrics_router
 from serving.api.models import models_router
 from serving.api.openapi import openapi
 from serving.api.registry import ModelRegistry
 from serving.api.request_ids import RequestIds
 from serving.api.request_metrics import RequestMetrics
 from serving.api.responses import responses_router
+from serving.api.tenancy_metrics import TenancyMetrics
 from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
 from serving.engine.base import Engine
@@ -68,6 +69,7 @@ def create_app(
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
     if telemetry is None:
         telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": _new_id()[:8]})
+    telemetry.before_each_scrape(TenancyMetrics(tenancy, telemetry.metrics))
     models = ModelRegistry(settings.models, engines, created=int(clock()))
     context = ApiContext(
         models=models,
@@ -103,7 +105,7 @@ def create_app(
         models_router(context),
         health_router(context),
         docs_router(),
-        metrics_router(metrics_source or telemetry, open_to_all),
+        metrics_router(metrics_source or telemetry),
     )
     for router in routers:
         app.include_router(router)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -126,17 +126,19 @@ class Metrics:
         """Token frames did not arrive as they were sent."""
         self._counters["serving_frame_losses_total"].labels(self._models.fold(model), kind).inc(count)
 
-    def limit_used(self, team: str, limit: str, ratio: float) -> None:
-        """How much of a team's limit is used now; `limit` is the name of its field in the teams file."""
-        self._gauges["serving_limit_used_ratio"].labels(self._teams.fold(team), limit).set(ratio)
+    def limits_used(self, ratios: Mapping[tuple[str, str], float]) -> None:
+        """How much of each (team, limit) is used now; `limit` is the name of its field in the teams file."""
+        gauge = self._gauges["serving_limit_used_ratio"]
+        gauge.clear()
+        for (team, limit), ratio in ratios.items():
+            gauge.labels(self._teams.fold(team), limit).set(ratio)
 
-    def key_expires(self, team: str, key: str, at: float | None) -> None:
-        """A key ends `at` seconds since the epoch, or is gone (None). `key` is its public id, never the key."""
+    def keys_expire(self, moments: Mapping[tuple[str, str], float]) -> None:
+        """When each (team, key) ends, in seconds since the epoch. `key` is its public id, never the key."""
         gauge = self._gauges["serving_key_expiry_timestamp_seconds"]
-        if at is None:
-            gauge.remove(self._teams.fold(team), key)
-        else:
-            gauge.labels(self._teams.fold(team), key).set(at)
+        gauge.clear()
+        for (team, key), moment in moments.items():
+            gauge.labels(self._teams.fold(team), key).set(moment)
 
     def engine_ready(self, model: str, ready: bool) -> None:
         """Whether the model's engines answer this process."""

@@ -38,6 +38,7 @@ class ProcessTelemetry:
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._engines = engines
+        self._before: list[Callable[[], None]] = []
         self._labels = labels
         self._registry = CollectorRegistry() if registry is None else registry
         ProcessCollector(registry=self._registry)
@@ -45,8 +46,14 @@ class ProcessTelemetry:
         self.metrics.about(installed_versions(), config_hash(settings))
         self.recording = Recording(self.metrics, clock, monotonic, (log_request, *sinks))
 
+    def before_each_scrape(self, look: Callable[[], None]) -> None:
+        """Have `look` called before metrics are read, for gauges that nobody else keeps current."""
+        self._before.append(look)
+
     async def exposition(self, *, openmetrics: bool) -> bytes:
         """What this process has counted up to now."""
+        for look in self._before:
+            look()
         for name, engine in self._engines.items():
             self.metrics.engine_ready(name, await _is_ready(engine))
         return exposed(self._registry, openmetrics=openmetrics)

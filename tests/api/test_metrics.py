@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -12,6 +14,7 @@ from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from serving.engine.scripted import ScriptLine
+from serving.tenancy.keys import new_key, new_salt
 
 BROKEN = "<|channel|>analysis<|message|>Hm.<|end|><|channel|>final<|message|>Yes.<|return|>"
 
@@ -191,3 +194,28 @@ async def test_no_content_and_no_request_id_becomes_a_label(served: Served) -> N
     await served.chat(messages=[{"role": "user", "content": secret}])
     await served.http.get(f"/{secret}")
     assert secret not in (await served.http.get("/metrics")).text
+
+
+async def test_teams_see_their_limits_keys_and_refusals_and_the_administrator_alone_sees_all(
+    serve: Serve, tmp_path: Path
+) -> None:
+    team_key, admin_key = new_key(), new_key()
+    stored = {"id": team_key.id, "hash": str(team_key.hashed(new_salt())), "expires": "2099-01-01T00:00:00Z"}
+    file = tmp_path / "teams.yaml"
+    file.write_text(json.dumps({"teams": {"search": {"requests_per_minute": 4, "keys": [stored]}}}))
+    admin_hash = str(admin_key.hashed(new_salt()))
+    async with serve(further={"teams_file": str(file), "admin_key_hash": admin_hash}) as served:
+        served.http.headers["authorization"] = f"Bearer {team_key.text}"
+        statuses = [(await served.chat()).status_code for _ in range(6)]
+        assert (await served.http.get("/metrics")).status_code == 403
+        served.http.headers["authorization"] = f"Bearer {admin_key.text}"
+        text = (await served.http.get("/metrics")).text
+    seen = Samples(text)
+    assert statuses == [200] * 4 + [429] * 2
+    assert seen.sum("serving_requests_total", team="search", outcome="ok") == 4
+    assert seen.sum("serving_requests_total", team="search", outcome="rate_limited") == 2
+    assert seen.sum("serving_rejections_total", team="search", reason="requests_per_minute") == 2
+    assert seen.sum("serving_queue_time_seconds_count", team="search") == 4
+    assert seen.sum("serving_limit_used_ratio", team="search", limit="requests_per_minute") == 1
+    assert seen.sum("serving_key_expiry_timestamp_seconds", team="search", key=team_key.id) == 4070908800
+    assert team_key.text.split("-")[-1] not in text
