@@ -72,6 +72,21 @@ class TestPolicy:
         assert refused.json()["error"]["code"] == "model_not_found"
         assert allowed.status_code == 200
 
+    async def test_a_team_counts_tokens_for_its_models_alone(self, serve: Any, teams: MakeTeams) -> None:
+        models = {"demo": ModelSettings(aliases=("small",)), "large": ModelSettings(source="demo")}
+        further = teams(research={"models": ["small"]}, sales={})
+        async with serve(QUICK, models=models, further=further) as served:
+            replies = [
+                await served.http.post("/tokenize", json={"prompt": "a", **body}, headers=by(team))
+                for team, body in (
+                    ("research", {"model": "small"}),
+                    ("research", {"model": "large"}),
+                    ("research", {}),
+                    ("sales", {}),
+                )
+            ]
+        assert [reply.status_code for reply in replies] == [200, 404, 200, 400]
+
     @pytest.mark.parametrize(
         ("asked", "given"), [(None, "low"), ("low", "low"), ("medium", "medium"), ("high", "medium")]
     )
