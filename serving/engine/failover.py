@@ -66,6 +66,7 @@ class FailoverEngine:
     async def check_health(self) -> None:
         """See Engine."""
         await self._engine.check_health()
+        self._was_ready = True
 
     async def close(self) -> None:
         """See Engine."""

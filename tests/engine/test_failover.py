@@ -39,6 +39,9 @@ class Group(ScriptedEngine):
             raise EngineNotReadyError("none")
         return await super().info()
 
+    async def check_health(self) -> None:
+        await self.info()
+
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         self.requests.append(request)
         async with aclosing(super().generate(request)) as deltas:
@@ -128,6 +131,28 @@ async def test_waits_for_the_replacement() -> None:
     engines.available = True
     assert tokens(await task) == IDS
     assert outcomes == ["resumed"]
+
+
+@pytest.mark.parametrize("known_by", ["info", "check_health"])
+async def test_a_new_request_waits_while_the_engine_that_was_there_is_replaced(known_by: str) -> None:
+    engine, engines, _ = await group(lambda *_: False, hold_s=60)
+    await getattr(engine, known_by)()
+    engines.available = False
+    waiting = asyncio.create_task(engine.info())
+    await asyncio.sleep(0.15)
+    assert not waiting.done()
+    with pytest.raises(EngineNotReadyError):
+        await engine.check_health()
+    engines.available = True
+    assert (await waiting).model == "scripted"
+
+
+async def test_the_wait_for_a_replacement_is_bounded() -> None:
+    engine, engines, _ = await group(lambda *_: False, hold_s=0.15)
+    await engine.info()
+    engines.available = False
+    with pytest.raises(EngineNotReadyError):
+        await engine.info()
 
 
 async def test_time_is_bounded() -> None:
