@@ -1,0 +1,271 @@
+"""Prometheus on the configuration that compose uses, against a live stack under mixed load: do all panels show data?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from openai import APIError, APITimeoutError, AsyncOpenAI
+
+from grafana import generate
+from grafana.lint import queries, substituted
+from serving.tenancy.keys import Key, new_key, new_salt
+from tests.e2e.conftest import Stack, free_port, start, wait_for_output
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus: apt-get install prometheus"),
+]
+
+GRAFANA = Path(generate.__file__).parent
+LOAD_S = 75.0
+_SCRAPE_S = 3
+
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
+
+# Panels that cannot have data here, and why.
+EMPTY: dict[str, str] = {
+    "Effort changed": "efforts are lowered while a queue passes a team's marks, which a demo this fast never reaches",
+}
+
+
+@dataclass(frozen=True)
+class Keys:
+    admin: Key
+    search: Key
+    tight: Key
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """A stack with two engines and three teams, and the Prometheus that watches it."""
+
+    stack: Stack
+    prometheus: str
+    keys: Keys
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        """What Prometheus says to `expr` now; fails where it does not understand it."""
+        reply = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": expr}, timeout=30)
+        assert reply.status_code == 200, f"{expr}\n{reply.text}"
+        result: list[dict[str, Any]] = reply.json()["data"]["result"]
+        return [sample for sample in result if sample["value"][1] != "NaN"]
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
+    directory = tmp_path_factory.mktemp("dashboards")
+    keys = Keys(new_key(), new_key(), new_key())
+    running = start(directory, "--config", str(_settings(directory, keys)))
+    prometheus: subprocess.Popen[bytes] | None = None
+    try:
+        wait_for_output(running, "Ctrl-C stops it.")
+        port = free_port()
+        prometheus = _prometheus(directory, running.port, port, keys.admin)
+        watched = Monitored(running, f"http://127.0.0.1:{port}", keys)
+        _until_scraped(watched)
+        asyncio.run(_load(watched))
+        # rate() over the last minute wants two scrapes after everything has happened.
+        time.sleep(2.5 * _SCRAPE_S)
+        yield watched
+    finally:
+        if prometheus is not None:
+            prometheus.terminate()
+            prometheus.wait(30)
+        status = running.stop()
+    assert status == 0, running.output()
+
+
+@pytest.mark.parametrize("name", generate.BUILDERS)
+def test_every_query_of_a_dashboard_returns_data(monitored: Monitored, name: str) -> None:
+    empty = [
+        f"{title}: {expr}"
+        for title, expr in queries(generate.built(name))
+        if title not in EMPTY and not monitored.query(substituted(expr))
+    ]
+    assert empty == []
+
+
+def test_what_is_said_to_be_empty_is_empty(monitored: Monitored) -> None:
+    filled = {
+        title
+        for name in generate.BUILDERS
+        for title, expr in queries(generate.built(name))
+        if title in EMPTY and monitored.query(substituted(expr))
+    }
+    assert filled == set(), "take these from EMPTY"
+
+
+def test_every_recording_rule_records(monitored: Monitored) -> None:
+    groups = yaml.safe_load((GRAFANA / "rules" / "recording.yaml").read_text())["groups"]
+    names = [rule["record"] for group in groups for rule in group["rules"]]
+    assert [name for name in names if not monitored.query(name)] == []
+
+
+def test_every_rule_is_healthy_and_a_killed_engine_raises_its_alert(monitored: Monitored) -> None:
+    reply = httpx.get(f"{monitored.prometheus}/api/v1/rules").json()
+    rules = [rule for group in reply["data"]["groups"] for rule in group["rules"]]
+    assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
+    active = {rule["name"] for rule in rules if rule.get("state") in ("pending", "firing")}
+    assert {"Failover", "KeyExpiring"} <= active
+
+
+def test_a_scrape_answers_for_every_replica_and_vllm(monitored: Monitored) -> None:
+    up = monitored.query("serving_scrape_replica_up == 1")
+    assert sorted(sample["metric"]["deployment"] for sample in up) == ["engine-demo", "engine-demo", "ingress"]
+    assert monitored.query('sum by (replica) (vllm:generation_tokens_total{deployment="engine-demo"})')
+
+
+def test_counters_never_go_back(monitored: Monitored) -> None:
+    assert monitored.query("sum(resets(serving_requests_total[10m]))")[0]["value"][1] == "0"
+    assert monitored.query("sum(resets(vllm:generation_tokens_total[10m]))")[0]["value"][1] == "0"
+
+
+def test_a_replica_that_hangs_is_left_out_within_two_seconds(monitored: Monitored) -> None:
+    [hanging, _] = _engines(monitored.stack)
+    hanging.suspend()
+    try:
+        began = time.monotonic()
+        reply = _scrape(monitored)
+        took = time.monotonic() - began
+    finally:
+        hanging.resume()
+    ups = [line for line in reply.splitlines() if line.startswith("serving_scrape_replica_up{")]
+    assert sorted(line[-1] for line in ups) == ["0", "1", "1"], ups
+    assert took < 3
+
+
+def _scrape(monitored: Monitored) -> str:
+    reply = httpx.get(
+        f"{monitored.stack.root}/metrics",
+        headers={"authorization": f"Bearer {monitored.keys.admin.text}"},
+        timeout=10,
+    )
+    assert reply.status_code == 200, reply.text
+    return reply.text
+
+
+def _settings(directory: Path, keys: Keys) -> Path:
+    soon = (datetime.now(UTC) + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def stored(key: Key) -> dict[str, str]:
+        return {"id": key.id, "hash": str(key.hashed(new_salt())), "expires": soon}
+
+    teams = {
+        "search": {"requests_per_minute": 100_000, "tokens_per_minute": 100_000_000, "keys": [stored(keys.search)]},
+        "tight": {"requests_per_minute": 5, "keys": [stored(keys.tight)]},
+    }
+    (directory / "teams.yaml").write_text(json.dumps({"teams": teams}))
+    settings = {
+        "models": {"demo": {"source": "demo", "replicas": {"min": 2}}},
+        "teams_file": str(directory / "teams.yaml"),
+        "admin_key_hash": str(keys.admin.hashed(new_salt())),
+    }
+    path = directory / "serving.yaml"
+    path.write_text(json.dumps(settings))
+    return path
+
+
+def _prometheus(directory: Path, target: int, port: int, admin: Key) -> subprocess.Popen[bytes]:
+    """The folder as compose mounts it, with another target, a key, and scrapes as often as a short test needs."""
+    home = directory / "prometheus"
+    shutil.copytree(GRAFANA / "rules", home / "rules")
+    config = yaml.safe_load((GRAFANA / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": f"{_SCRAPE_S}s", "evaluation_interval": f"{_SCRAPE_S}s"}
+    config["scrape_configs"][0] |= {"scrape_timeout": "3s", "authorization": {"credentials": admin.text}}
+    (home / "prometheus.yml").write_text(yaml.safe_dump(config))
+    (home / "targets.yaml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{target}"]}]))
+    for rules in (home / "rules").glob("*.yaml"):
+        rules.write_text(rules.read_text().replace("interval: 30s", f"interval: {_SCRAPE_S}s"))
+    command = ["prometheus", f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={home / 'data'}"]
+    with (home / "log").open("wb") as log:
+        return subprocess.Popen(
+            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def _until_scraped(monitored: Monitored) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if monitored.query("serving_scrape_replica_up"):
+                return
+        time.sleep(0.5)
+    pytest.fail(f"Prometheus has no data: {httpx.get(f'{monitored.prometheus}/api/v1/targets').text}")
+
+
+def _engines(stack: Stack) -> list[psutil.Process]:
+    return [process for process in stack.processes() if "engine-demo" in " ".join(process.cmdline())]
+
+
+async def _load(monitored: Monitored) -> None:
+    """Chats, streams, tools, mistakes, refusals, clients that leave, and halfway an engine that is killed."""
+    deadline = time.monotonic() + LOAD_S
+    async with _client(monitored, monitored.keys.search) as client, _client(monitored, monitored.keys.tight) as tight:
+        users = [asyncio.create_task(_user(client, number, deadline)) for number in range(6)]
+        users += [asyncio.create_task(_user(tight, 0, deadline)), asyncio.create_task(_leaver(client, deadline))]
+        await asyncio.sleep(LOAD_S / 2)
+        _engines(monitored.stack)[0].kill()
+        await asyncio.gather(*users)
+
+
+@contextlib.asynccontextmanager
+async def _client(monitored: Monitored, key: Key) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(
+        base_url=f"{monitored.stack.root}/v1", api_key=key.text, max_retries=0, timeout=60
+    ) as client:
+        yield client
+
+
+async def _user(client: AsyncOpenAI, number: int, deadline: float) -> None:
+    efforts = ("low", "medium", "high")
+    turn = number
+    while time.monotonic() < deadline:
+        turn += 1
+        fields: dict[str, Any] = {
+            "model": "demo" if turn % 7 else "gpt-17",
+            "messages": [{"role": "user", "content": "What is the weather in Paris?" if turn % 3 else "What is 2+2?"}],
+            "reasoning_effort": efforts[turn % 3],
+            # Random tokens are what breaks the format.
+            "temperature": 2.0 if turn % 4 == 0 else 0,
+            "max_tokens": 200,
+            "extra_body": {"max_reasoning_tokens": 4} if turn % 5 == 0 else {},
+        }
+        if turn % 2:
+            fields["tools"] = TOOLS
+        with contextlib.suppress(APIError):
+            if turn % 4 == 1:
+                await client.chat.completions.create(**fields)
+            elif turn % 11 == 0:
+                await client.responses.create(model="demo", input="What is 2+2?", max_output_tokens=200)
+            else:
+                async for _ in await client.chat.completions.create(**fields, stream=True):
+                    pass
+        await asyncio.sleep(0.1)
+
+
+async def _leaver(client: AsyncOpenAI, deadline: float) -> None:
+    """Leaves streams after their first chunk, and whole answers before anything came."""
+    say: list[Any] = [{"role": "user", "content": "Tell me everything."}]
+    while time.monotonic() < deadline:
+        with contextlib.suppress(APIError):
+            stream = await client.chat.completions.create(model="demo", messages=say, stream=True, temperature=2.0)
+            async for _ in stream:
+                break
+            await stream.close()
+        with contextlib.suppress(APITimeoutError):
+            await client.chat.completions.create(model="demo", messages=say, temperature=2.0, timeout=0.05)
+        await asyncio.sleep(0.5)
