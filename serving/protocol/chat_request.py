@@ -11,12 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from serving.protocol.body import parse_object
-from serving.protocol.conversation import ConversationFields, RequestedEffort
-from serving.protocol.sampling import Finite, ModelField, SamplingFields, StreamFields
+from serving.protocol.conversation import ConversationFields
+from serving.protocol.sampling import ModelField, SamplingFields, StreamFields
 from serving.protocol.validation import validate
 from serving.protocol.wire import invalid, only
-
-__all__ = ["ChatCompletionRequest", "Finite", "RequestedEffort", "parse_chat_request"]
 
 
 class ChatCompletionRequest(StreamFields, SamplingFields, ConversationFields, ModelField):
