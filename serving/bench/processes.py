@@ -41,14 +41,14 @@ ROLES: Sequence[Role] = (
     _role("HAProxy", "front end", r"^(\S*/)?haproxy\b"),
     _role("engine core", "engine", r"^VLLM::(EngineCore|DPCoordinator)"),
     _role("engine worker", "engine", r"^VLLM::Worker|^ray::RayWorkerWrapper|^sglang::scheduler"),
-    _role("API server", "front end", r"vllm\.entrypoints|\bvllm serve\b|^VLLM::ApiServer|^VLLM::APIServer|sglang"),
+    _role("API server", "front end", r"^(?i:VLLM::APIServer)|^\S*python\S* .*(vllm\.entrypoints|/vllm serve|sglang)"),
     _role("Serve controller", "upkeep", r"^ray::(ServeController|HAProxyManager|ServeReplica.*Manager)"),
-    _role("Ray agents", "upkeep", r"dashboard/agent\.py|runtime_env/agent|^ray::(DashboardAgent|RuntimeEnvAgent)"),
-    _role("Ray dashboard", "upkeep", r"dashboard/dashboard\.py|^ray-dashboard|log_monitor\.py|autoscaler.*monitor\.py"),
-    _role("raylet", "upkeep", r"/raylet\b|^raylet\b"),
-    _role("GCS", "upkeep", r"gcs_server"),
+    _role("Ray agents", "upkeep", r"^\S*python\S* .*(dashboard/agent\.py|runtime_env/agent)|^ray::\w+Agent"),
+    _role("Ray dashboard", "upkeep", r"^ray-dashboard|^\S*python\S* .*/(dashboard|log_monitor|monitor)\.py"),
+    _role("raylet", "upkeep", r"^\S*\braylet( |$)"),
+    _role("GCS", "upkeep", r"^\S*\bgcs_server\b"),
     _role("other actors", "upkeep", r"^ray::"),
-    _role("serving up", "upkeep", r"serving\.cluster\.run\b|\bserving up\b"),
+    _role("serving up", "upkeep", r"^\S*python\S* (\S*/serving up\b|.*\bserving\.cluster\.run\b)"),
 )
 """What is known by default."""
 
