@@ -15,7 +15,9 @@ from serving.commands.config import schema_command, show_command
 from serving.commands.fetch import fetch_command
 from serving.commands.keys import check_command as check_key_command
 from serving.commands.keys import new_command as new_key_command
+from serving.commands.plan import plan_command
 from serving.commands.up import up_command
+from serving.commands.usage import usage_command
 from serving.errors import ServingError, SettingsError
 
 USER_MISTAKE = 2
@@ -34,12 +36,14 @@ def create_cli() -> typer.Typer:
     cli.callback()(root)
     cli.command("up", short_help="Serve models until stopped.")(up_command)
     cli.command("check", short_help="Say what settings would run, or what is wrong.")(check_command)
+    cli.command("plan", short_help="Say what a model needs and what it can reach on which GPUs.")(plan_command)
     cli.command("fetch", short_help="Bring checkpoints into the cache, checked.")(fetch_command)
     cli.command("bench", short_help="Measure a server, alone or against another.")(bench_command)
     config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what can be set, and what is.")
     config.command("schema", short_help="Print the JSON schema of a settings file.")(schema_command)
     config.command("show", short_help="Print the settings in force.")(show_command)
     cli.add_typer(config, name="config")
+    cli.command("usage", short_help="Say what teams used.")(usage_command)
     keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make API keys, and look at one.")
     keys.command("new", short_help="Make a key for a team.")(new_key_command)
     keys.command("check", short_help="Say whether a key was typed right, and whose it is.")(check_key_command)
