@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -12,6 +13,7 @@ from starlette.middleware import Middleware
 
 import serving
 from serving.api.access import Access
+from serving.api.admin import admin_router
 from serving.api.authentication import Authentication
 from serving.api.body_limit import BodyLimit
 from serving.api.chat import chat_router
@@ -22,6 +24,7 @@ from serving.api.docs import docs_router
 from serving.api.error_handling import ErrorHandling, routing_error
 from serving.api.head import HeadAsGet
 from serving.api.health import health_router
+from serving.api.messages_route import messages_router
 from serving.api.metrics import metrics_router
 from serving.api.models import models_router
 from serving.api.openapi import openapi
@@ -68,7 +71,9 @@ def create_app(
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
     if telemetry is None:
-        telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": _new_id()[:8]})
+        telemetry = ProcessTelemetry(
+            settings, engines, labels={"deployment": "ingress", "replica": _new_id()[:8]}, clock=clock
+        )
     telemetry.before_each_scrape(TenancyMetrics(tenancy, telemetry.metrics))
     models = ModelRegistry(settings.models, engines, created=int(clock()))
     context = ApiContext(
@@ -89,7 +94,10 @@ def create_app(
         # Outermost first. Every reply has an id, so errors are mapped inside of that.
         middleware=[
             Middleware(RequestIds, new_id=new_request_id),
-            Middleware(RequestMetrics, recording=telemetry.recording),
+            Middleware(
+                RequestMetrics,
+                recording=replace(telemetry.recording, sinks=(*telemetry.recording.sinks, *tenancy.sinks)),
+            ),
             Middleware(HeadAsGet),
             Middleware(Tickets),
             Middleware(ErrorHandling),
@@ -102,9 +110,11 @@ def create_app(
         completions_router(context),
         tokenize_router(context),
         responses_router(context, responses_store or MemoryStore(limits(settings.responses))),
+        messages_router(context),
         models_router(context),
         health_router(context),
         docs_router(),
+        admin_router(context, tenancy),
         metrics_router(metrics_source or telemetry),
     )
     for router in routers:

@@ -26,7 +26,7 @@ def is_admin_path(path: str) -> bool:
 
 
 class Authentication:
-    """Finds whose key `Authorization: Bearer` carries.
+    """Finds whose key `Authorization: Bearer` carries, or `x-api-key`, which Anthropic's older clients send.
 
     Leaves `state["team"]`, the team's name, and `state["identity"]` for whoever comes after. Raises
     AuthenticationError, after a wait for who fails often, with one text for every kind of wrong key; and
@@ -47,15 +47,17 @@ class Authentication:
         """Pass the request on, identified."""
         self._tenancy.start()
         if scope["type"] == "http" and scope["path"] not in PUBLIC:
+            if recorder := find_recorder(scope):
+                recorder.address = self._address(scope)
             identity = await self._identified(scope)
             state = scope.setdefault("state", {})
             state["identity"], state["team"] = identity, identity.team
             if identity is not OPEN and (recorder := find_recorder(scope)):
-                recorder.team = identity.team
+                recorder.team, recorder.key_id = identity.team, identity.key_id or None
         await self._app(scope, receive, send)
 
     async def _identified(self, scope: Scope) -> Identity:
-        key = _bearer(scope)
+        key = _key(scope)
         authenticator = self._tenancy.authenticator
         if not is_admin_path(scope["path"]):
             identity = authenticator.identify(key)
@@ -83,6 +85,10 @@ def identity_of(request: Request) -> Identity:
     return identity
 
 
-def _bearer(scope: Scope) -> str:
-    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+def _key(scope: Scope) -> str:
+    headers = Headers(scope=scope)
+    given = headers.get("authorization")
+    if given is None:
+        return headers.get("x-api-key", "").strip()
+    scheme, _, key = given.partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""

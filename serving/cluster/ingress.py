@@ -15,6 +15,7 @@ from serving.app import create_app
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
 from serving.cluster.inbox import Inbox
+from serving.cluster.limits_actor import open_limits, open_usage
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.remote_engine import RemoteEngine
@@ -49,7 +50,10 @@ class Ingress:
             await engine.start()
         self._telemetry = ProcessTelemetry(settings, self._engines, labels=self._labels)
         source = ClusterMetrics(lambda: _asked(handles))
-        self._tenancy = Tenancy(settings, clock=time.time, monotonic=time.monotonic)
+        limits, usage = open_limits(settings), open_usage(settings)
+        self._tenancy = Tenancy(
+            settings, clock=time.time, monotonic=time.monotonic, limit_store=limits, usage_store=usage
+        )
         self._tenancy.start()
         self._store = open_store(settings)
         app = create_app(
@@ -85,6 +89,8 @@ class Ingress:
             await self._tenancy.close()
         if hasattr(self, "_store"):
             await self._store.close()
+        if hasattr(self, "_telemetry"):
+            await self._telemetry.close()
 
     def _frame_lost(self, model: str | None, loss: FrameLoss) -> None:
         self._telemetry.metrics.frame_lost(model or "", loss)

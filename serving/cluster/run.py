@@ -28,6 +28,7 @@ from serving.cluster import stages
 from serving.cluster.application import build, fingerprint
 from serving.cluster.console import Console, base_url, ready_message
 from serving.cluster.control import DONE, FAILED, ControlServer
+from serving.cluster.limits_actor import stop_limits
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.process_tree import die_with_parent
 from serving.cluster.store_actor import stop_store
@@ -145,6 +146,7 @@ async def take_down(settings: Settings, console: Console) -> None:
     if settings.ray_address is not None:
         await asyncio.to_thread(serve.delete, APPLICATION)
         await asyncio.to_thread(stop_store)
+        await asyncio.to_thread(stop_limits)
         return
     handles = [serve.get_deployment_handle(engine_deployment(name), APPLICATION) for name in settings.models]
     await asyncio.gather(*(each.broadcast("close").results_async(timeout_s=_ASK_S) for each in handles))

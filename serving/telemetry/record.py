@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from serving.generation.types import Usage
 from serving.telemetry.outcomes import Outcome
+from serving.telemetry.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class RequestRecord:
     first byte and are None where it did not get that far. Of n choices the first to do something counts.
 
     `model`, `team` and `effort` are None where the request did not get far enough to have them; `model` is the name
-    in the settings, not the alias that the client sent.
+    in the settings, not the alias that the client sent. `key_id` is the public part of the key that was used, `address`
+    the client's, as far as trusted proxies say.
     """
 
     request_id: str
@@ -29,6 +31,8 @@ class RequestRecord:
     outcome: Outcome
     status: int | None
     error_code: str | None = None
+    key_id: str | None = None
+    address: str | None = None
     model: str | None = None
     team: str | None = None
     effort: str | None = None
@@ -43,6 +47,7 @@ class RequestRecord:
     recoveries: dict[str, int] = field(default_factory=dict)
     failovers: int = 0
     reasoning_truncated: bool = False
+    timeline: Timeline | None = None
 
 
 OnRecord = Callable[[RequestRecord], None]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 from starlette.types import Scope
 
+from serving.engine.base import Engine
 from serving.errors import ApiError
 from serving.generation.types import (
     ChatAnswer,
@@ -23,6 +25,7 @@ from serving.generation.types import (
 from serving.telemetry.metrics import FailoverOutcome, Metrics, RejectionReason
 from serving.telemetry.outcomes import of_error, of_status
 from serving.telemetry.record import OnRecord, RequestRecord
+from serving.telemetry.timeline import TimedEngine, Timeline
 
 _T = TypeVar("_T")
 
@@ -33,13 +36,14 @@ _KEY = "request_recorder"
 class Recording:
     """What recorders share. `clock` gives seconds since the epoch, `monotonic` seconds from anywhere, for durations.
 
-    `sinks` are told of each finished request, in order.
+    `sinks` are told of each finished request, in order. With `timed` their records have a timeline, for traces.
     """
 
     metrics: Metrics
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     sinks: Sequence[OnRecord]
+    timed: bool = False
 
 
 class RequestRecorder:
@@ -48,7 +52,16 @@ class RequestRecorder:
     The middleware makes it before anything is known, so every method may be called or left out.
     """
 
-    def __init__(self, recording: Recording, *, request_id: str, api: str, method: str, path: str) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        *,
+        request_id: str,
+        api: str,
+        method: str,
+        path: str,
+        carrier: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._recording = recording
         self._metrics = recording.metrics
         self._monotonic = recording.monotonic
@@ -59,6 +72,8 @@ class RequestRecorder:
         self._method = method
         self._path = path
         self.team: str | None = None
+        self.key_id: str | None = None
+        self.address: str | None = None
         self.model: str | None = None
         self.effort: str | None = None
         self._stream = False
@@ -74,6 +89,7 @@ class RequestRecorder:
         self._failovers = 0
         self._reasoning_truncated = False
         self._in_flight: tuple[str, str | None] | None = None
+        self._timeline = Timeline(self._began, carrier) if recording.timed else None
 
     def identify(self, *, model: str, effort: str | None = None, stream: bool = False) -> None:
         """Its model, by the name in the settings, and how it is answered. From here on it is in flight."""
@@ -81,6 +97,12 @@ class RequestRecorder:
             self._in_flight = (model, self.team)
             self._metrics.in_flight(model, self.team, 1)
         self.model, self.effort, self._stream = model, effort, stream
+        if self._timeline is not None:
+            self._timeline.identified = self._monotonic()
+
+    def timed(self, engine: Engine) -> Engine:
+        """The engine, with its calls in the timeline where there is one."""
+        return engine if self._timeline is None else TimedEngine(engine, self._timeline, self._monotonic)
 
     @contextlib.contextmanager
     def queueing(self) -> Iterator[None]:
@@ -91,7 +113,10 @@ class RequestRecorder:
             yield
         finally:
             self._metrics.queued(model, team, -1)
-            self._queue_s = (self._queue_s or 0.0) + self._monotonic() - since
+            until = self._monotonic()
+            self._queue_s = (self._queue_s or 0.0) + until - since
+            if self._timeline is not None:
+                self._timeline.queued.append((since, until))
 
     def rejected(self, reason: RejectionReason) -> None:
         """It is refused by policy, limits or for want of room; the error is raised by whoever calls this."""
@@ -197,6 +222,8 @@ class RequestRecorder:
             error_code=None if error is None else error.code,
             model=self.model,
             team=self.team,
+            key_id=self.key_id,
+            address=self.address,
             effort=self.effort,
             stream=self._stream,
             queue_s=self._queue_s,
@@ -209,6 +236,7 @@ class RequestRecorder:
             recoveries=self._recoveries,
             failovers=self._failovers,
             reasoning_truncated=self._reasoning_truncated,
+            timeline=self._timeline,
         )
 
     def _after(self, moment: float | None) -> float | None:

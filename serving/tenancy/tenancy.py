@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import uuid
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from serving.errors import SettingsError
 from serving.settings import Settings
+from serving.telemetry.record import OnRecord
 from serving.tenancy.admission import Admission, Capacity
+from serving.tenancy.audit import AuditLog
 from serving.tenancy.authenticator import Authenticator, admin_hash
 from serving.tenancy.directory import TeamDirectory
 from serving.tenancy.failures import FailureBrake
 from serving.tenancy.limits.base import LimitStore
 from serving.tenancy.limits.limiter import Limiter
 from serving.tenancy.limits.memory import MemoryLimitStore
+from serving.tenancy.usage.base import UsageStore
+from serving.tenancy.usage.choice import NO_REDIS, make_usage_store
+from serving.tenancy.usage.ledger import UsageLedger
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +44,7 @@ class Tenancy:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         limit_store: LimitStore | None = None,
+        usage_store: UsageStore | None = None,
     ) -> None:
         self.directory = TeamDirectory(Path(settings.teams_file), clock) if settings.teams_file else None
         self.authenticator = Authenticator(self.directory, admin_hash(settings))
@@ -47,6 +56,9 @@ class Tenancy:
             clock=monotonic,
             wall=clock,
         )
+        self.ledger = UsageLedger(usage_store or make_usage_store(settings), clock, settings.usage.keep_days)
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self.audit = AuditLog(settings.audit, name, monotonic) if settings.audit.file is not None else None
         self.default_timeout_s = settings.admission.default_timeout_s
         self._admissions = {
             name: Admission(
@@ -68,12 +80,20 @@ class Tenancy:
         """The line in front of a model, by its name in the settings."""
         return self._admissions[model]
 
+    @property
+    def sinks(self) -> tuple[OnRecord, ...]:
+        """To be told of each finished request."""
+        return (self.ledger.record, *((self.audit.record,) if self.audit else ()))
+
     def start(self) -> None:
         """Begin what runs beside the requests; does nothing the second time."""
         if self._tasks is not None:
             return
         self._tasks = []
         self._run(self.limiter.run(), "report to the store of limits")
+        self._run(self.ledger.run(), "bring usage to its store")
+        if self.audit is not None:
+            self._run(self.audit.run(), "write the audit log")
         if self.directory is not None:
             self._run(self.directory.watch(), "watch the teams file")
 
@@ -84,6 +104,9 @@ class Tenancy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.limiter.close()
+        await self.ledger.close()
+        if self.audit is not None:
+            await self.audit.close()
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -96,8 +119,10 @@ def make_limit_store(settings: Settings, clock: Callable[[], float]) -> LimitSto
     """The store that the settings name; `memory` is this process's own. Raises SettingsError."""
     if settings.limits.backend == "redis" and settings.redis.url is not None:
         # Only whoever keeps state in Redis has its client installed.
-        from serving.tenancy.limits.redis import RedisLimitStore
-
+        try:
+            from serving.tenancy.limits.redis import RedisLimitStore
+        except ImportError as error:
+            raise SettingsError([("limits.backend", NO_REDIS)]) from error
         return RedisLimitStore(settings.redis.url)
     return MemoryLimitStore(clock)
 

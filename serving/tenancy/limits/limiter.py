@@ -24,6 +24,7 @@ _TELL_S = 0.1
 _BLOCK_S = 0.05
 _RETRY_STORE_S = 1.0
 _REMIND_S = 10.0
+_PATIENCE_S = 1.0
 _LONGEST_SLOT_WAIT_S = 30.0
 _DIVIDED = ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day", "tokens_per_month")
 
@@ -111,6 +112,10 @@ class Limiter:
 
     async def run(self) -> None:
         """Tell the store what was settled; runs until cancelled."""
+        try:
+            await self._store.report([])  # a store that has to be started is started now, not by the first request
+        except StoreUnavailableError as error:
+            self._lost(error)
         while True:
             await asyncio.sleep(_TELL_S)
             await self.flush()
@@ -180,14 +185,15 @@ class Limiter:
     async def _ask(self, ask: Ask) -> Taken | Refused:
         if self._clock() >= self._lost_until:
             try:
-                return await self._store.take(ask)
-            except StoreUnavailableError as error:
+                async with asyncio.timeout(_PATIENCE_S):
+                    return await self._store.take(ask)
+            except (StoreUnavailableError, TimeoutError) as error:
                 self._lost(error)
         part = {name: max(1, limit // self._replicas) for name in _DIVIDED if (limit := getattr(ask.limits, name))}
         own = Ask(ask.team, ask.limits.model_copy(update=part), ask.holder, ask.sequence, ask.held, ask.need, Amounts())
         return await self._alone.take(own)
 
-    def _lost(self, error: StoreUnavailableError) -> None:
+    def _lost(self, error: StoreUnavailableError | TimeoutError) -> None:
         now = self._clock()
         self._lost_until = now + _RETRY_STORE_S
         if now - self._reminded >= _REMIND_S:

@@ -1,0 +1,1 @@
+"""What teams used, by day, model and effort."""

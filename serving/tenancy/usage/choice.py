@@ -1,0 +1,27 @@
+"""The store of usage that the settings ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serving.errors import SettingsError
+from serving.settings import Settings
+from serving.tenancy.usage.base import UsageStore
+from serving.tenancy.usage.memory import MemoryUsageStore
+from serving.tenancy.usage.sqlite import SqliteUsageStore
+
+
+def make_usage_store(settings: Settings) -> UsageStore:
+    """`memory` is this process's own. Nothing is connected to before the first call. Raises SettingsError."""
+    if settings.usage.backend == "sqlite" and settings.usage.database is not None:
+        return SqliteUsageStore(Path(settings.usage.database))
+    if settings.usage.backend == "redis" and settings.redis.url is not None:
+        try:
+            from serving.tenancy.usage.redis import RedisUsageStore  # redis-py is an extra
+        except ImportError as error:
+            raise SettingsError([("usage.backend", NO_REDIS)]) from error
+        return RedisUsageStore(settings.redis.url, keep_days=settings.usage.keep_days)
+    return MemoryUsageStore()
+
+
+NO_REDIS = "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'"

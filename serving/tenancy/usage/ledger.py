@@ -1,0 +1,91 @@
+"""Collects what finished requests used, and brings it to the store once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from serving.errors import StoreUnavailableError
+from serving.telemetry.record import RequestRecord
+from serving.tenancy.authenticator import OPEN
+from serving.tenancy.usage.base import Counts, UsageKey, UsageStore
+
+logger = logging.getLogger(__name__)
+
+_FLUSH_S = 1.0
+_REMIND_S = 60.0
+_FORGET_EVERY_S = 3600.0
+NO_EFFORT = "none"
+"""Effort of completions of raw prompts, which have none."""
+
+
+def day_of(epoch_s: float) -> str:
+    """The UTC day, as 2026-11-21."""
+    return datetime.fromtimestamp(epoch_s, UTC).date().isoformat()
+
+
+class UsageLedger:
+    """`record` is a sink for telemetry's records. What the store does not take is kept and brought again.
+
+    What is kept is bounded by days, teams, models and efforts, not by requests. A process that is killed loses its last
+    second. `clock` gives seconds since the epoch.
+    """
+
+    def __init__(self, store: UsageStore, clock: Callable[[], float], keep_days: int) -> None:
+        self.store = store
+        self._clock = clock
+        self._keep_days = keep_days
+        self._pending: dict[UsageKey, Counts] = {}
+        self._reminded = float("-inf")
+        self._forgot = float("-inf")
+        self._flushing = asyncio.Lock()
+
+    def record(self, record: RequestRecord) -> None:
+        """Count a request that got as far as an engine, or was meant to; see OnRecord."""
+        if record.model is None or record.api == "tokenize":
+            return
+        day = day_of(record.started_at)
+        key = (day, record.team or OPEN.team, record.model, record.effort or NO_EFFORT)
+        self._pending.setdefault(key, Counts()).add(Counts.of(record))
+
+    async def run(self) -> None:
+        """Flush every second, until cancelled."""
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            # To its end, once begun: half way nobody knows whether the store has it.
+            await asyncio.shield(self.flush())
+
+    async def flush(self) -> None:
+        """Bring what is pending to the store."""
+        async with self._flushing:
+            pending, self._pending = self._pending, {}
+            try:
+                if pending:
+                    await self.store.add(list(pending.items()))
+                    pending = {}
+                await self._forget()
+            except StoreUnavailableError as error:
+                self._remind(error)
+            finally:
+                for key, counts in pending.items():
+                    self._pending.setdefault(key, Counts()).add(counts)
+
+    async def close(self) -> None:
+        """Bring the last, and let go of the store."""
+        await self.flush()
+        await self.store.close()
+
+    async def _forget(self) -> None:
+        now = self._clock()
+        if now - self._forgot < _FORGET_EVERY_S:
+            return
+        self._forgot = now
+        await self.store.forget((datetime.fromtimestamp(now, UTC) - timedelta(self._keep_days)).date().isoformat())
+
+    def _remind(self, error: StoreUnavailableError) -> None:
+        now = self._clock()
+        if now - self._reminded >= _REMIND_S:
+            self._reminded = now
+            logger.error("usage cannot be stored now, and is kept until it can: %s %r", error, error.__cause__)
