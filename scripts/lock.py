@@ -38,7 +38,8 @@ def main() -> int:
 def _lock(further: list[str]) -> None:
     project = Path("pyproject.toml")
     uv = Uv()
-    cpu: list[str | Path] = [project, "--extra", "cpu", "--extra", "redis", "--override", OVERRIDES]
+    optional = ["--extra", "redis", "--extra", "tracing"]
+    cpu: list[str | Path] = [project, "--extra", "cpu", *optional, "--override", OVERRIDES]
     if not uv.can("compile", *_COMMON, "make lock", *cpu):
         uv.add_torch_cpu_index("torch for CPUs")
     _compile(uv, CPU, *cpu, *further)
@@ -49,8 +50,7 @@ def _lock(further: list[str]) -> None:
         project,
         "--extra",
         "cuda",
-        "--extra",
-        "redis",
+        *optional,
         "--override",
         OVERRIDES,
         "--python-platform",

@@ -100,7 +100,8 @@ class Access:
         settings = served.settings
         if reasoning is not settings.reasoning:
             settings = settings.model_copy(update={"reasoning": reasoning})
-        return ServedModel(served.name, AdmittedEngine(served.engine, ticket), settings)
+        engine = served.engine if recorder is None else recorder.timed(served.engine)
+        return ServedModel(served.name, AdmittedEngine(engine, ticket), settings)
 
     def apply_policy(self, request: Request, generation: ChatGeneration) -> ChatGeneration:
         """`generation` as the team may have it; raises InvalidValueError for more output than that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +13,7 @@ _APIS = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
     "/v1/responses": "responses",
+    "/v1/messages": "messages",
     "/v1/models": "models",
     "/tokenize": "tokenize",
     "/detokenize": "tokenize",
@@ -31,6 +33,12 @@ def api_of(path: str) -> str:
     if exact is not None:
         return exact
     return next((api for prefix, api in _APIS.items() if path.startswith(f"{prefix}/")), "other")
+
+
+def _carrier(scope: Scope) -> dict[str, str]:
+    """What W3C trace context says, where the client sent it."""
+    headers = Headers(scope=scope)
+    return {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
 
 
 class RequestMetrics:
@@ -55,6 +63,7 @@ class RequestMetrics:
             api=api_of(path),
             method=scope["method"],
             path=path,
+            carrier=_carrier(scope) if self._recording.timed else {},
         )
         attach(scope, recorder)
         status: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,6 +18,7 @@ from serving.telemetry.logs import log_request
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import OnRecord
 from serving.telemetry.recorder import Recording
+from serving.telemetry.traces import RequestTraces
 
 
 class ProcessTelemetry:
@@ -44,7 +46,14 @@ class ProcessTelemetry:
         ProcessCollector(registry=self._registry)
         self.metrics = Metrics(self._registry, settings.models)
         self.metrics.about(installed_versions(), config_hash(settings))
-        self.recording = Recording(self.metrics, clock, monotonic, (log_request, *sinks))
+        self._traces = RequestTraces(settings.tracing) if settings.tracing.endpoint is not None else None
+        traces = () if self._traces is None else (self._traces,)
+        self.recording = Recording(self.metrics, clock, monotonic, (log_request, *sinks, *traces), timed=bool(traces))
+
+    async def close(self) -> None:
+        """Send what is left of traces."""
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
 
     def before_each_scrape(self, look: Callable[[], None]) -> None:
         """Have `look` called before metrics are read, for gauges that nobody else keeps current."""
