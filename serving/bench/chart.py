@@ -9,6 +9,7 @@ from html import escape
 
 _WIDTH, _HEIGHT = 560, 260
 _FEW_POINTS = 12
+_LEAST = 1e-9
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 44
 _COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#475569")
 
@@ -95,7 +96,7 @@ class _Axis:
     """From values to pixels."""
 
     def __init__(self, values: Sequence[float], start: float, end: float, *, log: bool) -> None:
-        positive = [value for value in values if value > 0]
+        positive = [value for value in values if value > _LEAST]
         self._log = log and bool(positive)
         self._start, self._end = start, end
         if self._log:
@@ -109,7 +110,7 @@ class _Axis:
         return self._start + max(0.0, share) * (self._end - self._start)
 
     def _scaled(self, value: float) -> float:
-        return math.log(max(value, 1e-12)) if self._log else value
+        return math.log(max(value, _LEAST)) if self._log else value
 
 
 def _round_steps(high: float) -> list[float]:
