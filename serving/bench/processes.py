@@ -43,10 +43,11 @@ ROLES: Sequence[Role] = (
     _role("engine worker", "engine", r"^VLLM::Worker|^ray::RayWorkerWrapper|^sglang::scheduler"),
     _role("API server", "front end", r"^(?i:VLLM::APIServer)|^\S*python\S* .*(vllm\.entrypoints|/vllm serve|sglang)"),
     _role("Serve controller", "upkeep", r"^ray::(ServeController|HAProxyManager|ServeReplica.*Manager)"),
-    _role("Ray agents", "upkeep", r"^\S*python\S* .*(dashboard/agent\.py|runtime_env/agent)|^ray::\w+Agent"),
-    _role("Ray dashboard", "upkeep", r"^ray-dashboard|^\S*python\S* .*/(dashboard|log_monitor|monitor)\.py"),
+    # Before the agents: the raylet's command line has theirs in it.
     _role("raylet", "upkeep", r"^\S*\braylet( |$)"),
     _role("GCS", "upkeep", r"^\S*\bgcs_server\b"),
+    _role("Ray agents", "upkeep", r"^\S*python\S* .*(dashboard/agent\.py|runtime_env/agent)|^ray::\w+Agent"),
+    _role("Ray dashboard", "upkeep", r"^ray-dashboard|^\S*python\S* .*/(dashboard|log_monitor|monitor)\.py"),
     _role("other actors", "upkeep", r"^ray::"),
     _role("serving up", "upkeep", r"^\S*python\S* (\S*/serving up\b|.*\bserving\.cluster\.run\b)"),
 )

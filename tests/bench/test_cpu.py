@@ -143,7 +143,12 @@ def test_windows_add_up() -> None:
         ("VLLM::Worker_TP0", "engine worker"),
         ("/usr/bin/python -m vllm.entrypoints.openai.api_server --model x", "API server"),
         ("/usr/bin/python /usr/bin/vllm serve openai/gpt-oss-20b", "API server"),
-        ("/site-packages/ray/core/src/ray/raylet/raylet --raylet_socket_name=x", "raylet"),
+        (
+            "/lib/python3.11/site-packages/ray/core/src/ray/raylet/raylet --socket=x --command=python dashboard/agent.py",
+            "raylet",
+        ),
+        ("ray::DashboardAgent", "Ray agents"),
+        ("ray::ServeReplica:gpt-oss-serving:ingress.perform_graceful_shutdown", "ingress replica"),
         ("/site-packages/ray/core/src/ray/gcs/gcs_server --log_dir=x", "GCS"),
         ("/usr/bin/python -u /site-packages/ray/dashboard/agent.py --node-ip-address=x", "Ray agents"),
         ("ray::IDLE", "other actors"),
