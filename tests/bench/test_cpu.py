@@ -144,7 +144,7 @@ def test_windows_add_up() -> None:
         ("/usr/bin/python -m vllm.entrypoints.openai.api_server --model x", "API server"),
         ("/usr/bin/python /usr/bin/vllm serve openai/gpt-oss-20b", "API server"),
         (
-            "/lib/python3.11/site-packages/ray/core/src/ray/raylet/raylet --socket=x --command=python dashboard/agent.py",
+            "/lib/python3.11/ray/core/src/ray/raylet/raylet --socket=x --command=python dashboard/agent.py",
             "raylet",
         ),
         ("ray::DashboardAgent", "Ray agents"),
