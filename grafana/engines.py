@@ -193,7 +193,10 @@ def _replicas(board: Dashboard) -> None:
             "short",
             [
                 Query("sum by (deployment) (serving_scrape_replica_up)", "{{deployment}}"),
-                Query("count by (deployment) (serving_scrape_replica_up == 0)", "{{deployment}} silent"),
+                Query(
+                    "count by (deployment) (serving_scrape_replica_up) - sum by (deployment) (serving_scrape_replica_up)",
+                    "{{deployment}} silent",
+                ),
             ],
         )
     )
