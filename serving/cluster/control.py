@@ -1,4 +1,4 @@
-"""How a second `serving up` hands its settings to the one that runs already on its port.
+"""How `serving up --update` hands its settings to the `serving up` that runs on its port.
 
 A Unix socket in a folder of the user's own; the other side must be the same user. Settings travel pickled, which is why
 nobody else may speak here.
@@ -83,6 +83,7 @@ class ControlServer:
             try:
                 connection.sendall(f"{line}\n".encode())
             except OSError:
+                connection.close()
                 return  # who asked is gone; the update goes on
             if line == DONE or line.startswith(FAILED):
                 connection.close()
@@ -103,6 +104,12 @@ def hand_over(settings: Settings) -> Iterator[str]:
         with connection.makefile("r", encoding="utf-8") as lines:
             for line in lines:
                 yield line.rstrip("\n")
+
+
+def is_listening(port: int) -> bool:
+    """True where a `serving up` of this user's takes updates on that port."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(_path(port))) == 0
 
 
 def _path(port: int, *, make: bool = False) -> Path:

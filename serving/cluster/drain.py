@@ -23,7 +23,7 @@ class DrainGate:
             return
         if self.draining:
             error = EngineNotReadyError("This server is shutting down.", code="shutting_down", retry_after_s=5)
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
             return
         self.ongoing += 1
         try:

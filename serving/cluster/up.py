@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from serving.cluster.control import DONE, hand_over
+from serving.cluster.control import DONE, hand_over, is_listening
 from serving.cluster.environment import port_is_free, ray_environment
 from serving.cluster.process_tree import Supervisor
 from serving.errors import ClusterError, SettingsError
@@ -16,18 +16,19 @@ from serving.settings import Settings
 
 
 def up(settings: Settings) -> int:
-    """Serve until stopped, or hand the settings to the `serving up` that runs on this port already.
-
-    Returns the exit status; raises SettingsError for an address that cannot be had.
-    """
+    """Serve until stopped. Returns the exit status; raises SettingsError for an address that cannot be had."""
     if not _is_free(settings):
-        return _update(settings)
+        raise _in_use(settings)
     environment = ray_environment(settings, cores=len(os.sched_getaffinity(0)))
     # Settings travel over a pipe: a command line can be read by every user of the machine.
     return Supervisor().run([sys.executable, "-m", "serving.cluster.run"], pickle.dumps(settings), environment)
 
 
-def _update(settings: Settings) -> int:
+def update(settings: Settings) -> int:
+    """Hand the settings to the `serving up` that runs on their port, which rolls them out.
+
+    Returns the exit status; raises SettingsError where there is none.
+    """
     last = ""
     try:
         for line in hand_over(settings):
@@ -35,11 +36,17 @@ def _update(settings: Settings) -> int:
             if line != DONE:
                 typer.echo(line, err=True)
     except ClusterError as error:
-        message = f"{settings.port} is in use; stop what listens there (ss -ltnp) or choose another with --port"
-        raise SettingsError([("port", message)]) from error
+        raise SettingsError([("port", f"{error}; start one with the same command, without --update")]) from error
     if last == DONE:
         typer.echo(f"The server on port {settings.port} has taken these settings.")
     return 0 if last == DONE else 1
+
+
+def _in_use(settings: Settings) -> SettingsError:
+    advice = f"{settings.port} is in use; stop what listens there (ss -ltnp) or choose another with --port"
+    if is_listening(settings.port):
+        advice += "; or add --update to have the `serving up` there take these settings"
+    return SettingsError([("port", advice)])
 
 
 def _is_free(settings: Settings) -> bool:

@@ -50,6 +50,10 @@ def up_command(
     open_to_all: Annotated[
         bool, typer.Option("--open", help="Serve whoever reaches the port, without keys; needed beyond loopback.")
     ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option("--update", help="Have the `serving up` that runs on this port take these settings, rolling."),
+    ] = False,
     ray_address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster instead of starting one here.")
     ] = None,
@@ -65,6 +69,7 @@ def up_command(
       serving up --model openai/gpt-oss-20b
       serving up --model openai/gpt-oss-120b --tensor-parallel-size 8 --host 0.0.0.0 --open
       serving up --config serving.yaml --port 9000
+      serving up --config serving.yaml --port 9000 --update
       SERVING_MODELS__DEMO__MAX_NUM_SEQS=8 serving up
     """
     flags: dict[str, Any] = {
@@ -83,9 +88,9 @@ def up_command(
     admin_hash(loaded.settings)
     refuse_what_vllm_would(loaded)
     # Ray takes seconds to import; mistakes in the settings are told before.
-    from serving.cluster.up import up
+    from serving.cluster.up import up, update
 
-    raise typer.Exit(up(loaded.settings))
+    raise typer.Exit(update(loaded.settings) if take_over else up(loaded.settings))
 
 
 def refuse_what_vllm_would(loaded: Loaded) -> None:

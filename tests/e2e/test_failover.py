@@ -163,14 +163,14 @@ async def test_changed_settings_are_taken_without_a_failed_request(
         model="demo", messages=[{"role": "user", "content": "x"}]
     )
     assert before.headers["x-reasoning-effort"] == "medium"
-    # When `serving up` is run again with other settings
+    # When `serving up --update` is run with other settings
     settings = write_settings(tmp_path, 2, default_effort="high")
     settings.write_text(
         settings.read_text().replace(str(tmp_path / "script.jsonl"), str(group.log.parent / "script.jsonl"))
     )
     second = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("serving")),
-        *("up", "--port", str(group.port), "--config", str(settings)),
+        *("up", "--update", "--port", str(group.port), "--config", str(settings)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "RAY_"))},
@@ -193,7 +193,15 @@ def test_settings_that_need_a_new_start_are_refused(group: Stack, tmp_path: Path
     settings = write_settings(tmp_path, 2)
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "http": {"longest_answer_s": 77}}))
     second = subprocess.run(
-        [str(Path(sys.executable).with_name("serving")), "up", "--port", str(group.port), "--config", str(settings)],
+        [
+            str(Path(sys.executable).with_name("serving")),
+            "up",
+            "--update",
+            "--port",
+            str(group.port),
+            "--config",
+            str(settings),
+        ],
         capture_output=True,
         text=True,
         timeout=60,

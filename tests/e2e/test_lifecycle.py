@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
+from openai import OpenAI
 
 from tests.e2e.conftest import Stack, start, strays, wait_for_output
 
@@ -81,43 +87,79 @@ def own_address() -> str:
         return address
 
 
-def test_a_dead_engine_is_an_honest_error_and_is_replaced(stack: Stack) -> None:
-    # Given an engine replica and its vLLM processes
-    body = {"model": "demo", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 200}
-    url = f"{stack.root}/v1/chat/completions"
+COUNT: dict[str, Any] = {"messages": [{"role": "user", "content": "Count from 1 to 100."}], "temperature": 0}
+SCHEMA = {
+    "type": "object",
+    "properties": {"capital": {"type": "string"}},
+    "required": ["capital"],
+    "additionalProperties": False,
+}
+CAPITAL: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "temperature": 0,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "capital", "schema": SCHEMA, "strict": True}},
+}
+
+
+def counted(client: OpenAI, model: str, begun: threading.Event | None = None) -> tuple[str, str]:
+    """Reasoning and content of a streamed answer of some hundred tokens."""
+    said = {"reasoning": "", "content": ""}
+    for chunk in client.chat.completions.create(model=model, stream=True, **COUNT):
+        for field in said:
+            said[field] += getattr(chunk.choices[0].delta, field, None) or ""
+        if len(said["content"]) > 40 and begun is not None:
+            begun.set()
+    return said["reasoning"], said["content"]
+
+
+def answer(client: OpenAI, model: str, fields: dict[str, Any]) -> str:
+    return client.chat.completions.create(model=model, **fields).choices[0].message.content or ""
+
+
+def test_answers_outlive_their_engine(stack: Stack, client: OpenAI) -> None:
+    # Given an engine replica with its vLLM processes, in the middle of an answer
+    undisturbed = counted(client, "demo")
     replica = replica_of(stack, "demo")
     children = replica.children(recursive=True)
     assert any("VLLM::" in " ".join(child.cmdline()) for child in children)
-    # When the replica is killed
-    replica.kill()
-    # Then its vLLM processes go with it
-    _, alive = psutil.wait_procs(children, timeout=5)
-    assert not alive
-    # And as soon as that is noticed requests are refused in OpenAI's form, told when to come back
-    wait_for_ready(stack, 503, 20)
-    refused = httpx.post(url, json=body, timeout=60)
-    assert refused.status_code == 503
-    assert refused.json()["error"]["code"] == "engine_not_ready"
-    assert int(refused.headers["retry-after"]) > 0
-    # While the other model answers all the time, and this one again once its replica is replaced
-    assert httpx.post(url, json=body | {"model": "demo-tp2"}, timeout=60).status_code == 200
-    wait_for_ready(stack, 200, RECOVERY_S)
-    reply = httpx.post(url, json=body, timeout=60)
-    assert reply.json()["choices"][0]["message"]["content"]
+    begun = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        streamed = pool.submit(counted, client, "demo", begun)
+        whole = pool.submit(answer, client, "demo", COUNT)
+        assert begun.wait(60)
+        # When the replica is killed
+        replica.kill()
+        # Then its vLLM processes go with it, and what is asked meanwhile waits for the next one
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive
+        late = pool.submit(answer, client, "demo", CAPITAL)
+        wait_for_ready(stack, 503, 20)
+        # While the other model answers
+        assert answer(client, "demo-tp2", CAPITAL)
+        # And every answer is what it would have been
+        assert streamed.result(RECOVERY_S) == undisturbed
+        assert whole.result(RECOVERY_S) == undisturbed[1]
+        assert json.loads(late.result(RECOVERY_S)) == {"capital": "Paris"}
+    metrics = httpx.get(f"{stack.root}/metrics", timeout=30).text
+    assert re.search(r'serving_failovers_total\{[^}]*model="demo",outcome="resumed"[^}]*\} [1-9]', metrics)
 
 
-def test_a_dead_engine_process_is_noticed_and_its_replica_replaced(stack: Stack) -> None:
-    # Given a replica whose engine is another process
+def test_a_dead_engine_process_is_noticed_and_its_replica_replaced(stack: Stack, client: OpenAI) -> None:
+    # Given a replica in the middle of an answer, whose engine is another process
+    undisturbed = counted(client, "demo-tp2")
     replica = replica_of(stack, "demo-tp2")
     (core,) = (each for each in replica.children(recursive=True) if each.cmdline()[0].startswith("VLLM::EngineCore"))
-    # When only that process dies
-    core.kill()
-    # Then the model is not ready, and Serve, told so by the health check, replaces the replica
-    wait_for_ready(stack, 503, 30)
+    begun = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        streamed = pool.submit(counted, client, "demo-tp2", begun)
+        assert begun.wait(60)
+        # When only that process dies
+        core.kill()
+        # Then the model is not ready, Serve replaces the replica, and the answer goes on
+        wait_for_ready(stack, 503, 30)
+        assert streamed.result(RECOVERY_S) == undisturbed
     wait_for_ready(stack, 200, RECOVERY_S)
     assert not replica.is_running()
-    body = {"model": "demo-tp2", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 200}
-    assert httpx.post(f"{stack.root}/v1/chat/completions", json=body, timeout=60).status_code == 200
 
 
 def wait_for_ready(stack: Stack, status: int, seconds: float) -> None:
