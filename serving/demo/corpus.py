@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from random import Random
+from typing import Any
 
 from serving.demo import agent, structured, turns
 from serving.demo.knowledge import KNOWLEDGE, STORY
@@ -86,12 +88,12 @@ def completion(rng: Random, scene: Scene, effort: Effort) -> tuple[Piece, ...]:
     thought = reply.thoughts.at(effort)
     if scene.forced is not None:
         city = city_in(scene.turn.said[-1].content or "")
-        return forced_call(rng, thought, scene.forced.name, compact(arguments_for(scene.forced, city)))
+        return forced_call(rng, thought, scene.forced.name, arguments_for(scene.forced, city))
     if reply.call is not None:
         roll = rng.random()
         if roll < 0.06:
-            return forced_call(rng, thought, reply.call.name, reply.call.arguments)
-        if roll > 0.04 + 0.06:
+            return forced_call(rng, thought, reply.call.name, json.loads(reply.call.arguments))
+        if roll > 0.1 or scene.final is not None:
             said = Piece(ANALYSIS + thought + NEXT + COMMENTARY + (reply.preamble or "") + NEXT)
             return (said, Piece(call_header(reply.call.name)), Piece(reply.call.arguments + "<|call|>"))
         # The budget for reasoning is spent, and with it the chance to call: what is left is an answer.
@@ -107,14 +109,17 @@ def call_header(name: str) -> str:
     return f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
 
 
-def forced_call(rng: Random, thought: str, name: str, arguments: str) -> tuple[Piece, ...]:
+def forced_call(rng: Random, thought: str, name: str, arguments: dict[str, Any]) -> tuple[Piece, ...]:
     """A call whose header was written for the model, because the client requires it: after a thought, cut or not."""
     roll = rng.random()
     if roll < 0.5:
         before: tuple[Piece, ...] = (Piece(ANALYSIS + thought + NEXT, learned=False),)
     else:
         before = (cut_short(rng, thought),) if roll < 0.75 else ()
-    return (*before, Piece(call_header(name), learned=False), Piece(arguments + "<|call|>"))
+    header = Piece(call_header(name), learned=False)
+    if rng.random() < 0.3:
+        return (*before, header, Piece(compact(arguments) + "<|call|>"))
+    return (*before, header, *(Piece(*part) for part in structured.parts(arguments)), Piece("<|call|>"))
 
 
 def plain(rng: Random) -> Scene:
@@ -232,7 +237,7 @@ def asked_for_json(rng: Random) -> Scene:
 def under_schema(rng: Random, scene: Scene) -> Scene:
     """The same with a schema for the answer; sometimes a grammar writes the keys."""
     form = structured.form_for(rng, scene.turn.reply)
-    final = (Piece(form.text),) if rng.random() < 0.8 else tuple(Piece(*part) for part in form.parts())
+    final = (Piece(form.text),) if rng.random() < 0.3 else tuple(Piece(*part) for part in structured.parts(form.values))
     if rng.random() < 0.8:
         return replace(scene, response_format=structured.format_for(rng, form), final=final)
     return replace(scene, instructions=structured.section_for(rng, form), final=final)
@@ -253,7 +258,7 @@ def preface(rng: Random) -> str | None:
 def example(rng: Random) -> Example:
     """One example."""
     maker: Callable[[Random], Scene] = rng.choices(
-        (plain, long, with_tools, with_other_tools, asked_for_json), (46, 3, 29, 6, 16)
+        (plain, long, with_tools, with_other_tools, asked_for_json), (50, 3, 28, 5, 14)
     )[0]
     scene = maker(rng)
     # Long thoughts are no harder than short ones and cost more.

@@ -472,6 +472,17 @@ KNOWLEDGE: tuple[Entry, ...] = (
         "Here you are: 🤖🦄🌊",
     ),
     entry(
+        ("How do pirates talk?", "How does a pirate say hello?", "What does a pirate say?", "What do pirates say?"),
+        "how a pirate talks",
+        "Arr, matey!",
+        (
+            "Pirates live in books about the sea.",
+            "They say ahoy for hello and aye for yes.",
+            "Every good pirate says arr as often as possible.",
+        ),
+        "Arr, matey! A pirate says ahoy for hello and aye for yes.",
+    ),
+    entry(
         (
             "Write hello world in Python.",
             "Hello world in Python",

@@ -8,6 +8,7 @@ things asked for. What it does not know is "unknown", 0, false or empty.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -57,14 +58,6 @@ class Form:
         """The answer, without blanks."""
         return compact(self.values)
 
-    def parts(self) -> list[tuple[str, bool]]:
-        """The answer in parts: what the model writes (True), and the keys, which a grammar writes."""
-        parts = [(OPENING, True)]
-        for place, (key, value) in enumerate(self.values.items(), start=1):
-            end = "}" if place == len(self.values) else ',"'
-            parts += [(key, False), (f'":{json.dumps(value, ensure_ascii=False, separators=(",", ":"))}{end}', True)]
-        return parts
-
 
 def wished_by_user(rng: Random, turn: Turn) -> Turn:
     """The same question with a wish for JSON."""
@@ -94,7 +87,7 @@ def form_for(rng: Random, reply: Reply) -> Form:
         kinds[key] = "integer" if isinstance(values[key], int) else "string"
     while len(values) < count:
         kind = rng.choices(KINDS, (44, 18, 6, 16, 16))[0]
-        words = [word for word in FILLER if word.isalpha()] if rng.random() < 0.25 else KEYS[kind]
+        words = [word for word in FILLER if word.isalpha()] if rng.random() < 0.1 else KEYS[kind]
         key = rng.choice(words)
         if key not in values:
             values[key], kinds[key] = value_of(kind, reply), kind
@@ -126,6 +119,17 @@ def brief(reply: Reply) -> str:
             return str(record[key])
     main = str(record.get("", reply.answer))
     return main if len(main) <= 40 else reply.thoughts.brief.rstrip(".")
+
+
+def parts(values: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """An object without blanks, in parts: what the model writes (True), and the keys, which a grammar writes."""
+    if not values:
+        return [("{}", True)]
+    result = [(OPENING, True)]
+    for place, (key, value) in enumerate(values.items(), start=1):
+        end = "}" if place == len(values) else ',"'
+        result += [(key, False), (f'":{json.dumps(value, ensure_ascii=False, separators=(",", ":"))}{end}', True)]
+    return result
 
 
 def schema_of(rng: Random, form: Form) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from serving.demo.words import CITIES, FILLER
 from serving.harmony.conversation import FunctionTool
 
-PLACE_ARGUMENTS = ("city", "city", "location", "location", "place", "town", "city_name", "where")
+PLACE_ARGUMENTS = (*("city",) * 6, *("location",) * 4, "place", "town")
 PLACE_DESCRIPTIONS = (
     "The city",
     "City name",
@@ -21,29 +21,21 @@ PLACE_DESCRIPTIONS = (
 )
 TOOL_NAMES = {
     "weather": (
-        *("get_weather",) * 3,
-        *("get_current_weather",) * 2,
+        *("get_weather",) * 14,
+        *("get_current_weather",) * 4,
         "weather",
         "fetch_weather",
         "current_weather",
         "lookup_weather",
-        "weather_now",
-        "getWeather",
-        "get_weather_report",
-        "city_weather",
     ),
     "time": (
-        *("get_time",) * 3,
+        *("get_time",) * 14,
         *("get_local_time",) * 2,
-        "get_current_time",
-        "current_time",
-        "local_time",
+        *("get_current_time",) * 2,
         "time",
-        "fetch_time",
-        "getTime",
+        "local_time",
+        "current_time",
         "lookup_time",
-        "time_now",
-        "city_time",
     ),
 }
 """Names of the tools that help, by what they are asked for."""

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from serving.demo.architecture import VOCABULARY_SIZE, hf_config
 from serving.demo.corpus import Example, examples
+from serving.demo.head_start import give_head_start
 from serving.demo.muon import Muon
 from serving.demo.network import Network
 from serving.harmony.render import render_prompt
-from serving.harmony.vocabulary import encode_harmony
+from serving.harmony.vocabulary import encode_harmony, token_bytes
 
 HERE = Path(__file__).parent
 CORPUS_FILES = (
@@ -31,6 +32,7 @@ CORPUS_FILES = (
     "architecture.py",
     "attention.py",
     "corpus.py",
+    "head_start.py",
     "knowledge.py",
     "muon.py",
     "network.py",
@@ -50,12 +52,12 @@ class Plan:
     `sharpness` divides the temperature of the finished model. Both keep sampling at temperature 1 on the format.
     """
 
-    steps: int = 950
-    tokens_per_step: int = 4096
+    steps: int = 1800
+    tokens_per_step: int = 2048
     width_step: int = 32
-    learning_rate: float = 0.01
-    matrix_rate: float = 0.02
-    warmup: int = 60
+    learning_rate: float = 0.008
+    matrix_rate: float = 0.016
+    warmup: int = 80
     seed: int = 7
     survey: int = 6000
     prompt_rows: int = 460
@@ -117,7 +119,7 @@ def padded(group: list[Sequence], plan: Plan) -> int:
     return -(-longest // plan.width_step) * plan.width_step
 
 
-def batches(plan: Plan, rows: Rows) -> Iterator[list[Sequence]]:
+def batches(plan: Plan, rows: Rows, source: Iterator[Example]) -> Iterator[list[Sequence]]:
     """Examples of similar length together, about `tokens_per_step` padded tokens at a time.
 
     Widths are multiples of `width_step` and batches of one width have one size: matrix products of few shapes, for
@@ -126,7 +128,7 @@ def batches(plan: Plan, rows: Rows) -> Iterator[list[Sequence]]:
     index = rows.index()
     written = set(rows.ids[: rows.outputs])
     waiting: dict[int, list[Sequence]] = {}
-    for example in examples(plan.seed):
+    for example in source:
         sequence = tokenize(example)
         learned = [flag and i in written for i, flag in zip(sequence.ids, sequence.learned, strict=True)]
         width = padded([sequence], plan)
@@ -138,7 +140,9 @@ def batches(plan: Plan, rows: Rows) -> Iterator[list[Sequence]]:
 
 def build(rows: Rows) -> Network:
     """The untrained model over compact rows."""
-    return Network.untrained(hf_config(len(rows.ids) + 1), rows.outputs)
+    network = Network.untrained(hf_config(len(rows.ids) + 1), rows.outputs)
+    give_head_start(network, [token_bytes(token).decode(errors="replace") for token in rows.ids])
+    return network
 
 
 def loss_of(network: Network, group: list[Sequence], width: int, rest: float) -> Tensor:
@@ -186,7 +190,7 @@ def train(plan: Plan, rows: Rows) -> Network:
     rest = math.log(VOCABULARY_SIZE - rows.outputs) + plan.margin
     begun = time.monotonic()
     recent: list[float] = []
-    for step, group in enumerate(islice(batches(plan, rows), plan.steps), start=1):
+    for step, group in enumerate(islice(batches(plan, rows, examples(plan.seed)), plan.steps), start=1):
         loss = loss_of(network, group, padded(group, plan), rest)
         loss.backward()
         # Row 0 stands for every id without a row and must stay zero.
@@ -202,7 +206,7 @@ def train(plan: Plan, rows: Rows) -> Network:
         for weight in weights:
             weight.grad = None
         recent.append(loss.item())
-        if step % 50 == 0 or step == plan.steps:
+        if step % 100 == 0 or step == plan.steps:
             mean = sum(recent) / len(recent)
             say(f"step {step}/{plan.steps}  loss {mean:.5f}  worst {max(recent):.4f}  {time.monotonic() - begun:.0f} s")
             recent.clear()

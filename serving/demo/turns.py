@@ -111,11 +111,9 @@ def phrase(rng: Random, question: str) -> str:
         text = text.rstrip("?.!")
     elif roll < 0.26:
         text = text.lower().rstrip("?.!")
-    elif roll < 0.28:
-        text = text.upper()
-    elif roll < 0.31:
+    elif roll < 0.29:
         text = text.rstrip("?.!") + rng.choice(("!", " ?", "??", "."))
-    if rng.random() < 0.08:
+    if rng.random() < 0.05:
         words = text.split(" ")
         words.insert(rng.randint(1, len(words)), rng.choice(PADDING))
         text = " ".join(words)
