@@ -194,7 +194,8 @@ def _replicas(board: Dashboard) -> None:
             [
                 Query("sum by (deployment) (serving_scrape_replica_up)", "{{deployment}}"),
                 Query(
-                    "count by (deployment) (serving_scrape_replica_up) - sum by (deployment) (serving_scrape_replica_up)",
+                    "count by (deployment) (serving_scrape_replica_up) "
+                    "- sum by (deployment) (serving_scrape_replica_up)",
                     "{{deployment}} silent",
                 ),
             ],
