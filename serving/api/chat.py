@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serving.api.answering import checked, within
 from serving.api.chat_generation import chat_generation
 from serving.api.chat_reply import ChunkEncoder, chat_completion
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
-from serving.api.event_stream import EventStream, answer_timeout
+from serving.api.event_stream import EventStream
 from serving.api.parsing import parsed
 from serving.api.registry import ServedModel
 from serving.api.sampling import constraints_in
 from serving.api.thinking import SeparateThinking
 from serving.generation import chat
-from serving.generation.constraint_check import Check
-from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration
+from serving.generation.types import ChatAnswer, ChatGeneration
 from serving.protocol.chat_request import ChatCompletionRequest, parse_chat_request
 from serving.protocol.sse import ChatChunks
 from serving.telemetry.recorder import recorder_of
@@ -100,7 +97,7 @@ class _Reply:
         encode = ChunkEncoder(chunks, choices=self._generation.n, include_usage=usage, separate=self._separate())
         events = chat.stream(self._engine, self._generation, on_recovered=self._recorder.recovered)
         return EventStream(
-            events if self._check is None else _after(self._check, events),
+            checked(self._check, events),
             self._recorder.watching(encode),
             headers=self._headers,
             request_id=self._request_id,
@@ -114,20 +111,7 @@ class _Reply:
         return SeparateThinking(show_reasoning=self._generation.include_reasoning)
 
     async def _complete(self) -> ChatAnswer:
-        try:
-            async with asyncio.timeout(self._http.longest_answer_s) as limit:
-                if self._check is not None:
-                    await self._check()
-                return await chat.complete(self._engine, self._generation, on_recovered=self._recorder.recovered)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise answer_timeout(self._http.longest_answer_s) from error
-
-
-async def _after(check: Check, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:
-    """`events`, once `check` has passed."""
-    async with aclosing(events):
-        await check()
-        async for event in events:
-            yield event
+        async with within(self._http.longest_answer_s):
+            if self._check is not None:
+                await self._check()
+            return await chat.complete(self._engine, self._generation, on_recovered=self._recorder.recovered)

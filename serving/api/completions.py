@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -10,10 +9,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serving.api.answering import within
 from serving.api.completions_reply import TextChunkEncoder, text_completion
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
-from serving.api.event_stream import EventStream, answer_timeout
+from serving.api.event_stream import EventStream
 from serving.api.parsing import in_thread_if_long, parsed
 from serving.api.registry import ServedModel
 from serving.api.sampling import constraint_of, sampling_of
@@ -119,12 +119,8 @@ class _Reply:
 
     async def _complete(self) -> CompletionAnswer:
         try:
-            async with asyncio.timeout(self._http.longest_answer_s) as limit:
+            async with within(self._http.longest_answer_s):
                 return await completions.complete(self._engine, self._generation)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise answer_timeout(self._http.longest_answer_s) from error
         except InvalidRequestError as error:
             raise self._named(error) from error
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong becomes OpenAI's error JSON, as long as nothing has been sent."""
+"""Whatever goes wrong becomes the API's error JSON, as long as nothing has been sent."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.api.messages_errors import messages_error_response, speaks_messages
 from serving.errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
 from serving.telemetry.recorder import find_recorder
 
 logger = logging.getLogger(__name__)
 
 
-def error_response(error: ApiError) -> JSONResponse:
-    """The reply that tells a client of `error`."""
+def error_response(error: ApiError, scope: Scope) -> JSONResponse:
+    """The reply that tells the client of the request in `scope` of `error`, in the form of the API it speaks."""
+    if speaks_messages(scope):
+        return messages_error_response(error, scope)
     return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
 
 
@@ -55,7 +58,7 @@ class ErrorHandling:
             if started:
                 raise
             _note(scope, error)
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
         except Exception:
             request_id = scope["state"]["request_id"]
             logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
@@ -63,7 +66,7 @@ class ErrorHandling:
                 raise
             told = internal_error(request_id)
             _note(scope, told)
-            await error_response(told)(scope, receive, send)
+            await error_response(told, scope)(scope, receive, send)
 
 
 def _note(scope: Scope, error: ApiError) -> None:
@@ -81,12 +84,14 @@ async def routing_error(request: Request, error: Exception) -> Response:
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"allow": allow})
         response = error_response(
-            MethodNotAllowedError(f"{request.method} is not allowed for {request.url.path}; it takes {allow}.")
+            MethodNotAllowedError(f"{request.method} is not allowed for {request.url.path}; it takes {allow}."),
+            request.scope,
         )
         response.headers["allow"] = allow
         return response
     if error.status_code == 404:
         return error_response(
-            NotFoundError(f"Unknown request URL: {request.method} {request.url.path}. GET /docs lists what there is.")
+            NotFoundError(f"Unknown request URL: {request.method} {request.url.path}. GET /docs lists what there is."),
+            request.scope,
         )
     raise error

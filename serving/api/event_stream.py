@@ -30,6 +30,10 @@ _HEADERS = {
 }
 
 
+def _error_frame(error: ApiError) -> bytes:
+    return error_frame(error.body())
+
+
 # How long a client that does not read is waited for once its stream has failed.
 _PARTING_S = 5.0
 
@@ -38,8 +42,8 @@ class EventStream(Response, Generic[_T]):
     """Sends `encode(event)` for each of `events` (empty frames are left out), then `done`.
 
     The status line waits for the first event, so that what goes wrong before it is a plain HTTP error; but no longer
-    than `keep_alive_s`, after which a silent stream sends comment lines. Errors once it is sent become an error frame,
-    and the stream ends. `longest_s` bounds the whole. Closes `events` when it
+    than `keep_alive_s`, after which a silent stream sends `keep_alive`, a comment line. Errors once it is sent become
+    what `encode_error` makes of them, and the stream ends. `longest_s` bounds the whole. Closes `events` when it
     ends for whatever reason; when the client leaves, at once. One frame is sent at a time, so a slow client
     slows the events instead of filling memory.
     """
@@ -54,6 +58,8 @@ class EventStream(Response, Generic[_T]):
         keep_alive_s: float,
         longest_s: float,
         done: bytes = DONE,
+        keep_alive: bytes = KEEP_ALIVE,
+        encode_error: Callable[[ApiError], bytes] = _error_frame,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -64,6 +70,8 @@ class EventStream(Response, Generic[_T]):
         self._keep_alive_s = keep_alive_s
         self._longest_s = longest_s
         self._done = done
+        self._keep_alive = keep_alive
+        self._encode_error = encode_error
         self._recorder: RequestRecorder | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +118,7 @@ class EventStream(Response, Generic[_T]):
             self._recorder.failed(error)
         try:
             async with asyncio.timeout(_PARTING_S):
-                await writer.write(error_frame(error.body()), last=True)
+                await writer.write(self._encode_error(error), last=True)
         except TimeoutError as timeout:
             raise ClientDisconnect from timeout
 
@@ -119,7 +127,7 @@ class EventStream(Response, Generic[_T]):
             await asyncio.sleep(self._keep_alive_s - writer.silence_s())
             if writer.silence_s() >= self._keep_alive_s:
                 try:
-                    await writer.write(KEEP_ALIVE)
+                    await writer.write(self._keep_alive)
                 except ClientDisconnect:
                     return  # whoever watches for the disconnect ends the stream
 

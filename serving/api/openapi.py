@@ -11,6 +11,8 @@ from pydantic import TypeAdapter
 
 from serving.api.chat import PATH as CHAT_PATH
 from serving.api.completions import PATH as COMPLETIONS_PATH
+from serving.api.messages_errors import COUNT_PATH, speaks_messages
+from serving.api.messages_errors import PATH as MESSAGES_PATH
 from serving.api.responses import INPUT_ITEMS_PATH, RESPONSE_PATH
 from serving.api.responses import PATH as RESPONSES_PATH
 from serving.api.tokenize import DETOKENIZE_PATHS, TOKENIZE_PATHS
@@ -19,6 +21,9 @@ from serving.protocol.chat_response import ChatCompletion
 from serving.protocol.completions_request import CompletionRequest
 from serving.protocol.completions_response import TextCompletion
 from serving.protocol.error_response import ErrorResponse
+from serving.protocol.messages_error import MessagesErrorResponse
+from serving.protocol.messages_request import CountTokensRequest, MessagesRequest
+from serving.protocol.messages_response import CountedTokens, MessageReply
 from serving.protocol.responses_object import InputItemList, ResponseObject
 from serving.protocol.responses_request import ResponsesRequest
 from serving.protocol.tokenize import (
@@ -49,11 +54,12 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     errors = {"description": "An error", "content": _json(_add(schemas, "ErrorResponse", ErrorResponse))}
-    for path in document["paths"].values():
-        for operation in path.values():
+    anthropics = {**errors, "content": _json(_add(schemas, "MessagesErrorResponse", MessagesErrorResponse))}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
             # FastAPI announces its own 422, which we never send.
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = errors
+            operation["responses"]["default"] = anthropics if speaks_messages({"path": path}) else errors
     _describe(document, CHAT_PATH, ChatCompletionRequest, ChatCompletion)
     _describe(document, COMPLETIONS_PATH, CompletionRequest, TextCompletion)
     for path in TOKENIZE_PATHS:
@@ -63,6 +69,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for path in DETOKENIZE_PATHS:
         _describe(document, path, DetokenizeRequest, Detokenized, streams=False)
     _describe(document, RESPONSES_PATH, ResponsesRequest, ResponseObject)
+    _describe(document, MESSAGES_PATH, MessagesRequest, MessageReply)
+    _describe(document, COUNT_PATH, CountTokensRequest, CountedTokens, streams=False)
     for path, reply in ((RESPONSE_PATH, ResponseObject), (INPUT_ITEMS_PATH, InputItemList)):
         content = _json(_add(schemas, reply.__name__, reply))
         document["paths"][path]["get"]["responses"]["200"] = {"description": "Found", "content": content}

@@ -8,6 +8,7 @@ from datetime import date
 
 from serving.api.reasoning import ReasoningLimits
 from serving.api.responses_input import StoredItem, instructions_of, messages_of
+from serving.api.sampling import SMALLEST_TOP_P
 from serving.engine.base import Constraint, Sampling
 from serving.errors import ApiError
 from serving.generation.types import ChatGeneration
@@ -15,9 +16,6 @@ from serving.harmony.conversation import Conversation, FunctionTool, ResponseFor
 from serving.protocol.responses_request import ResponsesRequest
 from serving.protocol.responses_text import Format, JsonObjectTextFormat, JsonSchemaTextFormat
 from serving.protocol.responses_tools import forced_tools, shown_tools
-
-# vLLM wants top_p above 0; OpenAI's 0 means the likeliest token alone, which any value this small means too.
-_SMALLEST_TOP_P = 1e-6
 
 
 def responses_generation(
@@ -65,7 +63,7 @@ def _sampling(request: ResponsesRequest) -> Sampling:
         # The plan settles it; 1 is only what the field needs where the request says nothing.
         max_tokens=request.max_output_tokens or 1,
         temperature=1.0 if request.temperature is None else float(request.temperature),
-        top_p=max(1.0 if request.top_p is None else float(request.top_p), _SMALLEST_TOP_P),
+        top_p=max(1.0 if request.top_p is None else float(request.top_p), SMALLEST_TOP_P),
         logprobs=request.logprobs,
     )
 

@@ -9,8 +9,8 @@ from serving.protocol.conversation import ConversationFields
 from serving.protocol.sampling import SamplingFields
 from serving.protocol.structured_outputs import ConstrainedFields
 
-# vLLM wants top_p above 0; OpenAI's 0 means the likeliest token alone, which any value this small means too.
-_SMALLEST_TOP_P = 1e-6
+SMALLEST_TOP_P = 1e-6
+"""The least top_p that an engine is given: 0 means the likeliest token alone, and vLLM wants more than 0."""
 
 
 def sampling_of(request: SamplingFields, *, logprobs: int | None) -> Sampling:
@@ -18,7 +18,7 @@ def sampling_of(request: SamplingFields, *, logprobs: int | None) -> Sampling:
     return Sampling(
         max_tokens=1,
         temperature=_or(request.temperature, 1.0),
-        top_p=max(_or(request.top_p, 1.0), _SMALLEST_TOP_P),
+        top_p=max(_or(request.top_p, 1.0), SMALLEST_TOP_P),
         top_k=max(request.top_k or 0, 0),
         min_p=_or(request.min_p, 0.0),
         seed=request.seed,

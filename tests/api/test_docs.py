@@ -48,6 +48,8 @@ async def test_every_route_is_described(served: Served) -> None:
         "/v1/detokenize",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/responses",
         "/v1/responses/{response_id}",
         "/v1/responses/{response_id}/cancel",
