@@ -15,6 +15,7 @@ import serving
 from serving.api.access import Access
 from serving.api.admin import admin_router
 from serving.api.authentication import Authentication
+from serving.api.body_deadline import BodyDeadline
 from serving.api.body_limit import BodyLimit
 from serving.api.chat import chat_router
 from serving.api.client_address import ClientAddress
@@ -23,6 +24,7 @@ from serving.api.context import ApiContext
 from serving.api.docs import docs_router
 from serving.api.error_handling import ErrorHandling, routing_error
 from serving.api.head import HeadAsGet
+from serving.api.header_limit import HeaderLimit
 from serving.api.health import health_router
 from serving.api.messages_route import messages_router
 from serving.api.metrics import metrics_router
@@ -32,6 +34,7 @@ from serving.api.registry import ModelRegistry
 from serving.api.request_ids import RequestIds
 from serving.api.request_metrics import RequestMetrics
 from serving.api.responses import responses_router
+from serving.api.security_headers import SecurityHeaders
 from serving.api.tenancy_metrics import TenancyMetrics
 from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
@@ -94,6 +97,7 @@ def create_app(
         # Outermost first. Every reply has an id, so errors are mapped inside of that.
         middleware=[
             Middleware(RequestIds, new_id=new_request_id),
+            Middleware(SecurityHeaders),
             Middleware(
                 RequestMetrics,
                 recording=replace(telemetry.recording, sinks=(*telemetry.recording.sinks, *tenancy.sinks)),
@@ -101,7 +105,9 @@ def create_app(
             Middleware(HeadAsGet),
             Middleware(Tickets),
             Middleware(ErrorHandling),
+            Middleware(HeaderLimit, limit=settings.http.max_header_bytes),
             Middleware(Authentication, tenancy=tenancy, address=ClientAddress(settings.http.trusted_proxies)),
+            Middleware(BodyDeadline, seconds=settings.http.longest_body_s),
             Middleware(BodyLimit, limit=settings.http.max_body_bytes),
         ],
     )

@@ -104,10 +104,16 @@ class Access:
         return ServedModel(served.name, AdmittedEngine(engine, ticket), settings)
 
     def apply_policy(self, request: Request, generation: ChatGeneration) -> ChatGeneration:
-        """`generation` as the team may have it; raises InvalidValueError for more output than that."""
+        """`generation` as the team may have it; raises InvalidValueError for more output or messages than that."""
         ticket = _ticket(request)
         ticket.effort, ticket.sequences = generation.conversation.effort, generation.n
         policy = ticket.identity.policy
+        if (messages := len(generation.conversation.messages)) > self._http.max_messages:
+            self._reject(request, "too_long")
+            raise InvalidValueError(
+                f"The conversation has {messages} messages, and this server reads at most {self._http.max_messages}.",
+                param="messages",
+            )
         self._check_output(request, policy, generation.max_tokens)
         if not policy.show_reasoning and generation.include_reasoning:
             return replace(generation, include_reasoning=False)

@@ -1,0 +1,39 @@
+"""Headers that keep browsers from doing more with a reply than reading it."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+_UNLESS_SET = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    # Answers are a team's own; no cache between us and the client may keep one.
+    (b"cache-control", b"no-store"),
+)
+
+
+class SecurityHeaders:
+    """Adds them to every reply. There are none for CORS: browsers of other sites read nothing here.
+
+    Strict-Transport-Security is for whoever ends TLS in front of us.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                there = {name.lower() for name, _ in headers}
+                headers += _ALWAYS
+                headers += [header for header in _UNLESS_SET if header[0] not in there]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
