@@ -35,6 +35,7 @@ from serving.api.request_ids import RequestIds
 from serving.api.request_metrics import RequestMetrics
 from serving.api.responses import responses_router
 from serving.api.security_headers import SecurityHeaders
+from serving.api.status_page import status_router
 from serving.api.tenancy_metrics import TenancyMetrics
 from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
@@ -45,6 +46,7 @@ from serving.store.choice import limits
 from serving.store.memory import MemoryStore
 from serving.telemetry.exposition import MetricsSource
 from serving.telemetry.process import ProcessTelemetry
+from serving.telemetry.status import StatusBoard
 from serving.tenancy.tenancy import Tenancy
 
 
@@ -111,6 +113,7 @@ def create_app(
             Middleware(BodyLimit, limit=settings.http.max_body_bytes),
         ],
     )
+    source = metrics_source or telemetry
     routers = (
         chat_router(context),
         completions_router(context),
@@ -121,7 +124,12 @@ def create_app(
         health_router(context),
         docs_router(),
         admin_router(context, tenancy),
-        metrics_router(metrics_source or telemetry),
+        metrics_router(source),
+        status_router(
+            StatusBoard(source, list(settings.models), time.monotonic),
+            telemetry.recent,
+            open_to_all=tenancy.authenticator.admin_is_open,
+        ),
     )
     for router in routers:
         app.include_router(router)

@@ -14,7 +14,7 @@ from serving.tenancy.authenticator import OPEN
 from serving.tenancy.directory import Identity
 from serving.tenancy.tenancy import Tenancy
 
-PUBLIC = frozenset({"/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"})
+PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"})
 """Paths that ask for nothing. All others ask for a key, those that do not exist too."""
 
 _ADMIN = ("/metrics", "/admin", "/status")

@@ -16,13 +16,15 @@ from serving.telemetry.build import config_hash, installed_versions
 from serving.telemetry.exposition import Exposition, exposed
 from serving.telemetry.logs import log_request
 from serving.telemetry.metrics import Metrics
+from serving.telemetry.recent import RecentEvents
 from serving.telemetry.record import OnRecord
 from serving.telemetry.recorder import Recording
 from serving.telemetry.traces import RequestTraces
 
 
 class ProcessTelemetry:
-    """`metrics` for whoever has something to count, `recording` for the middleware, and the exposition of it all.
+    """`metrics` for whoever has something to count, `recording` for the middleware, and the exposition of it all;
+    `recent` has the latest requests that went wrong.
 
     `labels` are this process's own on a scrape, where it answers alone (see MetricsSource). `sinks` are told of each
     finished request, after the log. `engines` are asked, at each scrape, whether they are ready.
@@ -46,9 +48,12 @@ class ProcessTelemetry:
         ProcessCollector(registry=self._registry)
         self.metrics = Metrics(self._registry, settings.models)
         self.metrics.about(installed_versions(), config_hash(settings))
+        self.recent = RecentEvents()
         self._traces = RequestTraces(settings.tracing) if settings.tracing.endpoint is not None else None
         traces = () if self._traces is None else (self._traces,)
-        self.recording = Recording(self.metrics, clock, monotonic, (log_request, *sinks, *traces), timed=bool(traces))
+        self.recording = Recording(
+            self.metrics, clock, monotonic, (log_request, self.recent, *sinks, *traces), timed=bool(traces)
+        )
 
     async def close(self) -> None:
         """Send what is left of traces."""

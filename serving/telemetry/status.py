@@ -1,0 +1,143 @@
+"""The state of the whole service in a few figures, read from the same metrics that Prometheus gets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from serving.telemetry.exposition import Exposition, MetricsSource
+
+CHANNELS = ("prompt", "cached", "analysis", "commentary", "final", "tool", "structure")
+
+# Many may watch, but the replicas are asked once in this time.
+_KEEP_S = 1.0
+# Rates are over the last samples that are at least this long apart, where there are such.
+_WINDOW_S = 5.0
+
+_WANTED = re.compile(
+    r"^(serving_engine_ready|serving_requests_in_flight|serving_requests_queued|serving_tokens_total"
+    r"|vllm:num_requests_running|vllm:num_requests_waiting|vllm:kv_cache_usage_perc)\{(.*)\} (\S+)$",
+    re.MULTILINE,
+)
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(slots=True)
+class ModelStatus:
+    """One model now. `replicas` are the engine's that answer, `silent` those that do not."""
+
+    ready: bool = False
+    replicas: int = 0
+    silent: int = 0
+    in_flight: int = 0
+    queued: int = 0
+    running: int = 0
+    kv_cache: float = 0.0
+
+
+@dataclass(slots=True)
+class Status:
+    """The service now. Rates are tokens a second by channel, None until two looks could be compared."""
+
+    models: dict[str, ModelStatus]
+    ingress_replicas: int = 0
+    ingress_silent: int = 0
+    tokens: Counter[str] = field(default_factory=Counter)
+    rates: dict[str, float] | None = None
+
+
+class StatusBoard:
+    """Asks `source` at most once a second, whoever looks. `models` are the names in the settings."""
+
+    def __init__(self, source: MetricsSource, models: Sequence[str], monotonic: Callable[[], float]) -> None:
+        self._source = source
+        self._models = models
+        self._monotonic = monotonic
+        self._lock = asyncio.Lock()
+        self._status: Status | None = None
+        self._samples: deque[tuple[float, Mapping[str, float]]] = deque(maxlen=16)
+
+    async def look(self) -> Status:
+        """The status, at most a second old."""
+        async with self._lock:
+            now = self._monotonic()
+            if self._status is None or now - self._samples[-1][0] >= _KEEP_S:
+                expositions = await self._source.collect(openmetrics=False)
+                self._status = await asyncio.to_thread(_summed, expositions, self._models)
+                self._samples.append((now, per_series(expositions)))
+                self._status.rates = self._rates()
+            return self._status
+
+    def _rates(self) -> dict[str, float] | None:
+        """Growth of each series since some seconds ago; a replica that is new counts from its second look."""
+        now, latest = self._samples[-1]
+        earlier = [sample for sample in self._samples if now - sample[0] >= _WINDOW_S] or [self._samples[0]]
+        since, before = earlier[-1]
+        if since == now:
+            return None
+        rates = dict.fromkeys(CHANNELS, 0.0)
+        for series, value in latest.items():
+            grown = value - before.get(series, value)
+            channel = dict(_LABEL.findall(series)).get("channel", "")
+            if channel in rates and grown > 0:
+                rates[channel] += grown / (now - since)
+        return rates
+
+
+def per_series(expositions: Sequence[Exposition]) -> dict[str, float]:
+    """Token counters by replica and labels."""
+    return {
+        f"{exposition.labels.get('replica', '')} {labels}": value
+        for exposition in expositions
+        for name, labels, value in _samples_of(exposition)
+        if name == "serving_tokens_total"
+    }
+
+
+def _summed(expositions: Sequence[Exposition], models: Sequence[str]) -> Status:
+    status = Status({name: ModelStatus() for name in models})
+    for exposition in expositions:
+        _count_replica(exposition, status)
+        for name, text, value in _samples_of(exposition):
+            labels = dict(_LABEL.findall(text))
+            if name == "serving_tokens_total":
+                status.tokens[labels["channel"]] += int(value)
+                continue
+            model = status.models.get(labels.get("model") or exposition.labels.get("model", ""))
+            if model is not None:
+                _add(model, name, value)
+    return status
+
+
+def _count_replica(exposition: Exposition, status: Status) -> None:
+    answers = exposition.body is not None
+    model = status.models.get(exposition.labels.get("model", ""))
+    if model is not None:
+        model.replicas += answers
+        model.silent += not answers
+    else:
+        status.ingress_replicas += answers
+        status.ingress_silent += not answers
+
+
+def _add(model: ModelStatus, name: str, value: float) -> None:
+    match name:
+        case "serving_engine_ready":
+            model.ready |= bool(value)
+        case "serving_requests_in_flight":
+            model.in_flight += int(value)
+        case "serving_requests_queued" | "vllm:num_requests_waiting":
+            model.queued += int(value)
+        case "vllm:num_requests_running":
+            model.running += int(value)
+        case "vllm:kv_cache_usage_perc":
+            model.kv_cache = max(model.kv_cache, value)
+
+
+def _samples_of(exposition: Exposition) -> Iterator[tuple[str, str, float]]:
+    text = (exposition.body or b"").decode()
+    for name, labels, value in _WANTED.findall(text):
+        yield name, labels, float(value)
