@@ -82,8 +82,8 @@ def requirements(*names: str) -> Iterator[Requirement]:
 @pytest.mark.parametrize(
     ("lock", "names"),
     [
-        ("cpu", ["project", "cpu", "redis"]),
-        ("cuda", ["project", "cuda", "redis"]),
+        ("cpu", ["project", "cpu", "client", "redis"]),
+        ("cuda", ["project", "cuda", "client", "redis"]),
         ("dev", ["dev"]),
         ("build", ["build"]),
     ],
@@ -107,7 +107,7 @@ def test_torch_is_the_cpu_build_in_one_lock_and_the_public_one_in_the_other() ->
 
 
 def test_every_package_we_import_is_declared() -> None:
-    declared = {canonicalize_name(each.name) for each in requirements("project", "redis", "tracing")}
+    declared = {canonicalize_name(each.name) for each in requirements("project", "client", "redis", "tracing")}
     distributions = packages_distributions()
     undeclared = {
         module
