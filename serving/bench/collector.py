@@ -12,14 +12,17 @@ from serving.bench.timeline import Timeline
 
 
 class Collector:
-    """Outcomes of one run; with `whole` they also go there, where all rounds of a comparison come together."""
+    """Outcomes of one run that began at `started`; with `whole` they also go there, where rounds come together.
 
-    def __init__(self, started: float, whole: Collector | None = None) -> None:
+    A whole has no beginning (None), and no timeline: its rounds were not one after the other.
+    """
+
+    def __init__(self, started: float | None, whole: Collector | None = None) -> None:
         self.sent = 0
         self.completed = 0
         self.interrupted = 0
         self.errors: Counter[str] = Counter()
-        self.timeline = Timeline(started)
+        self.timeline = Timeline(started) if started is not None else None
         self.ttft = Distribution()
         self.ttft_final = Distribution()
         self.itl = Distribution()
@@ -60,7 +63,8 @@ class Collector:
             self._add_usage(outcome, outcome.usage)
         else:
             self._uncounted_chunks += chunks
-        self.timeline.add(outcome, self._tokens_of(outcome))
+        if self.timeline is not None:
+            self.timeline.add(outcome, self._tokens_of(outcome))
         if self._whole is not None:
             self._whole.add(outcome)
 

@@ -20,7 +20,7 @@ class Measurement:
         self.target = target
         self.level = level
         self.rounds: dict[int, Round] = {}
-        self.whole = Collector(0.0)
+        self.whole = Collector(None)
         self._last: Collector | None = None
         self._count = 0
         self._elapsed_s = 0.0
@@ -85,7 +85,7 @@ class Measurement:
                 us_per_chunk=self._client_cpu_s / whole.chunks * 1e6 if whole.chunks else None,
                 lag_p99_s=self._lag.quantile(0.99),
             ),
-            timeline=self._last.timeline.report(elapsed) if self._count == 1 else None,
+            timeline=self._last.timeline.report(elapsed) if self._count == 1 and self._last.timeline else None,
         )
 
     def _cpu_report(self, tokens: float | None) -> report.Cpu:

@@ -29,13 +29,17 @@ async def _measure(plan: Plan, progress: Progress) -> Report:
             # The second one ends the process.
             loop.remove_signal_handler(number)
 
+    previous = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
         loop.add_signal_handler(number, on_signal)
     try:
         return await Session(plan, progress, stop).run()
     finally:
-        for number in numbers:
+        for number, handler in previous.items():
             loop.remove_signal_handler(number)
+            if handler is not None:
+                # Removing leaves the default in place, not what the caller had.
+                signal.signal(number, handler)
 
 
 def _allow_connections() -> None:

@@ -43,10 +43,11 @@ class Timeline:
             self._errors.append(end)
         times = np.array(outcome.chunk_times) - self._started if outcome.chunk_times else np.array([end])
         places = np.maximum(times / _BIN_S, 0).astype(np.int64)
-        counts = np.bincount(places) * (tokens / len(times))
-        self._tokens.extend([0.0] * (len(counts) - len(self._tokens)))
-        for place in np.flatnonzero(counts):
-            self._tokens[place] += float(counts[place])
+        first = int(places.min())
+        counts = np.bincount(places - first) * (tokens / len(times))
+        self._tokens.extend([0.0] * (first + len(counts) - len(self._tokens)))
+        for place, count in enumerate(counts.tolist(), start=first):
+            self._tokens[place] += count
 
     def report(self, elapsed_s: float) -> report.Timeline:
         """At most 120 steps over `elapsed_s`."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from serving.bench.collector import Collector, tokens_by_channel
 from serving.bench.outcome import CONTENT, INTERRUPTED, REASONING, Outcome, Usage
+from serving.bench.timeline import Timeline
 
 
 def reply(started: float, times: list[float], *, tokens: int | None, ended: float | None = None) -> Outcome:
@@ -91,7 +92,7 @@ def test_tokens_of_broken_streams_are_estimated_from_their_chunks() -> None:
 
 
 def test_a_round_goes_into_the_whole_too() -> None:
-    whole = Collector(0.0)
+    whole = Collector(None)
     for start in (0.0, 50.0):
         Collector(start, whole).add(reply(start, [start + 0.1], tokens=1))
     assert (whole.completed, whole.ttft.count) == (2, 2)
@@ -118,6 +119,7 @@ class TestTimeline:
         failed = Outcome(0, 10.5, ended=11.65)
         failed.fail("timeout")
         collector.add(failed)
+        assert collector.timeline is not None
         timeline = collector.timeline.report(2.0)
         per_second = round(1 / timeline.step_s)
         assert sum(timeline.tokens_per_s[:per_second]) * timeline.step_s == pytest.approx(5)
@@ -131,12 +133,13 @@ class TestTimeline:
     def test_a_long_run_has_no_more_than_120_steps(self) -> None:
         collector = Collector(0.0)
         collector.add(reply(0.0, [float(at) for at in range(1, 5000)], tokens=4999))
+        assert collector.timeline is not None
         timeline = collector.timeline.report(5000.0)
         assert len(timeline.tokens_per_s) <= 120
         assert sum(timeline.tokens_per_s) * timeline.step_s == pytest.approx(4999, rel=0.01)
 
     def test_all_lists_are_equally_long_even_without_requests(self) -> None:
-        timeline = Collector(0.0).timeline.report(0.0)
+        timeline = Timeline(0.0).report(0.0)
         lists = (timeline.tokens_per_s, timeline.requests_per_s, timeline.errors, timeline.in_flight, timeline.ttft_p50)
         assert {len(each) for each in lists} == {1}
 
