@@ -5,6 +5,7 @@ ServingError
 ├── CheckpointError                  a model's files cannot be found, made or trusted
 ├── ClusterError                     Ray or Ray Serve could not be started, joined or stopped
 ├── BenchError                       a server cannot be measured: it does not answer, or names no model
+├── ClientError                      a server cannot be talked with: it is away, refuses, or breaks off
 ├── ItemTooLargeError                a store keeps no item of this size
 └── ApiError                         anything a client is told, with an HTTP status
     ├── InvalidRequestError          400: a mistake in the request, with the field named
@@ -66,6 +67,10 @@ class ItemTooLargeError(ServingError):
 
 class BenchError(ServingError):
     """A server cannot be measured: it does not answer, or names no model."""
+
+
+class ClientError(ServingError):
+    """A server cannot be talked with: it is away, refuses, or breaks off."""
 
 
 class ApiError(ServingError):
