@@ -58,6 +58,8 @@ async def test_every_route_is_described(served: Served) -> None:
         "/ready",
         "/version",
         "/metrics",
+        "/admin/usage",
+        "/status",
     }
     assert all(operation.get("summary") for path in paths.values() for operation in path.values())
 
