@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -67,6 +68,7 @@ class RemoteEngine:
         stream = self._inbox.open(self._model)
         response = self._handle.generate.remote(request, stream.address if request.stream else None)
         call = asyncio.create_task(self._call(request, response, stream))
+        call.add_done_callback(functools.partial(_end_of, stream))
         try:
             while True:
                 delta = await stream.next()
@@ -96,6 +98,8 @@ class RemoteEngine:
             if request.stream and not stream.begun and len(reply.token_ids) > _FEW_TOKENS:
                 self._inbox.on_loss(self._model, "unreachable")
             stream.finish(reply)
+        except ApiError as error:
+            stream.finish(error)  # between replicas that speak gRPC an error comes as it was raised
         except (RayError, RayServeException) as error:
             begun = stream.begun or loop.time() - begun_at > _BEGUN_AFTER_S
             stream.finish(self._translated(error, begun))
@@ -148,3 +152,9 @@ class RemoteEngine:
             f"The engine of model '{self._model}' is not ready; it is starting or being replaced.",
             retry_after_s=_RETRY_AFTER_S,
         )
+
+
+def _end_of(stream: Stream, call: asyncio.Task[None]) -> None:
+    """Whatever ends the call ends the stream: its reader waits for nothing else."""
+    if not call.cancelled() and (error := call.exception()) is not None:
+        stream.finish(error if isinstance(error, Exception) else RuntimeError(repr(error)))
