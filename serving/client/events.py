@@ -1,0 +1,63 @@
+"""What a reader of a streamed answer sees, in order. `type` tells the classes apart where isinstance is unhandy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Channel = Literal["analysis", "commentary", "final"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStart:
+    """The model begins to write on this channel."""
+
+    channel: Channel
+    type: Literal["channel_start"] = "channel_start"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of the open channel; never empty."""
+
+    channel: Channel
+    text: str
+    type: Literal["text_delta"] = "text_delta"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelEnd:
+    """The channel's text is complete; `text` is all of it."""
+
+    channel: Channel
+    text: str
+    type: Literal["channel_end"] = "channel_end"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call, whole; `arguments` is the text that the model wrote, most likely JSON."""
+
+    id: str
+    name: str
+    arguments: str
+    type: Literal["tool_call"] = "tool_call"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The answer is over: why, and what it cost in tokens. Exactly one, last.
+
+    `finish_reason` is OpenAI's: stop, length or tool_calls. Counts are None where the server does not tell them;
+    `reasoning_tokens` is part of `completion_tokens`, `cached_tokens` of `prompt_tokens`.
+    """
+
+    finish_reason: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    type: Literal["usage"] = "usage"
+
+
+ChatEvent = ChannelStart | TextDelta | ChannelEnd | ToolCall | Usage
