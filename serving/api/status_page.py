@@ -78,6 +78,7 @@ def _filled(data: dict[str, Any] | None, base: str) -> dict[str, str]:
         "authorization": "" if data else html.escape(' -H "Authorization: Bearer $KEY"'),
         "state": html.escape(_state(data)),
         "model_rows": "".join(_model_row(name, each) for name, each in data["models"].items()) if data else "",
+        "ingress": f"Ingress replicas: {data['ingress_replicas']}" if data else "",
         "channel_rows": "".join(map(_channel_row, CHANNELS, _rates(data))),
         "recent_rows": "".join(map(_recent_row, data["recent"])) if data else "",
         "model_options": "".join(f"<option>{html.escape(name)}</option>" for name in models),

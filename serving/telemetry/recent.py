@@ -30,7 +30,7 @@ class Event:
 class RecentEvents:
     """Keeps the last `most`, newest first. A sink for finished requests."""
 
-    def __init__(self, most: int = 30) -> None:
+    def __init__(self, most: int = 12) -> None:
         self._events: deque[Event] = deque(maxlen=most)
 
     def __call__(self, record: RequestRecord) -> None:

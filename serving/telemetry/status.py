@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -45,7 +45,7 @@ class Status:
     models: dict[str, ModelStatus]
     ingress_replicas: int = 0
     ingress_silent: int = 0
-    tokens: Counter[str] = field(default_factory=Counter)
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHANNELS, 0))
     rates: dict[str, float] | None = None
 
 
@@ -58,43 +58,54 @@ class StatusBoard:
         self._monotonic = monotonic
         self._lock = asyncio.Lock()
         self._status: Status | None = None
-        self._samples: deque[tuple[float, Mapping[str, float]]] = deque(maxlen=16)
+        self._samples: deque[_Sample] = deque(maxlen=16)
 
     async def look(self) -> Status:
         """The status, at most a second old."""
         async with self._lock:
             now = self._monotonic()
-            if self._status is None or now - self._samples[-1][0] >= _KEEP_S:
+            if self._status is None or now - self._samples[-1].at >= _KEEP_S:
                 expositions = await self._source.collect(openmetrics=False)
                 self._status = await asyncio.to_thread(_summed, expositions, self._models)
-                self._samples.append((now, per_series(expositions)))
+                self._samples.append(_sample(now, expositions))
                 self._status.rates = self._rates()
             return self._status
 
     def _rates(self) -> dict[str, float] | None:
-        """Growth of each series since some seconds ago; a replica that is new counts from its second look."""
-        now, latest = self._samples[-1]
-        earlier = [sample for sample in self._samples if now - sample[0] >= _WINDOW_S] or [self._samples[0]]
-        since, before = earlier[-1]
-        if since == now:
+        """Growth since some seconds ago; a replica that was not there then counts from its second look."""
+        latest = self._samples[-1]
+        earlier = [sample for sample in self._samples if latest.at - sample.at >= _WINDOW_S] or [self._samples[0]]
+        before = earlier[-1]
+        if before is latest:
             return None
         rates = dict.fromkeys(CHANNELS, 0.0)
-        for series, value in latest.items():
-            grown = value - before.get(series, value)
-            channel = dict(_LABEL.findall(series)).get("channel", "")
-            if channel in rates and grown > 0:
-                rates[channel] += grown / (now - since)
+        for replica, channels in latest.tokens.items():
+            for channel, value in channels.items():
+                if replica in before.tokens and channel in rates:
+                    grown = value - before.tokens[replica].get(channel, 0.0)
+                    rates[channel] += grown / (latest.at - before.at)
         return rates
 
 
-def per_series(expositions: Sequence[Exposition]) -> dict[str, float]:
-    """Token counters by replica and labels."""
-    return {
-        f"{exposition.labels.get('replica', '')} {labels}": value
-        for exposition in expositions
-        for name, labels, value in _samples_of(exposition)
-        if name == "serving_tokens_total"
-    }
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Token counters at a moment, by replica and channel."""
+
+    at: float
+    tokens: Mapping[str, Mapping[str, float]]
+
+
+def _sample(at: float, expositions: Sequence[Exposition]) -> _Sample:
+    tokens: dict[str, dict[str, float]] = {}
+    for exposition in expositions:
+        if exposition.body is None:
+            continue
+        channels = tokens.setdefault(exposition.labels.get("replica", ""), {})
+        for name, labels, value in _samples_of(exposition):
+            if name == "serving_tokens_total":
+                channel = dict(_LABEL.findall(labels))["channel"]
+                channels[channel] = channels.get(channel, 0.0) + value
+    return _Sample(at, tokens)
 
 
 def _summed(expositions: Sequence[Exposition], models: Sequence[str]) -> Status:
