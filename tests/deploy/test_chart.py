@@ -135,7 +135,9 @@ def test_no_image_is_latest_and_all_of_ours_are_one(release: Rendered) -> None:
 def test_pods_may_do_nothing_that_they_need_not(release: Rendered) -> None:
     for name, template in release.pods.items():
         spec = template["spec"]
-        assert spec["automountServiceAccountToken"] is False, name
+        # Ray's autoscaler alone speaks to Kubernetes.
+        scales = name == "head" and release.cluster["enableInTreeAutoscaling"]
+        assert spec["automountServiceAccountToken"] is scales, name
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.get("hostNetwork")
@@ -157,10 +159,22 @@ def test_defaults_have_no_secret(render: Render) -> None:
     assert not re.search(r"(?i)password|sk-[a-z0-9]{8}|hf_[a-z0-9]{8}", yaml.safe_dump(release.objects))
 
 
-def test_by_default_only_the_namespace_may_call(render: Render) -> None:
+def test_by_default_only_the_namespace_prometheus_and_the_operator_reach_the_api(render: Render) -> None:
     (policy,) = render().all("NetworkPolicy")
-    (api,) = (rule for rule in policy["spec"]["ingress"] if rule["ports"][0] == {"port": 8000, "protocol": "TCP"})
-    assert api["from"][0] == {"podSelector": {}}
+    peers = [
+        peer
+        for rule in policy["spec"]["ingress"]
+        if any(port["port"] <= 8000 <= port.get("endPort", port["port"]) for port in rule["ports"])
+        for peer in rule["from"]
+    ]
+    own = {"app.kubernetes.io/name": "gpt-oss-serving", "app.kubernetes.io/instance": "gpt-oss"}
+    labels = [peer["podSelector"].get("matchLabels", {}) for peer in peers]
+    assert [each.get("app.kubernetes.io/name") for each in labels if each != own] == [
+        None,
+        "prometheus",
+        "kuberay-operator",
+    ]
+    assert peers[0] == {"podSelector": {}}, "without a namespaceSelector: this namespace"
 
 
 def test_the_notes_name_the_next_three_commands(release: Rendered) -> None:

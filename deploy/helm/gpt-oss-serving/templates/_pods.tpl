@@ -95,7 +95,6 @@ true
 {{/* Pod fields that are the same everywhere. */}}
 {{- define "serving.podBasics" -}}
 serviceAccountName: {{ include "serving.serviceAccount" . }}
-automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext: {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- with .Values.image.pullSecrets }}
