@@ -41,7 +41,7 @@ serve.start(proxy_location=config.proxy_location, http_options={"host": "127.0.0
 client = _get_global_client()
 client.deploy_apps(config)
 print("deployed", flush=True)
-while line := sys.argv[3] and os.read(3, 1 << 20):
+while line := os.read(3, 1 << 20):
     client.deploy_apps(ServeDeploySchema.model_validate(yaml.safe_load(line)))
     print("deployed", flush=True)
 serve.shutdown()
@@ -72,7 +72,7 @@ class Cluster:
         command = ["bash", "-c", f'exec "$@" 3<&{reader}', "operator", sys.executable, "-c", OPERATOR]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [*command, str(self.port), yaml.safe_dump(labels), "go on"],
+                [*command, str(self.port), yaml.safe_dump(labels)],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
