@@ -1,0 +1,87 @@
+"""`serving chat`: talk to a model in the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from serving.errors import ClientError, SettingsError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as a shell has it."""
+
+
+class EffortName(StrEnum):
+    """Values of --effort."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+def chat_command(
+    url: Annotated[str, typer.Option(metavar="URL", help="Base URL of the server.")] = "http://127.0.0.1:8000/v1",
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Model to talk to; the first of /v1/models unless set.")
+    ] = None,
+    effort: Annotated[EffortName | None, typer.Option(help="How much the model thinks.")] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="Instructions for the model.")] = None,
+    api_key_env: Annotated[
+        str, typer.Option(metavar="NAME", help="Environment variable that has the API key (never the key itself).")
+    ] = "GPT_OSS_API_KEY",
+) -> None:
+    """Talk to a model: what it thinks, says on the way and answers, each in its colour.
+
+    Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands. With a pipe on standard input that is the question,
+    and standard output gets the answer alone.
+
+    \b
+    Examples:
+      serving chat
+      serving chat --effort high --model gpt-oss-120b
+      echo "Why is the sky blue?" | serving chat > answer.txt
+    """
+    # OpenAI's client takes a second to import, which no other command needs.
+    try:
+        from openai import OpenAI
+
+        from serving.client.terminal.conversation import Conversation, models_of
+        from serving.client.terminal.screen import Screen
+        from serving.client.terminal.session import answer_once, chat, read_terminal
+    except ModuleNotFoundError as error:
+        raise ClientError(f"{error}. `serving chat` needs it: pip install 'gpt-oss-serving[client]'") from error
+    from rich.console import Console
+
+    from serving.bench.target import parse_target
+
+    base_url = parse_target(url, "server", "--url").url
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    question = "" if interactive else sys.stdin.read().strip()
+    if not interactive and not question:
+        raise SettingsError([("standard input", "is empty: pipe a question in, or run this in a terminal")])
+    try:
+        with OpenAI(base_url=base_url, api_key=os.environ.get(api_key_env) or "none") as client:
+            conversation = Conversation(
+                client,
+                model=model or _first(models_of(client)),
+                system=system,
+                effort=None if effort is None else effort.value,
+                clock=time.monotonic,
+            )
+            if interactive:
+                chat(conversation, Screen(Console(highlight=False)), read_terminal)
+            else:
+                answer_once(conversation, question, sys.stdout)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _first(models: list[str]) -> str:
+    if not models:
+        raise ClientError("The server names no model; say which with --model.")
+    return models[0]
