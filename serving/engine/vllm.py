@@ -234,9 +234,12 @@ def _import_vllm() -> None:
 
 def _create(name: str, source: str, model: ModelSettings) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(name, source, model)))
+    # vLLM's own server says so too; anything else gets smaller batches (AsyncEngineArgs.get_batch_defaults).
+    context = UsageContext.OPENAI_API_SERVER
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(name, source, model)), usage_context=context)
 
 
 def _vllm_version() -> str:
