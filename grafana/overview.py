@@ -99,7 +99,7 @@ def _objectives(board: Dashboard) -> None:
     )
     board.with_panel(
         figure(
-            "Models without a ready engine",
+            "Models away",
             "Models for which no ingress replica reaches an engine now.",
             "take the runbook of the alert NoReadyEngine.",
             "short",

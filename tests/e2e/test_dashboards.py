@@ -22,6 +22,7 @@ from openai import APIError, APITimeoutError, AsyncOpenAI
 
 from grafana import generate
 from grafana.lint import queries, substituted
+from grafana.pictures import draw
 from serving.tenancy.keys import Key, new_key, new_salt
 from tests.e2e.conftest import Stack, free_port, start, wait_for_output
 
@@ -146,6 +147,12 @@ def test_a_replica_that_hangs_is_left_out_within_two_seconds(monitored: Monitore
     ups = [line for line in reply.splitlines() if line.startswith("serving_scrape_replica_up{")]
     assert sorted(line[-1] for line in ups) == ["0", "1", "1"], ups
     assert took < 3
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
+async def test_the_dashboards_can_be_drawn_for_documents(monitored: Monitored, tmp_path: Path) -> None:
+    await draw(monitored.prometheus, tmp_path, LOAD_S + 60)
+    assert {path.stem for path in tmp_path.glob("*.png")} == set(generate.BUILDERS)
 
 
 def _scrape(monitored: Monitored) -> str:
