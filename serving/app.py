@@ -15,6 +15,8 @@ import serving
 from serving.api.access import Access
 from serving.api.admin import admin_router
 from serving.api.authentication import Authentication
+from serving.api.backends import backends_router
+from serving.api.backends_metrics import BackendMetrics
 from serving.api.body_deadline import BodyDeadline
 from serving.api.body_limit import BodyLimit
 from serving.api.chat import chat_router
@@ -39,6 +41,7 @@ from serving.api.status_page import status_router
 from serving.api.tenancy_metrics import TenancyMetrics
 from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
+from serving.backends.directory import Backends
 from serving.engine.base import Engine
 from serving.settings import Settings
 from serving.store.base import Store
@@ -64,13 +67,15 @@ def create_app(
     metrics_source: MetricsSource | None = None,
     tenancy: Tenancy | None = None,
     responses_store: Store | None = None,
+    backends: Backends | None = None,
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
     `engines` has one for each of `settings.models`, by name; the caller starts and closes them. `clock` gives seconds
     since the epoch (UTC); `new_request_id` a token of letters and digits that never comes twice. What happens is
     counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone. Responses are
-    kept in `responses_store`, which the caller closes; by default in this process's memory. Raises SettingsError where
+    kept in `responses_store`, which the caller closes; by default in this process's memory. `backends` are started and
+    closed by the caller too; by default those of the settings, and registrations are forgotten with the process. Raises SettingsError where
     models and engines do not match.
     """
     if tenancy is None:
@@ -80,10 +85,13 @@ def create_app(
             settings, engines, labels={"deployment": "ingress", "replica": _new_id()[:8]}, clock=clock
         )
     telemetry.before_each_scrape(TenancyMetrics(tenancy, telemetry.metrics))
-    models = ModelRegistry(settings.models, engines, created=int(clock()))
+    if backends is None:
+        backends = Backends(settings.backends, clock=time.monotonic)
+    telemetry.before_each_scrape(BackendMetrics(backends, telemetry.metrics))
+    models = ModelRegistry(settings.models, engines, int(clock()), backends)
     context = ApiContext(
         models=models,
-        access=Access(models, tenancy, settings.http, telemetry.recording.metrics, time.monotonic),
+        access=Access(models, tenancy, settings.http, telemetry.recording.metrics, time.monotonic, backends),
         http=settings.http,
         clock=clock,
         new_id=new_request_id,
@@ -124,6 +132,7 @@ def create_app(
         health_router(context),
         docs_router(),
         admin_router(context, tenancy),
+        backends_router(context, backends),
         metrics_router(source),
         status_router(
             StatusBoard(source, list(settings.models), time.monotonic),

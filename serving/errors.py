@@ -26,6 +26,7 @@ ServingError
     ├── HeadersTooLargeError         431
     ├── OverloadedError              503: full; come back later
     ├── EngineNotReadyError          503: starting or restarting; come back later
+    │   └── BackendUnavailableError      another server that should answer cannot be reached, or fails
     ├── StoreUnavailableError        503: what requests share cannot be reached; come back later
     ├── EngineDiedError              500: the engine was lost while it worked on this request
     ├── AnswerTimeoutError           504: the answer took longer than the server allows
@@ -250,6 +251,12 @@ class EngineNotReadyError(ApiError):
     status = 503
     type = "server_error"
     default_code = "engine_not_ready"
+
+
+class BackendUnavailableError(EngineNotReadyError):
+    """Another server that should answer cannot be reached, breaks off, or does not take our key."""
+
+    default_code = "backend_unavailable"
 
 
 class StoreUnavailableError(ApiError):

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from serving.backends.settings import BackendsSettings
 from serving.configuration.layer import KeyPath, Layer, Problem, dotted
 from serving.configuration.problems import from_validation, several
 from serving.configuration.sources import read_sources
@@ -126,6 +127,9 @@ class ModelSettings(Section):
     )
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="How many copies of the model run.")
     reasoning: ReasoningSettings = Field(ReasoningSettings(), description="How much it thinks.")
+    fallback: tuple[str, ...] = Field(
+        (), description="Who answers instead, in turn, while it cannot: PROVIDER:MODEL or a model's name."
+    )
     truncation_answer_share: float = Field(
         0.25, gt=0, lt=1, description="Part of the context that `truncation: auto` keeps free where no max_tokens is."
     )
@@ -403,6 +407,7 @@ class Settings(BaseSettings):
     tracing: TracingSettings = Field(TracingSettings(), description="Spans for OpenTelemetry.")
     frames: FrameSettings = Field(FrameSettings(), description="Tokens on their way from the engines.")
     failover: FailoverSettings = Field(FailoverSettings(), description="Answers whose engine is lost.")
+    backends: BackendsSettings = Field(BackendsSettings(), description="Servers beside our own engines.")
     ray_address: str | None = Field(
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
     )
@@ -438,10 +443,28 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        findings = [*self._engine_findings(), *self._name_findings(), *self._store_findings()]
+        findings = [
+            *self._engine_findings(),
+            *self._name_findings(),
+            *self._store_findings(),
+            *self._fallback_findings(),
+        ]
         if findings:
             raise several(findings)
         return self
+
+    def _fallback_findings(self) -> list[tuple[KeyPath, str]]:
+        findings: list[tuple[KeyPath, str]] = []
+        for name, model in self.models.items():
+            for number, selector in enumerate(model.fallback):
+                path = ("models", name, "fallback", str(number))
+                if not _is_name(selector):
+                    findings.append((path, "should be PROVIDER:MODEL or a model's name, without blanks"))
+                elif selector.removeprefix("local:") in (name, *model.aliases):
+                    findings.append((path, "is the model itself"))
+        if self.backends.registrations == "redis" and self.redis.url is None:
+            findings.append((("backends", "registrations"), "is redis, and redis.url does not say where that is"))
+        return findings
 
     def _store_findings(self) -> list[tuple[KeyPath, str]]:
         if self.responses.backend == "redis" and self.redis.url is None:

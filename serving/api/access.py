@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,12 @@ from dataclasses import replace
 from starlette.requests import Request
 
 from serving.api.authentication import identity_of
+from serving.api.backends_access import SERVED_BY, BackendAnswers, RequestWatch
+from serving.api.backends_fallback import FallbackAnswers, Health
 from serving.api.registry import ModelRegistry, ServedModel
+from serving.backends.directory import Backends, Found
+from serving.backends.settings import LOCAL
+from serving.engine.base import Engine
 from serving.errors import (
     ApiError,
     InvalidValueError,
@@ -25,10 +31,13 @@ from serving.protocol.models import ModelCard
 from serving.settings import HttpSettings, ReasoningSettings
 from serving.telemetry.metrics import Metrics, RejectionReason
 from serving.telemetry.recorder import find_recorder
+from serving.tenancy.admission import Admission, Capacity
 from serving.tenancy.admitted_engine import AdmittedEngine
 from serving.tenancy.teams import Team
 from serving.tenancy.tenancy import Tenancy
 from serving.tenancy.ticket import Ticket
+
+_MOST_LINES = 1000
 
 TICKET = "ticket"
 """Where a request's Ticket is in its scope's state."""
@@ -53,12 +62,16 @@ class Access:
         http: HttpSettings,
         metrics: Metrics,
         monotonic: Callable[[], float],
+        backends: Backends | None = None,
     ) -> None:
         self._models = models
         self._tenancy = tenancy
         self._http = http
         self._metrics = metrics
         self._monotonic = monotonic
+        self._backends = backends
+        self._lines: dict[str, Admission] = {}
+        self._health: dict[str, Health] = {}
 
     def cards(self, request: Request) -> list[ModelCard]:
         """The models that the team may use, under all their names."""
@@ -77,21 +90,19 @@ class Access:
         be read, RateLimitError or OverloadedError where it would not get into the line anyway.
         """
         served = self._models.resolve(self._allowed(request, name))
+        if served.found is not None:
+            return self._elsewhere(request, served, served.found)
         identity = identity_of(request)
         admission = self._tenancy.admission(served.name)
-        now = self._monotonic()
-        timeout = _timeout_s(request) or self._tenancy.default_timeout_s
-        deadline = None if timeout is None else now + min(timeout, self._http.longest_answer_s)
-        ticket = Ticket(identity, self._tenancy.limiter, admission, self._monotonic, deadline)
-        ticket.listener = recorder = find_recorder(request.scope)
-        if recorder is not None:
-            ticket.on_refused = lambda error: recorder.rejected(_reason(error))
-        request.scope["state"][TICKET] = ticket
+        ticket = self._ticket_for(request, admission)
+        refusal: ApiError | None = None
         try:
             admission.refuse_hopeless(ticket.waiting())
         except ApiError as error:
             self._metrics.rejected(served.name, identity.team, _reason(error))
-            raise
+            if not served.settings.fallback:
+                raise
+            refusal = error
         reasoning = _restricted(served.settings.reasoning, identity.policy)
         calm = reasoning
         reasoning = _under_load(reasoning, identity.policy, admission.fill)
@@ -100,8 +111,101 @@ class Access:
         settings = served.settings
         if reasoning is not settings.reasoning:
             settings = settings.model_copy(update={"reasoning": reasoning})
-        engine = served.engine if recorder is None else recorder.timed(served.engine)
-        return ServedModel(served.name, AdmittedEngine(engine, ticket), settings)
+        return ServedModel(served.name, self._engine(request, served, ticket, refusal), settings)
+
+    def _engine(self, request: Request, served: ServedModel, ticket: Ticket, refusal: ApiError | None) -> Engine:
+        """The model's engine behind `ticket`; with fallbacks, it and they."""
+        engine: Engine = AdmittedEngine(self._timed(request, served.engine), ticket)
+        watch = self._watch(request, served.name)
+        if not served.settings.fallback:
+            watch.served_by(LOCAL)
+            return engine
+        health = self._health.setdefault(served.name, Health(served.engine, self._monotonic))
+        others = [functools.partial(self._other, request, selector) for selector in served.settings.fallback]
+        return FallbackAnswers(served.name, engine, health, others, watch, self._metrics, refusal)
+
+    def _other(self, request: Request, selector: str) -> tuple[str, Engine] | None:
+        """A fallback: its name and what answers for it; None where it is not there, or out of the house."""
+        try:
+            served = self._models.resolve(selector)
+        except ModelNotFoundError:
+            return None
+        found = served.found
+        if found is not None and not self._may_leave(request):
+            found = found.inside()
+            if not found.targets:
+                return None
+        before = _ticket(request)
+        before.over()  # what it took of the team's limits is given back before it is taken again
+        admission = self._admission(found) if found is not None else self._tenancy.admission(served.name)
+        ticket = self._ticket_for(request, admission, before.deadline)
+        if found is not None:
+            return served.name, self._answers(request, found, ticket)
+        return served.name, AdmittedEngine(self._timed(request, served.engine), ticket)
+
+    def _elsewhere(self, request: Request, served: ServedModel, found: Found) -> ServedModel:
+        """A model of other servers, as this request sees it."""
+        if not self._may_leave(request):
+            found = found.inside()
+            if not found.targets:
+                self._reject(request, "model_not_allowed")
+                raise PermissionDeniedError(
+                    f"The model '{served.name}' is outside the house, where your requests may not go. "
+                    "Who runs this server can allow it: `external: true` for the team, or `backends.external`.",
+                    code="external_not_allowed",
+                )
+        ticket = self._ticket_for(request, self._admission(found))
+        settings = served.settings
+        reasoning = _restricted(settings.reasoning, identity_of(request).policy)
+        if reasoning is not settings.reasoning:
+            settings = settings.model_copy(update={"reasoning": reasoning})
+        return ServedModel(found.name, self._answers(request, found, ticket), settings, found)
+
+    def _answers(self, request: Request, found: Found, ticket: Ticket) -> BackendAnswers:
+        assert self._backends is not None, "a model was found among them"
+        return BackendAnswers(found, self._backends.router, ticket, self._watch(request, found.name))
+
+    def _watch(self, request: Request, model: str) -> RequestWatch:
+        return RequestWatch(request.scope, self._metrics, identity_of(request).team, model)
+
+    def _may_leave(self, request: Request) -> bool:
+        """Whether the request may go to backends outside the house."""
+        if self._tenancy.directory is None:
+            return self._backends is not None and self._backends.external
+        return identity_of(request).policy.external
+
+    def _admission(self, found: Found) -> Admission:
+        """The line in front of the backends that have a model; few sets of backends share all of them."""
+        assert self._backends is not None, "a model was found among them"
+        group = found.group
+        if group not in self._lines:
+            if len(self._lines) > _MOST_LINES:
+                self._lines = {name: line for name, line in self._lines.items() if line.in_use or line.waiting}
+            places = self._backends.concurrent_requests
+            capacity = Capacity(places, reserve=0, most_waiting=places)
+            self._lines[group] = Admission(group, capacity, self._monotonic, many_teams=True)
+        return self._lines[group]
+
+    def _ticket_for(self, request: Request, admission: Admission, deadline: float | None = None) -> Ticket:
+        """The request's ticket for that line, from here on the one that counts."""
+        if deadline is None and (timeout := _timeout_s(request) or self._tenancy.default_timeout_s) is not None:
+            deadline = self._monotonic() + min(timeout, self._http.longest_answer_s)
+        ticket = Ticket(identity_of(request), self._tenancy.limiter, admission, self._monotonic, deadline)
+        ticket.listener = recorder = find_recorder(request.scope)
+        if recorder is not None:
+            ticket.on_refused = lambda error: recorder.rejected(_reason(error))
+        request.scope["state"][TICKET] = ticket
+        return ticket
+
+    @staticmethod
+    def _timed(request: Request, engine: Engine) -> Engine:
+        recorder = find_recorder(request.scope)
+        return engine if recorder is None else recorder.timed(engine)
+
+    def lines(self) -> tuple[dict[str, Admission], dict[str, Admission]]:
+        """The lines of this process: in front of each model of ours, and of each group of backends."""
+        ours = {served.name: self._tenancy.admission(served.name) for served in self._models.models()}
+        return ours, dict(self._lines)
 
     def apply_policy(self, request: Request, generation: ChatGeneration) -> ChatGeneration:
         """`generation` as the team may have it; raises InvalidValueError for more output or messages than that."""
@@ -178,6 +282,12 @@ class Access:
     def _reject(request: Request, reason: RejectionReason) -> None:
         if recorder := find_recorder(request.scope):
             recorder.rejected(reason)
+
+
+def find_served_by(state: dict[str, object]) -> str | None:
+    """The x-served-by in a scope's state, once it is known."""
+    served_by = state.get(SERVED_BY)
+    return served_by if isinstance(served_by, str) else None
 
 
 def find_ticket(state: dict[str, object]) -> Ticket | None:

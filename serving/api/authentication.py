@@ -17,7 +17,7 @@ from serving.tenancy.tenancy import Tenancy
 PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"})
 """Paths that ask for nothing. All others ask for a key, those that do not exist too."""
 
-_ADMIN = ("/metrics", "/admin", "/status")
+_ADMIN = ("/metrics", "/admin", "/status", "/backends", "/queue")
 
 
 def is_admin_path(path: str) -> bool:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from serving.backends.directory import Backends, Found
+from serving.backends.settings import LOCAL
 from serving.engine.base import Engine
 from serving.errors import ModelNotFoundError, SettingsError
+from serving.generation.source import AnswerSource
 from serving.protocol.models import ModelCard
 from serving.settings import ModelSettings
 
 OWNER = "gpt-oss-serving"
+
+_ELSEWHERE = ModelSettings()
+"""What holds for models of other servers: our defaults, since the settings say nothing of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,8 @@ class ServedModel:
     name: str
     engine: Engine
     settings: ModelSettings
+    found: Found | None = None
+    """Where a model of other servers is, which has no engine here."""
 
 
 class ModelRegistry:
@@ -28,9 +36,16 @@ class ModelRegistry:
     Raises SettingsError when a model has no engine, or two models share a name or an alias.
     """
 
-    def __init__(self, models: Mapping[str, ModelSettings], engines: Mapping[str, Engine], created: int) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, ModelSettings],
+        engines: Mapping[str, Engine],
+        created: int,
+        backends: Backends | None = None,
+    ) -> None:
         problems: list[tuple[str, str]] = []
         self._created = created
+        self._backends = backends
         self._by_name: dict[str, ServedModel] = {}
         for name, settings in models.items():
             if name not in engines:
@@ -45,27 +60,35 @@ class ModelRegistry:
             raise SettingsError(problems)
 
     def resolve(self, name: str) -> ServedModel:
-        """The model called `name`; raises ModelNotFoundError."""
-        served = self._by_name.get(name)
-        if served is None:
+        """The model called `name`, or `PROVIDER:MODEL`; ours before others'. Raises ModelNotFoundError."""
+        served = self._by_name.get(name) or self._by_name.get(name.removeprefix(f"{LOCAL}:"))
+        if served is not None:
+            return served
+        found = self._backends.find(name) if self._backends is not None else None
+        if found is None:
             shown = name if len(name) <= 64 else name[:64] + "..."
             raise ModelNotFoundError(
-                f"The model '{shown}' does not exist. This server has: {', '.join(self._by_name)}.", param="model"
+                f"The model '{shown}' does not exist. This server has: {', '.join(self._names())}.", param="model"
             )
-        return served
+        return ServedModel(found.name, AnswerSource(), _ELSEWHERE, found)
 
     def models(self) -> list[ServedModel]:
-        """Every model once."""
+        """Every model of our own once."""
         return [served for name, served in self._by_name.items() if name == served.name]
 
     def card(self, name: str) -> ModelCard:
         """What clients are told of `name`; raises ModelNotFoundError."""
         served = self.resolve(name)
-        card = ModelCard(id=name, object="model", created=self._created, owned_by=OWNER)
+        owner = OWNER if served.found is None else served.found.group
+        card = ModelCard(id=name, object="model", created=self._created, owned_by=owner)
         if name != served.name:
             card["root"] = served.name
         return card
 
     def cards(self) -> list[ModelCard]:
         """What clients are told of every name, aliases after their model."""
-        return [self.card(name) for name in self._by_name]
+        return [self.card(name) for name in self._names()]
+
+    def _names(self) -> list[str]:
+        others = () if self._backends is None else self._backends.names()
+        return [*self._by_name, *(name for name in others if name not in self._by_name)]

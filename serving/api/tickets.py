@@ -1,11 +1,11 @@
-"""A request's ticket is given up when the request is over, and the reply says what is left of the team's limits."""
+"""A request's ticket is given up when the request is over, and the reply says who answered and what is left."""
 
 from __future__ import annotations
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api.access import find_ticket
+from serving.api.access import find_served_by, find_ticket
 from serving.generation.types import Usage
 from serving.telemetry.recorder import find_recorder
 
@@ -28,6 +28,8 @@ class Tickets:
                 headers = MutableHeaders(scope=message)
                 for name, value in ticket.headers():
                     headers[name] = value
+                if message["status"] < 400 and (served_by := find_served_by(state)):
+                    headers["x-served-by"] = served_by
             await send(message)
 
         try:

@@ -12,6 +12,8 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from serving.app import create_app
+from serving.backends.choice import open_registrations
+from serving.backends.directory import Backends
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
 from serving.cluster.inbox import Inbox
@@ -56,6 +58,8 @@ class Ingress:
         )
         self._tenancy.start()
         self._store = open_store(settings)
+        self._backends = Backends(settings.backends, clock=time.monotonic, registrations=open_registrations(settings))
+        await self._backends.start()
         app = create_app(
             settings,
             self._engines,
@@ -63,6 +67,7 @@ class Ingress:
             metrics_source=source,
             tenancy=self._tenancy,
             responses_store=self._store,
+            backends=self._backends,
         )
         self._gate = DrainGate(app)
 
@@ -87,6 +92,8 @@ class Ingress:
             self._inbox.close()
         if hasattr(self, "_tenancy"):
             await self._tenancy.close()
+        if hasattr(self, "_backends"):
+            await self._backends.close()
         if hasattr(self, "_store"):
             await self._store.close()
         if hasattr(self, "_telemetry"):

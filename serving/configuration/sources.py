@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from serving.backends.variables import usual_variables
 from serving.configuration.environment import CONFIG_VARIABLE, read_environment
 from serving.configuration.layer import Layer
 from serving.configuration.paths import absolute_paths
@@ -35,6 +36,7 @@ def read_sources(
         layer.values = absolute_paths(layer.values, (here / config).parent)
     variables = read_environment(environ, root, layer)
     variables.values = absolute_paths(variables.values, here)
+    layer = layer.under(usual_variables(environ, layer.under(variables)))
     layer = select(layer.under(variables), models, tensor_parallel_size, here)
     return checked(layer.under(_flags(overrides, here)), root)
 

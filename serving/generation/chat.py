@@ -13,6 +13,7 @@ from serving.generation.ids import MintId, mint_call_id
 from serving.generation.merge import merged
 from serving.generation.plan import Plan, plan
 from serving.generation.portions import portions
+from serving.generation.source import AnswerSource
 from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, Usage
 
 
@@ -63,6 +64,11 @@ async def complete(
 async def _events(
     engine: Engine, request: ChatGeneration, streaming: bool, mint_call_id: MintId, on_recovered: OnRecovered | None
 ) -> AsyncGenerator[ChatEvent, None]:
+    if isinstance(engine, AnswerSource):
+        async with aclosing(engine.answer(request, mint_call_id, on_recovered, streaming=streaming)) as answer:
+            async for event in answer:
+                yield event
+        return
     planned = await plan(engine, request)
     readers = [
         ChoiceReader(index, request, mint_call_id, on_recovered, planned.max_tokens) for index in range(request.n)

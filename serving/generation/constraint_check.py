@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from serving.engine.base import Constraint, Engine, EngineRequest, Sampling
 from serving.errors import InvalidRequestError, InvalidValueError
+from serving.generation.source import AnswerSource
 from serving.harmony.headers import final_header
 
 Check = Callable[[], Awaitable[None]]
@@ -36,14 +37,20 @@ class ConstraintChecks:
         """What to await before generating; None where nothing has to be asked.
 
         `wanted` pairs a request's fields with what they ask for. The check raises InvalidValueError that names the
-        field of the first constraint that the engine refuses; other errors of the engine pass through.
+        field of the first constraint that the engine refuses; other errors of the engine pass through. What answers by
+        itself is given the check, for the engine that it may ask.
         """
         unknown = [
             (field, constraint)
             for field, constraint in wanted
             if constraint.kind in _CAN_BE_WRONG and _key(model, constraint) not in self._taken
         ]
-        return functools.partial(self._check, model, engine, request_id, unknown) if unknown else None
+        if not unknown:
+            return None
+        if isinstance(engine, AnswerSource):
+            engine.check_first(lambda asked: self._check(model, asked, request_id, unknown))
+            return None
+        return functools.partial(self._check, model, engine, request_id, unknown)
 
     async def _check(
         self, model: str, engine: Engine, request_id: str, wanted: Sequence[tuple[str, Constraint]]

@@ -137,6 +137,30 @@ DEFINITIONS: tuple[Definition, ...] = (
         SECONDS,
     ),
     Definition(
+        "serving_backend_requests_total",
+        "counter",
+        "Times that another server was asked, by how it ended; one request may ask several.",
+        ("backend", "outcome"),
+    ),
+    Definition(
+        "serving_backend_ready",
+        "gauge",
+        "1 while a backend answers and is not closed by its failures, else 0.",
+        ("backend",),
+    ),
+    Definition(
+        "serving_external_requests_total",
+        "counter",
+        "Times that a conversation was sent to a backend outside the house.",
+        ("team", "backend"),
+    ),
+    Definition(
+        "serving_fallbacks_total",
+        "counter",
+        "Requests that went on to the next of their model's fallbacks, by why.",
+        ("model", "reason"),
+    ),
+    Definition(
         "serving_client_disconnects_total",
         "counter",
         "Clients that left before their reply was over.",

@@ -30,12 +30,15 @@ RejectionReason = Literal[
 ]
 FrameLoss = Literal["missing", "late", "doubled", "foreign", "corrupt", "unreachable"]
 FailoverOutcome = Literal["resumed", "restarted", "given_up", "poison"]
+FallbackReason = Literal["not_ready", "full", "deadline", "engine_gone"]
+BackendOutcome = Literal["ok", "full", "failed", "refused", "abandoned"]
 DisconnectStage = Literal["before_first_token", "streaming"]
 
 REJECTION_REASONS: tuple[RejectionReason, ...] = get_args(RejectionReason)
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _MOST_TEAMS = 500
+_MOST_BACKENDS = 200
 
 
 class Metrics:
@@ -50,6 +53,7 @@ class Metrics:
         self._models = KnownValues(models)
         self._teams = FirstValues(_MOST_TEAMS)
         self._efforts = KnownValues(_EFFORTS)
+        self._backends = FirstValues(_MOST_BACKENDS)
         self._counters = {
             d.name: Counter(d.name, d.help, d.labels, registry=registry) for d in DEFINITIONS if d.kind == "counter"
         }
@@ -77,6 +81,8 @@ class Metrics:
                 self._counters["serving_failovers_total"].labels(model, outcome)
             for loss in get_args(FrameLoss):
                 self._counters["serving_frame_losses_total"].labels(model, loss)
+            for reason in get_args(FallbackReason):
+                self._counters["serving_fallbacks_total"].labels(model, reason)
             self._histograms["serving_failover_seconds"].labels(model)
             self._gaps.bind(model)
 
@@ -121,6 +127,27 @@ class Metrics:
         self._counters["serving_failovers_total"].labels(model, outcome).inc()
         if lost_s is not None:
             self._histograms["serving_failover_seconds"].labels(model).observe(lost_s)
+
+    def backend_asked(self, backend: str, outcome: BackendOutcome) -> None:
+        """Another server was asked, and this is how it ended."""
+        self._counters["serving_backend_requests_total"].labels(self._backends.fold(backend), outcome).inc()
+
+    def sent_outside(self, team: str | None, backend: str) -> None:
+        """A conversation leaves the house."""
+        self._counters["serving_external_requests_total"].labels(
+            self._teams.fold(team), self._backends.fold(backend)
+        ).inc()
+
+    def backends_ready(self, ready: Mapping[str, bool]) -> None:
+        """Which backends there are, and whether each can be asked."""
+        gauge = self._gauges["serving_backend_ready"]
+        gauge.clear()
+        for backend, is_ready in ready.items():
+            gauge.labels(self._backends.fold(backend)).set(is_ready)
+
+    def fell_back(self, model: str, reason: FallbackReason) -> None:
+        """A request goes to the next of its model's fallbacks."""
+        self._counters["serving_fallbacks_total"].labels(self._models.fold(model), reason).inc()
 
     def frame_lost(self, model: str, kind: FrameLoss, count: int = 1) -> None:
         """Token frames did not arrive as they were sent."""

@@ -19,7 +19,8 @@ class RequestRecord:
 
     `model`, `team` and `effort` are None where the request did not get far enough to have them; `model` is the name
     in the settings, not the alias that the client sent. `key_id` is the public part of the key that was used, `address`
-    the client's, as far as trusted proxies say.
+    the client's, as far as trusted proxies say. `served_by` is the selector of what answered; `sent_outside` names the
+    backends outside the house that the conversation was sent to, whether they answered or not.
     """
 
     request_id: str
@@ -47,6 +48,8 @@ class RequestRecord:
     recoveries: dict[str, int] = field(default_factory=dict)
     failovers: int = 0
     reasoning_truncated: bool = False
+    served_by: str | None = None
+    sent_outside: tuple[str, ...] = ()
     timeline: Timeline | None = None
 
 

@@ -88,6 +88,8 @@ class RequestRecorder:
         self._recoveries: dict[str, int] = {}
         self._failovers = 0
         self._reasoning_truncated = False
+        self.served_by: str | None = None
+        self.sent_outside: tuple[str, ...] = ()
         self._in_flight: tuple[str, str | None] | None = None
         self._timeline = Timeline(self._began, carrier) if recording.timed else None
 
@@ -236,6 +238,8 @@ class RequestRecorder:
             recoveries=self._recoveries,
             failovers=self._failovers,
             reasoning_truncated=self._reasoning_truncated,
+            served_by=self.served_by,
+            sent_outside=self.sent_outside,
             timeline=self._timeline,
         )
 

@@ -116,6 +116,7 @@ class Team(TeamsSection):
     tokens_per_month: int | None = Field(None, ge=1, description="Months are UTC's.")
     weight: float = Field(1.0, ge=0.01, le=1000, description="Share of the engines' tokens when teams compete.")
     priority: Priority = Field("normal", description="A higher class is served before any lower one.")
+    external: bool = Field(False, description="true: its requests may go to backends outside the house.")
     effort_under_load: EffortUnderLoad = Field(EffortUnderLoad(), description="Less effort while many wait.")
 
     @model_validator(mode="after")

@@ -6,15 +6,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from serving.engine.base import EngineRequest, TokenDelta
+from serving.engine.base import EngineRequest
 from serving.errors import AnswerTimeoutError, ApiError, OverloadedError, RateLimitError
 from serving.tenancy.admission import Admission
 from serving.tenancy.directory import Identity
 from serving.tenancy.fair_queue import Waiting
 from serving.tenancy.limits.limiter import Claim, Limiter
 from serving.tenancy.teams import PRIORITIES
+
+_T = TypeVar("_T")
 
 # How long places are kept for a request whose engine work has ended: it may only be between two legs of its answer.
 _BETWEEN_LEGS_S = 0.02
@@ -112,7 +114,7 @@ class Ticket:
         self._running += 1
         self._began = self._began or self._clock()
 
-    async def in_time(self, deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
+    async def in_time(self, deltas: AsyncIterator[_T]) -> AsyncGenerator[_T, None]:
         """`deltas` until the deadline; then AnswerTimeoutError. Who closes `deltas` stops the engine."""
         assert self.deadline is not None
         while True:

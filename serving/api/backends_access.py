@@ -1,0 +1,144 @@
+"""Answers of other servers as one request sees them: behind its team's limits and policy, and told to those who count."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from urllib.parse import quote
+
+from starlette.types import Scope
+
+from serving.api.parsing import in_thread_if_long
+from serving.backends.backend import Backend
+from serving.backends.directory import Found
+from serving.backends.routing import Outcome, Router
+from serving.engine.base import EngineRequest
+from serving.errors import ContextLengthExceededError
+from serving.generation.choice import OnRecovered
+from serving.generation.ids import MintId
+from serving.generation.source import AnswerSource
+from serving.generation.types import ChatEvent, ChatGeneration, GenerationFinished, TextDelta, ToolArgumentsDelta
+from serving.harmony.conversation import Conversation
+from serving.harmony.render import render_prompt
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.recorder import find_recorder
+from serving.tenancy.ticket import Ticket
+
+SERVED_BY = "served_by"
+"""Where a request's x-served-by is in its scope's state."""
+
+_EXPECTED_TOKENS = 4096
+"""What an answer without max_tokens is taken to have at most, where the context of a server is not known."""
+_CHARACTERS_PER_TOOL = 500
+
+
+class RequestWatch:
+    """Notes for one request who is asked and who answers. See Watcher of serving/backends/routing.py."""
+
+    def __init__(self, scope: Scope, metrics: Metrics, team: str, model: str) -> None:
+        self._state = scope["state"]
+        self._recorder = find_recorder(scope)
+        self._metrics = metrics
+        self._team = team
+        self.model = model
+
+    def sent(self, backend: Backend) -> None:
+        """The conversation goes to `backend` now."""
+        if backend.external:
+            self._metrics.sent_outside(self._team, backend.name)
+            if self._recorder is not None and backend.name not in self._recorder.sent_outside:
+                self._recorder.sent_outside += (backend.name,)
+
+    def ended(self, backend: Backend, outcome: Outcome) -> None:
+        """That try is over."""
+        self._metrics.backend_asked(backend.name, outcome)
+
+    def serves(self, backend: Backend) -> None:
+        """Its first token is there."""
+        self.served_by(backend.name)
+
+    def served_by(self, provider: str) -> None:
+        """Who answers; headers take ASCII alone."""
+        selector = f"{provider}:{self.model}"
+        self._state[SERVED_BY] = quote(selector, safe=":/@+ ")
+        if self._recorder is not None:
+            self._recorder.served_by = selector
+
+
+class BackendAnswers(AnswerSource):
+    """A model of other servers, for one request. `ticket` is its own: nobody else begins or ends it."""
+
+    def __init__(self, found: Found, router: Router, ticket: Ticket, watch: RequestWatch) -> None:
+        self._found = found
+        self._router = router
+        self._ticket = ticket
+        self._watch = watch
+
+    async def answer(
+        self,
+        request: ChatGeneration,
+        mint_call_id: MintId,
+        on_recovered: OnRecovered | None,
+        *,
+        streaming: bool,
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """See AnswerSource. Raises as Ticket.begin and Router.answer do, and AnswerTimeoutError at the deadline."""
+        ticket, conversation = self._ticket, request.conversation
+        prompt = await in_thread_if_long(_size(conversation), lambda: render_prompt(conversation))
+        request = self._within_policy(request, len(prompt))
+        ticket.effort, ticket.sequences = conversation.effort, request.n
+        sampling = replace(request.sampling, max_tokens=request.max_tokens or _EXPECTED_TOKENS)
+        leg = EngineRequest(request.request_id, prompt, sampling)
+        await ticket.begin(leg)
+        self._watch.model = self._found.name
+        try:
+            answer = self._router.answer(
+                self._found.name, self._found.targets, request, mint_call_id, prompt, self._watch
+            )
+            async with aclosing(answer), aclosing(_in_time(ticket, answer)) as events:
+                async for event in events:
+                    self._count(leg, event)
+                    yield event
+        finally:
+            ticket.end()
+
+    def _within_policy(self, request: ChatGeneration, prompt_tokens: int) -> ChatGeneration:
+        """`request` with no more output than the team may have; raises ContextLengthExceededError.
+
+        The prompt is counted as gpt-oss has it, which is what the team's limit speaks of.
+        """
+        policy = self._ticket.identity.policy
+        most = request.max_tokens
+        if policy.max_output is not None:
+            most = min(most or policy.max_output, policy.max_output)
+        if policy.max_context is not None:
+            left = policy.max_context - prompt_tokens
+            if left < (request.max_tokens or 1):
+                raise ContextLengthExceededError(
+                    f"Your team may use {policy.max_context} tokens of context; your messages have {prompt_tokens} and "
+                    f"the answer asks for {request.max_tokens or 1}. Shorten the messages or ask for less.",
+                    param="messages",
+                )
+            most = min(most or left, left)
+        return replace(request, max_tokens=most)
+
+    def _count(self, leg: EngineRequest, event: ChatEvent) -> None:
+        ticket = self._ticket
+        if isinstance(event, TextDelta | ToolArgumentsDelta):
+            ticket.count(leg, 1, 0)
+        elif isinstance(event, GenerationFinished):
+            ticket.count(leg, 0, 0)
+            usage = event.usage
+            ticket.spent_prompt, ticket.spent_cached = usage.prompt_tokens, usage.cached_tokens
+            ticket.spent_output = usage.completion_tokens
+
+
+def _in_time(ticket: Ticket, events: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[ChatEvent, None]:
+    return events if ticket.deadline is None else ticket.in_time(events)
+
+
+def _size(conversation: Conversation) -> int:
+    """About how many characters are to be rendered."""
+    texts: Sequence[str | None] = (conversation.instructions, *(message.content for message in conversation.messages))
+    return sum(len(text or "") for text in texts) + _CHARACTERS_PER_TOOL * len(conversation.tools)

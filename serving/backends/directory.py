@@ -1,0 +1,250 @@
+"""All backends: those of the settings and those registered since, kept current and looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from serving.backends.backend import Backend
+from serving.backends.client import quiet_client
+from serving.backends.registrations import MemoryRegistrations, Registrations
+from serving.backends.routing import Router, Target
+from serving.backends.settings import BackendSettings, BackendsSettings
+from serving.errors import InvalidValueError, NotFoundError, StoreUnavailableError
+
+logger = logging.getLogger(__name__)
+
+_REFRESH_S = 2.0
+_MOST_REGISTERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model that backends have: the name clients use, and where it is."""
+
+    name: str
+    targets: tuple[Target, ...]
+
+    def inside(self) -> Found:
+        """Without the backends that are out of the house."""
+        return Found(self.name, tuple(target for target in self.targets if not target.backend.external))
+
+    @property
+    def group(self) -> str:
+        """The backends, as one name."""
+        return ", ".join(sorted(target.backend.name for target in self.targets))
+
+
+class Backends:
+    """Made once by whoever makes the application, who calls `start` and `close`.
+
+    `clock` is monotonic. Registered backends are shared through `registrations`: what one ingress replica is told the
+    others know 2 s later.
+    """
+
+    def __init__(
+        self,
+        section: BackendsSettings,
+        *,
+        clock: Callable[[], float],
+        registrations: Registrations | None = None,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self._section = section
+        self._clock = clock
+        self._registrations = registrations or MemoryRegistrations()
+        self._kept: dict[str, str] = {}
+        self._backends: dict[str, Backend] = {
+            name: Backend(name, backend, section, clock, declared=True) for name, backend in section.servers.items()
+        }
+        self._retired: list[Backend] = []
+        self._tasks: list[asyncio.Task[None]] | None = None
+        self._unreadable = False
+        self.router = Router(section.patience, uniform)
+        quiet_client()
+
+    @property
+    def external(self) -> bool:
+        """Whether requests may leave the house where there are no teams."""
+        return self._section.external
+
+    @property
+    def concurrent_requests(self) -> int:
+        """Requests under way at one group of backends, at most."""
+        return self._section.concurrent_requests
+
+    def all(self) -> list[Backend]:
+        """Every backend, declared ones first."""
+        return list(self._backends.values())
+
+    def names(self) -> dict[str, tuple[Backend, ...]]:
+        """The names of models that clients may use, and who has each."""
+        names: dict[str, tuple[Backend, ...]] = {}
+        for backend in self._backends.values():
+            for name in backend.names:
+                names[name] = (*names.get(name, ()), backend)
+        return names
+
+    def find(self, name: str) -> Found | None:
+        """Who has the model that clients call `name`, or `PROVIDER:MODEL`; None: nobody.
+
+        A provider is a backend's name, or a type for all backends of that type.
+        """
+        everywhere = tuple(
+            Target(backend, own)
+            for backend in self._backends.values()
+            if name in backend.names and (own := backend.own_name(name)) is not None
+        )
+        if everywhere:
+            return Found(name, everywhere)
+        provider, colon, model = name.partition(":")
+        if not colon or not model:
+            return None
+        named = self._backends.get(provider)
+        there = [named] if named else [b for b in self._backends.values() if b.type == provider]
+        # A server that was not reached yet may have the model: it says so itself when it is asked.
+        targets = tuple(
+            Target(backend, own)
+            for backend in there
+            if (own := backend.own_name(model) or (model if not backend.models and backend.listed is None else None))
+        )
+        return Found(targets[0].backend.public_name(model), targets) if targets else None
+
+    async def start(self) -> None:
+        """Read what is registered, look at every backend once, and go on doing both; nothing the second time."""
+        if self._tasks is not None:
+            return
+        self._tasks = []
+        await self._refresh()
+        await asyncio.gather(*(backend.check() for backend in self._backends.values()))
+        self._run(self._keep_current(), "read registered backends")
+        self._run(self._keep_checking(), "look at backends")
+
+    async def close(self) -> None:
+        """End it, and close all connections. May be called more than once."""
+        tasks, self._tasks = self._tasks or [], []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for backend in (*self._backends.values(), *self._retired):
+            await backend.close()
+        await self._registrations.close()
+
+    async def register(self, name: str, settings: BackendSettings) -> Backend:
+        """Add a backend, or replace a registered one, and look at it once.
+
+        Raises InvalidValueError where the settings have one of that name, where it is at an address that is not
+        allowed, or has a key that may not be used; StoreUnavailableError.
+        """
+        if name in self._section.servers:
+            raise InvalidValueError(f"The settings have a backend '{name}'; choose another name.", param="name")
+        if name not in self._kept and len(self._kept) >= _MOST_REGISTERED:
+            raise InvalidValueError(f"There are {_MOST_REGISTERED} registered backends already.", param="name")
+        type_ = self._section.type_of(name, settings)
+        if type_ is None or self._section.url_of(type_, settings) is None:
+            raise InvalidValueError(
+                "Missing required parameter: 'url'.", param="url", code="missing_required_parameter"
+            )
+        if settings.api_key_env is not None and settings.api_key_env not in self._section.keys:
+            raise InvalidValueError(
+                f"No key is known by the name {settings.api_key_env}. The environment of this server must have the "
+                "variable when it starts, and `backends.key_variables` must name it.",
+                param="api_key_env",
+            )
+        backend = Backend(name, settings, self._section, self._clock, declared=False)
+        try:
+            await backend.check_address()
+            text = settings.model_dump_json(exclude_defaults=True)
+            await self._registrations.put(name, text)
+        except BaseException:
+            await backend.close()
+            raise
+        self._adopt(name, text, backend)
+        await backend.check()
+        return backend
+
+    async def remove(self, name: str) -> None:
+        """Forget a registered backend; what it is answering goes on. Raises NotFoundError, InvalidValueError."""
+        if name in self._section.servers:
+            raise InvalidValueError(f"The backend '{name}' is of the settings; remove it there.", param="name")
+        if not await self._registrations.remove(name):
+            raise NotFoundError(f"No backend '{name}' is registered.", param="name", code="backend_not_found")
+        self._drop(name)
+
+    def _adopt(self, name: str, text: str, backend: Backend) -> None:
+        self._drop(name)
+        self._backends[name], self._kept[name] = backend, text
+
+    def _drop(self, name: str) -> None:
+        self._kept.pop(name, None)
+        if (gone := self._backends.pop(name, None)) is not None:
+            self._retired.append(gone)
+
+    async def _refresh(self) -> None:
+        try:
+            kept = await self._registrations.read()
+        except StoreUnavailableError as error:
+            if not self._unreadable:
+                logger.error("%s Backends that were known stay.", error)
+            self._unreadable = True
+            return
+        self._unreadable = False
+        for name in [name for name in self._kept if name not in kept]:
+            self._drop(name)
+        for name, text in kept.items():
+            if name not in self._section.servers and self._kept.get(name) != text:
+                self._take(name, text)
+
+    def _take(self, name: str, text: str) -> None:
+        """A registration of another process or time; one that this version cannot use is passed over."""
+        try:
+            settings = BackendSettings.model_validate(_plain(text))
+            type_ = self._section.type_of(name, settings)
+            if type_ is None or self._section.url_of(type_, settings) is None:
+                raise ValueError("it has no address")
+        except (ValidationError, ValueError) as error:
+            self._kept[name] = text
+            logger.error("the registered backend %r is passed over: %s", name, error)
+            return
+        self._adopt(name, text, Backend(name, settings, self._section, self._clock, declared=False))
+
+    async def _keep_current(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            await self._refresh()
+            idle = [backend for backend in self._retired if not backend.outstanding]
+            self._retired = [backend for backend in self._retired if backend.outstanding]
+            for backend in idle:
+                await backend.close()
+            fresh = [backend for backend in self._backends.values() if backend.reachable is None]
+            await asyncio.gather(*(backend.check() for backend in fresh))
+
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(self._section.patience.check_every_s)
+            await asyncio.gather(*(backend.check() for backend in self._backends.values()))
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_tell_failure)
+        assert self._tasks is not None
+        self._tasks.append(task)
+
+
+def _plain(text: str) -> Mapping[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("it is no object")
+    return value
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("%s ended, which it never should", task.get_name(), exc_info=error)

@@ -1,0 +1,236 @@
+"""One model's backends: which is asked, and who is asked next while there is no token."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from serving.backends.backend import Backend
+from serving.backends.chunks import Chunk
+from serving.backends.dialects import unsupported
+from serving.backends.reader import AnswerReader
+from serving.backends.settings import PatienceSettings
+from serving.errors import (
+    AnswerTimeoutError,
+    ApiError,
+    BackendUnavailableError,
+    EngineDiedError,
+    EngineNotReadyError,
+    ModelNotFoundError,
+    OverloadedError,
+    UnsupportedParameterError,
+)
+from serving.generation.ids import MintId
+from serving.generation.types import ChatEvent, ChatGeneration, GenerationStarted
+
+Outcome = Literal["ok", "full", "failed", "refused", "abandoned"]
+"""How one try ended: `full` and `failed` are tried elsewhere, `refused` is the request's own mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A backend, and the model's name there."""
+
+    backend: Backend
+    model: str
+
+
+class Watcher(Protocol):
+    """Told of what a request does outside."""
+
+    def sent(self, backend: Backend) -> None:
+        """The conversation goes to `backend` now."""
+        ...
+
+    def ended(self, backend: Backend, outcome: Outcome) -> None:
+        """That try is over."""
+        ...
+
+    def serves(self, backend: Backend) -> None:
+        """Its first token is there: this is who answers."""
+        ...
+
+
+class Router:
+    """Asks the least busy of those that work; the next one where that fails before its first token.
+
+    `uniform` gives numbers from 0 to 1, for pauses that differ.
+    """
+
+    def __init__(self, patience: PatienceSettings, uniform: Callable[[], float] = random.random) -> None:
+        self._patience = patience
+        self._uniform = uniform
+        self._turns = 0
+
+    async def answer(
+        self,
+        name: str,
+        targets: Sequence[Target],
+        request: ChatGeneration,
+        mint_call_id: MintId,
+        prompt: Sequence[int],
+        watcher: Watcher,
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """The answer's events. `name` is the model's, for errors; `prompt` the conversation's tokens as we count them.
+
+        Raises UnsupportedParameterError where no target understands the request, what a target refused it with, and
+        once attempts have run out the last target's error; EngineDiedError after the first token.
+        """
+        able = _able(name, targets, request)
+        asked: list[Target] = []
+        error: ApiError | None = None
+        for attempt in range(self._patience.attempts):
+            target = await self._next(name, able, asked, attempt, error)
+            asked.append(target)
+            tried = _Try(target.backend, self._patience, watcher)
+            reader = AnswerReader(request, mint_call_id, len(prompt))
+            async with aclosing(tried.events(request, target.model, reader)) as events:
+                try:
+                    first = await anext(events)
+                except ApiError as failure:
+                    if not is_passing(failure):
+                        raise
+                    error = failure
+                    continue
+                yield GenerationStarted(prompt)
+                for event in first:
+                    yield event
+                async for portion in events:
+                    for event in portion:
+                        yield event
+                return
+        assert error is not None, "there is one attempt at least"
+        raise error
+
+    async def _next(
+        self, name: str, able: Sequence[Target], asked: Sequence[Target], attempt: int, error: ApiError | None
+    ) -> Target:
+        """Whom to ask now: one not asked before at once, else after a pause. Raises where nobody may be asked soon."""
+        fresh = [target for target in able if target not in asked and target.backend.ready]
+        if fresh:
+            return self._least_busy(fresh)
+        # Who is believed not to answer is asked all the same before anyone a second time.
+        doubtful = [t for t in able if t not in asked and t.backend.breaker.lets_through and t.backend.waits_s <= 0]
+        if doubtful:
+            return self._least_busy(doubtful)
+        open_to_us = [target for target in able if target.backend.breaker.lets_through]
+        if isinstance(error, ModelNotFoundError) or not open_to_us:
+            raise error or _all_closed(name, able)
+        patience = self._patience
+        pause = self._uniform() * min(patience.longest_pause_s, patience.backoff_s * 2 ** max(0, attempt - 1))
+        soonest = min(target.backend.waits_s for target in open_to_us)
+        if soonest > patience.longest_pause_s:
+            raise OverloadedError(f"Every backend of '{name}' is full.", code="backend_full", retry_after_s=soonest)
+        await asyncio.sleep(max(pause, soonest))
+        willing = [t for t in open_to_us if t.backend.breaker.lets_through and t.backend.waits_s <= 0]
+        if not willing:
+            raise error or _all_closed(name, able)
+        return self._least_busy(willing)
+
+    def _least_busy(self, targets: Sequence[Target]) -> Target:
+        best = min(targets, key=lambda target: (target.backend.load, target.backend.turn))
+        self._turns += 1
+        best.backend.turn = self._turns
+        return best
+
+
+class _Try:
+    """One request at one backend."""
+
+    def __init__(self, backend: Backend, patience: PatienceSettings, watcher: Watcher) -> None:
+        self._backend = backend
+        self._patience = patience
+        self._watcher = watcher
+
+    async def events(
+        self, request: ChatGeneration, model: str, reader: AnswerReader
+    ) -> AsyncGenerator[list[ChatEvent], None]:
+        """Portions of events; the first when there is a token, though its events may be hidden."""
+        backend = self._backend
+        backend.breaker.enter()
+        self._watcher.sent(backend)
+        outcome: Outcome = "abandoned"
+        begun = False
+        try:
+            async with aclosing(backend.answer(request, model)) as chunks:
+                pending: list[ChatEvent] = []
+                limit = asyncio.get_running_loop().time() + self._patience.first_token_s
+                while True:
+                    if (chunk := await self._next(chunks, limit if not begun else None)) is None:
+                        break
+                    pending += reader.read(chunk)
+                    if not begun and not reader.begun:
+                        continue
+                    if not begun:
+                        begun = True
+                        self._watcher.serves(backend)
+                        backend.breaker.succeeded()
+                    if pending:
+                        yield pending
+                        pending = []
+                outcome = "ok"
+                pending += reader.finish()
+                if not begun:
+                    self._watcher.serves(backend)
+                backend.breaker.succeeded()
+                yield pending
+        except ApiError as error:
+            outcome = self._judge(error)
+            if begun and is_passing(error):
+                raise EngineDiedError(f"The backend '{backend.name}' was lost in the middle of its answer.") from error
+            raise
+        finally:
+            if outcome == "abandoned":
+                backend.breaker.unused()
+            self._watcher.ended(backend, outcome)
+
+    async def _next(self, chunks: AsyncGenerator[Chunk, None], first_by: float | None) -> Chunk | None:
+        """The next chunk, None after the last; raises BackendUnavailableError where it does not come in time."""
+        by = first_by or asyncio.get_running_loop().time() + self._patience.between_tokens_s
+        try:
+            async with asyncio.timeout_at(by):
+                return await anext(chunks, None)
+        except TimeoutError as error:
+            what = "has sent nothing for too long" if first_by is None else "took too long to begin its answer"
+            raise BackendUnavailableError(
+                f"The backend '{self._backend.name}' {what}.", code="backend_timeout"
+            ) from error
+
+    def _judge(self, error: ApiError) -> Outcome:
+        backend = self._backend
+        if isinstance(error, OverloadedError):
+            backend.full(error.retry_after_s)
+            backend.breaker.unused()
+            return "full"
+        if isinstance(error, EngineNotReadyError | EngineDiedError | AnswerTimeoutError):
+            backend.breaker.failed()
+            return "failed"
+        backend.breaker.succeeded()  # a refusal is an answer
+        return "refused"
+
+
+def is_passing(error: ApiError) -> bool:
+    """Whether another backend, or the same one later, may do better."""
+    return isinstance(error, EngineNotReadyError | EngineDiedError | OverloadedError | ModelNotFoundError)
+
+
+def _able(name: str, targets: Sequence[Target], request: ChatGeneration) -> list[Target]:
+    lacking = [unsupported(target.backend.dialect, request) for target in targets]
+    able = [target for target, field in zip(targets, lacking, strict=True) if field is None]
+    if not able:
+        field = next(field for field in lacking if field is not None)
+        raise UnsupportedParameterError(
+            f"Unsupported parameter: '{field}'. The server that has '{name}' does not know it.", param=field
+        )
+    return able
+
+
+def _all_closed(name: str, targets: Sequence[Target]) -> BackendUnavailableError:
+    wait = min(target.backend.breaker.opens_in_s for target in targets)
+    return BackendUnavailableError(
+        f"Every backend of '{name}' has failed lately. Try again in {max(wait, 1):.0f} s.", retry_after_s=max(wait, 1)
+    )
