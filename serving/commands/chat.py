@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -14,6 +15,9 @@ from serving.errors import ClientError, SettingsError
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell has it."""
+
+
+KEY_VARIABLE = "GPT_OSS_API_KEY"
 
 
 class EffortName(StrEnum):
@@ -32,8 +36,12 @@ def chat_command(
     effort: Annotated[EffortName | None, typer.Option(help="How much the model thinks.")] = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="Instructions for the model.")] = None,
     api_key_env: Annotated[
-        str, typer.Option(metavar="NAME", help="Environment variable that has the API key (never the key itself).")
-    ] = "GPT_OSS_API_KEY",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Environment variable that has the API key (never the key itself); {KEY_VARIABLE} unless set.",
+        ),
+    ] = None,
 ) -> None:
     """Talk to a model: what it thinks, says on the way and answers, each in its colour.
 
@@ -57,15 +65,17 @@ def chat_command(
         raise ClientError(f"{error}. `serving chat` needs it: pip install 'gpt-oss-serving[client]'") from error
     from rich.console import Console
 
-    from serving.bench.target import parse_target
+    from serving.bench.target import authorization, parse_target
 
     base_url = parse_target(url, "server", "--url").url
+    key = _key(api_key_env, os.environ)
+    authorization(key)  # says what is wrong with one that no header takes
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     question = "" if interactive else sys.stdin.read().strip()
     if not interactive and not question:
         raise SettingsError([("standard input", "is empty: pipe a question in, or run this in a terminal")])
     try:
-        with OpenAI(base_url=base_url, api_key=os.environ.get(api_key_env) or "none") as client:
+        with OpenAI(base_url=base_url, api_key=key or "none") as client:
             conversation = Conversation(
                 client,
                 model=model or _first(models_of(client)),
@@ -79,6 +89,12 @@ def chat_command(
                 answer_once(conversation, question, sys.stdout)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _key(variable: str | None, environ: Mapping[str, str]) -> str | None:
+    if variable is not None and not environ.get(variable):
+        raise SettingsError([("--api-key-env", f"the variable {variable} is not set")])
+    return environ.get(variable or KEY_VARIABLE) or None
 
 
 def _first(models: list[str]) -> str:
