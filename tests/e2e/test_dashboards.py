@@ -150,8 +150,8 @@ def test_a_replica_that_hangs_is_left_out_within_two_seconds(monitored: Monitore
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
-async def test_the_dashboards_can_be_drawn_for_documents(monitored: Monitored, tmp_path: Path) -> None:
-    await draw(monitored.prometheus, tmp_path, LOAD_S + 60)
+def test_the_dashboards_can_be_drawn_for_documents(monitored: Monitored, tmp_path: Path) -> None:
+    asyncio.run(draw(monitored.prometheus, tmp_path, LOAD_S + 60))
     assert {path.stem for path in tmp_path.glob("*.png")} == set(generate.BUILDERS)
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from grafana.lint import expression_problems
+from serving.harmony.recovery import RECOVERY_KINDS
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "grafana" / "rules").glob("*.yaml"))
@@ -93,3 +94,8 @@ def test_links_between_runbooks_lead_somewhere() -> None:
 def test_a_rule_uses_metrics_that_exist(rule: dict[str, Any]) -> None:
     recorded = [other["record"] for other in rules() if "record" in other]
     assert expression_problems(rule["expr"], recorded) == []
+
+
+def test_the_runbook_of_recoveries_knows_every_kind() -> None:
+    text = (RUNBOOKS / "RecoverySpike.md").read_text()
+    assert [kind for kind in RECOVERY_KINDS if f"`{kind}`" not in text] == []
