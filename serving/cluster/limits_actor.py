@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -63,6 +63,10 @@ class TenancyActor:
     async def report(self, reports: Sequence[Report]) -> None:
         """See LimitStore."""
         await self._limits.report(reports)
+
+    async def seed(self, used: Mapping[str, tuple[int, int]]) -> None:
+        """See LimitStore."""
+        await self._limits.seed(used)
 
     async def add(self, rows: Sequence[UsageRow]) -> None:
         """See UsageStore."""
@@ -124,6 +128,10 @@ class ActorLimitStore:
     async def report(self, reports: Sequence[Report]) -> None:
         """See LimitStore."""
         await self._caller.call("report", list(reports))
+
+    async def seed(self, used: Mapping[str, tuple[int, int]]) -> None:
+        """See LimitStore."""
+        await self._caller.call("seed", dict(used))
 
     async def close(self) -> None:
         """See LimitStore. The actor goes on for the other replicas."""

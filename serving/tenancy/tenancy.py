@@ -90,7 +90,7 @@ class Tenancy:
         if self._tasks is not None:
             return
         self._tasks = []
-        self._run(self.limiter.run(), "report to the store of limits")
+        self._run(self.limiter.run(self.ledger.used_lately), "report to the store of limits")
         self._run(self.ledger.run(), "bring usage to its store")
         if self.audit is not None:
             self._run(self.audit.run(), "write the audit log")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -112,6 +112,13 @@ class LimitStore(Protocol):
 
     async def report(self, reports: Sequence[Report]) -> None:
         """Put right what was taken before."""
+        ...
+
+    async def seed(self, used: Mapping[str, tuple[int, int]]) -> None:
+        """Tokens of this day and this month, by team, that were used before the store began to count.
+
+        Only the first time counts; a store that outlives restarts needs none.
+        """
         ...
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
 from serving.tenancy.directory import Identity
@@ -110,10 +110,14 @@ class Limiter:
         requests, tokens = lease.windows
         return _with_spare(requests, lease.requests), _with_spare(tokens, lease.tokens)
 
-    async def run(self) -> None:
-        """Tell the store what was settled; runs until cancelled."""
+    async def run(self, used_before: Callable[[], Awaitable[Mapping[str, tuple[int, int]]]]) -> None:
+        """Tell the store what was settled; runs until cancelled.
+
+        `used_before` gives what teams used of this day and month before the store began to count. A store that has to
+        be started is started by this, not by the first request.
+        """
         try:
-            await self._store.report([])  # a store that has to be started is started now, not by the first request
+            await self._store.seed(await used_before())
         except StoreUnavailableError as error:
             self._lost(error)
         while True:

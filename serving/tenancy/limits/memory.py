@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serving.tenancy.limits.base import (
@@ -95,13 +95,16 @@ class MemoryLimitStore:
         self._clock = clock
         self._now = 0.0
         self._accounts: dict[str, _Account] = {}
+        self._seeded = False
 
-    def seed(self, team: str, *, day: int, month: int) -> None:
-        """What a team has used of this day and month before this store was made; only the first time counts."""
-        now = self._tick()
-        account = self._accounts.setdefault(team, _Account())
-        account.days.setdefault(int(now // 86400), day)
-        account.months.setdefault(month_of(now), month)
+    async def seed(self, used: Mapping[str, tuple[int, int]]) -> None:
+        """See LimitStore."""
+        now, first = self._tick(), not self._seeded
+        self._seeded = True
+        for team, (day, month) in used.items() if first else ():
+            account = self._accounts.setdefault(team, _Account())
+            account.days[int(now // 86400)] = account.days.get(int(now // 86400), 0) + day
+            account.months[month_of(now)] = account.months.get(month_of(now), 0) + month
 
     async def take(self, ask: Ask) -> Taken | Refused:
         """See LimitStore."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import SecretStr
@@ -248,6 +248,9 @@ class RedisLimitStore:
         for each in reports:
             corrections = [part for c in each.corrections for part in (c.age_s, c.requests, c.tokens)]
             await self._run(self._report, each.team, each.holder, each.sequence, each.held, *corrections)
+
+    async def seed(self, used: Mapping[str, tuple[int, int]]) -> None:
+        """See LimitStore. Redis has it all."""
 
     async def close(self) -> None:
         """See LimitStore."""

@@ -50,6 +50,16 @@ class UsageLedger:
         key = (day, record.team or OPEN.team, record.model, record.effort or NO_EFFORT)
         self._pending.setdefault(key, Counts()).add(Counts.of(record))
 
+    async def used_lately(self) -> dict[str, tuple[int, int]]:
+        """Tokens of this day and of this month, by team; raises StoreUnavailableError."""
+        today = day_of(self._clock())
+        used: dict[str, tuple[int, int]] = {}
+        for (day, team, _, _), counts in await self.store.read(f"{today[:8]}01", today):
+            tokens = counts.prompt_tokens + counts.completion_tokens
+            of_day, of_month = used.get(team, (0, 0))
+            used[team] = of_day + (tokens if day == today else 0), of_month + tokens
+        return used
+
     async def run(self) -> None:
         """Flush every second, until cancelled."""
         while True:

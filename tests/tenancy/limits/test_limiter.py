@@ -256,3 +256,20 @@ async def test_a_team_without_limits_costs_nothing(store: CountingStore, clock: 
     (await limiter(store, clock).take(team(), 10**9)).settle(10**9)
 
     assert store.asked == store.told == 0
+
+
+async def test_budgets_go_on_where_the_accounts_say(store: CountingStore, clock: Clock) -> None:
+    async def used() -> dict[str, tuple[int, int]]:
+        return {"research": (80, 500)}
+
+    one = limiter(store, clock)
+    for _ in range(2):
+        running = asyncio.create_task(one.run(used))
+        await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert await taken(one, team(tokens_per_day=100), 30) is None
+    assert await taken(one, team(tokens_per_month=510), 20) is None
+    clock.now += 1
+    assert await taken(one, team(tokens_per_day=100, tokens_per_month=520), 20)

@@ -93,3 +93,10 @@ async def test_days_that_are_too_old_are_forgotten(ledger: UsageLedger, store: F
     await ledger.flush()
 
     assert [key[0] for key, _ in await store.read("2025-01-01", "2025-12-31")] == ["2025-09-09"]
+
+
+async def test_it_says_what_this_day_and_month_have_used(ledger: UsageLedger, store: Flaky) -> None:
+    for day in ("2025-09-30", "2025-10-01", "2025-10-09"):
+        await store.add([((day, "research", "demo", "low"), Counts(1, prompt_tokens=3, completion_tokens=4))])
+
+    assert await ledger.used_lately() == {"research": (7, 14)}

@@ -1,0 +1,109 @@
+"""Requests made up from the API's own description, right ones and wrong ones, against a real server.
+
+SCHEMATHESIS_REQUESTS says how many; 5,000 for a thorough run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
+
+from serving.app import create_app
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.settings import Settings
+
+REQUESTS = int(os.environ.get("SCHEMATHESIS_REQUESTS", "60"))
+ANSWER = ScriptLine(
+    completion="<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>"
+)
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    engine = ScriptedEngine(Script((ANSWER,)), model="demo", max_model_len=131072)
+    asyncio.run(engine.start())
+    app = create_app(Settings(), {"demo": engine})
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()  # who connects before the server accepts waits
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+        thread.start()
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+# A request of each operation is always made; the rest go where most can go wrong.
+@pytest.mark.timeout(3600)
+def test_no_request_breaks_the_server_or_leaves_its_form(base_url: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{base_url}/openapi.json")
+    operations: list[Any] = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    assert len(operations) == len(list(schema.get_all_operations()))
+    posts = [operation for operation in operations if operation.method.upper() == "POST"]
+    for operation in operations:
+        share = REQUESTS // (2 * len(posts)) if operation in posts else 3
+        modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+        tried = [try_out(operation, mode, max(3, share), base_url) for mode in modes]
+        assert any(tried), operation.path
+
+
+def try_out(operation: Any, mode: GenerationMode, examples: int, base_url: str) -> bool:
+    """Whether such requests could be made up at all; there are no wrong ones where nothing can be wrong."""
+    if mode is GenerationMode.NEGATIVE and operation.method.upper() != "POST":
+        return False
+
+    @given(case=operation.as_strategy(generation_mode=mode), junk=st.booleans())
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def check(case: Any, junk: bool) -> None:
+        if junk and isinstance(case.body, dict):
+            case.body["model"] = "demo"  # names made up never get past the first look
+        reply = case.call(base_url=base_url)
+        where = f"{operation.method.upper()} {operation.path}: {reply.status_code} {reply.text[:300]}"
+        assert reply.status_code < 500, where
+        if reply.status_code >= 400:
+            is_openais_error(operation.path, json.loads(reply.text), where)
+        elif not operation.path.startswith("/v1/messages"):
+            for line in reply.text.splitlines() if "event-stream" in str(reply.headers.get("content-type")) else ():
+                assert not line.startswith('data: {"error"') or '"code"' in line, where
+
+    try:
+        check()
+    except Unsatisfiable:
+        return False
+    return True
+
+
+def is_openais_error(path: str, body: Any, where: str) -> None:
+    if path.startswith("/v1/messages"):
+        assert body["type"] == "error", where
+        assert {"type", "message"} <= set(body["error"]), where
+        return
+    assert set(body["error"]) == {"message", "type", "param", "code"}, where
+    assert isinstance(body["error"]["message"], str), where
+
+
+def test_the_server_is_still_well(base_url: str) -> None:
+    reply = httpx.post(
+        f"{base_url}/v1/chat/completions",
+        json={"model": "demo", "messages": [{"role": "user", "content": "Hello!"}]},
+        timeout=30,
+    )
+
+    assert reply.status_code == 200
+    assert reply.json()["choices"][0]["message"]["content"] == "Yes."
