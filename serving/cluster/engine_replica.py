@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import ray.serve._private.replica
 
 from serving.cluster import stages
 from serving.cluster.frames import Address, Reply
+from serving.cluster.leftovers import leftovers
 from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
 from serving.cluster.outbox import Outbox
 from serving.demo.checkpoint import ensure_checkpoint
@@ -22,6 +24,8 @@ from serving.errors import EngineDiedError
 from serving.settings import ModelSettings, Settings
 from serving.telemetry.exposition import exposed
 from serving.telemetry.logs import configure_logging
+
+logger = logging.getLogger(__name__)
 
 
 def bind_to_node_address() -> None:
@@ -69,6 +73,8 @@ class EngineReplica:
         configure_logging(settings.logging, sys.stderr, **replica_labels())
         self._engine = build_engine(settings, name)
         self._outbox = Outbox(settings.frames.pace_ms / 1000, settings.frames.curve_keys)
+        for sentence in leftovers():
+            logger.warning("%s", sentence)
         await self._engine.start()
         stages.report(name, "ready")
 

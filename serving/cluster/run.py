@@ -28,6 +28,7 @@ from serving.cluster import stages
 from serving.cluster.application import build, fingerprint
 from serving.cluster.console import Console, base_url, ready_message
 from serving.cluster.control import DONE, FAILED, ControlServer
+from serving.cluster.leftovers import leftovers
 from serving.cluster.limits_actor import stop_limits
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.process_tree import die_with_parent
@@ -191,6 +192,8 @@ def main() -> int:
 
     with Console() as console:
         try:
+            for sentence in leftovers():
+                console.say(f"warning: {sentence}")
             console.stage("Ray", "joining" if settings.ray_address else "starting")
             start_ray(settings)
             console.stage("Ray Serve", "starting")

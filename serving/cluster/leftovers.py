@@ -1,0 +1,39 @@
+"""Names engine processes that an earlier server has left: they hold memory that the new one needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import psutil
+
+_ENGINE_PROCESS = "VLLM::"
+
+
+def leftovers(processes: Iterable[psutil.Process] | None = None) -> list[str]:
+    """A sentence for each engine process of this machine whose server is gone, with what it holds and how to end it.
+
+    Those of servers that run belong to somebody: their parents are alive.
+    """
+    found = []
+    for process in psutil.process_iter() if processes is None else processes:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE or not _is_engine(process) or _has_owner(process):
+                continue
+            held = process.memory_info().rss / 2**30
+            found.append(
+                f"{' '.join(process.cmdline())} is left from an earlier server and holds {held:.1f} GiB, and what it "
+                f"has of a GPU's memory: kill {process.pid}"
+            )
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def _is_engine(process: psutil.Process) -> bool:
+    command = process.cmdline()
+    return bool(command) and command[0].startswith(_ENGINE_PROCESS)
+
+
+def _has_owner(process: psutil.Process) -> bool:
+    """True where some process above it, other than init and another engine process, is alive."""
+    return any(parent.pid != 1 and not _is_engine(parent) for parent in process.parents())
