@@ -14,7 +14,6 @@ _APIS = {
     "/v1/completions": "completions",
     "/v1/responses": "responses",
     "/v1/messages": "messages",
-    "/v1/messages": "messages",
     "/v1/models": "models",
     "/tokenize": "tokenize",
     "/detokenize": "tokenize",
