@@ -199,7 +199,7 @@ def main() -> int:
             console.stage("Ray Serve", "starting")
             deploy(settings, console)
             wait_until_answering(settings, console)
-        except ClusterError as error:
+        except (ClusterError, RayError, RayServeException) as error:
             console.fail(f"{error}\nRay's logs: /tmp/ray/session_latest/logs/serve")
             return 1
         console.ready(ready_message(settings))

@@ -109,8 +109,9 @@ class _Attempt:
         self._owner = owner
         self._request = request
         self._made: list[int] = []
-        self._number = 0
-        self._deaths = 0
+        self._number = 0  # attempts made
+        self._losses = 0  # engines that were lost at work on it
+        self._deaths = 0  # of those, the ones that it may have ended
         self._lost_at: float | None = None
         self._progressed = False
         self._clock = asyncio.get_running_loop().time
@@ -142,7 +143,9 @@ class _Attempt:
 
     def lost(self, error: EngineDiedError) -> None:
         """The engine is gone in the middle of the work. Raises `error` where the request must not go on."""
-        self._begin_loss()
+        self._losses += 1
+        if self._lost_at is None:
+            self._lost_at = self._clock()
         if not self._progressed:
             self._deaths += 1
         if self._deaths >= _MOST_DEATHS:
@@ -155,14 +158,15 @@ class _Attempt:
         self._check_bounds(error)
 
     async def refused(self, error: EngineNotReadyError) -> None:
-        """No engine took the attempt. Raises `error` where none is there and none was lost."""
-        if self._lost_at is None:
-            await self._owner.info()  # raises where there is none
-            if self._number > self._owner._settings.attempts:
-                raise error
-            await asyncio.sleep(_LOOK_EVERY_S)
-            return
-        self._check_bounds(error)
+        """No engine took the attempt. Raises `error` where none was lost and none is there."""
+        if self._lost_at is not None:
+            self._check_bounds(error)
+        elif self._number > self._owner._settings.attempts:
+            raise error
+        else:
+            await self._owner.info()
+        # A router may not know yet what is gone.
+        await asyncio.sleep(_LOOK_EVERY_S)
 
     async def wait_for_an_engine(self) -> None:
         """Return once one is there. Raises EngineDiedError when time has run out."""
@@ -207,10 +211,6 @@ class _Attempt:
             ),
         )
 
-    def _begin_loss(self) -> None:
-        if self._lost_at is None:
-            self._lost_at = self._clock()
-
     def _recovered(self) -> None:
         if self._lost_at is not None:
             self._end("resumed" if self._made else "restarted")
@@ -224,14 +224,14 @@ class _Attempt:
     def _check_bounds(self, error: Exception) -> None:
         settings = self._owner._settings
         expired = self._lost_at is not None and self._clock() - self._lost_at > settings.longest_s
-        if expired or self._number >= settings.attempts:
+        if expired or self._losses >= settings.attempts:
             raise self._given_up() from error
 
     def _given_up(self) -> EngineDiedError:
         self._end("given_up")
         return EngineDiedError(
             f"The engine of model '{self._owner._model}' was lost while it worked on this request, and "
-            f"{self._number} attempts within {self._owner._settings.longest_s:g} s found no other.",
+            f"none of {self._number} attempts within {self._owner._settings.longest_s:g} s found one to go on with.",
         )
 
 

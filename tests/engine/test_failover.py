@@ -161,17 +161,35 @@ async def test_time_is_bounded() -> None:
         return not engines.available
 
     engine, engines, outcomes = await group(dies, longest_s=0.2)
-    with pytest.raises(EngineDiedError, match="found no other"):
+    with pytest.raises(EngineDiedError, match="none of 1 attempts"):
         await collect(engine, request_for())
     assert outcomes == ["given_up"]
 
 
 async def test_attempts_are_bounded() -> None:
     engine, engines, outcomes = await group(lambda request, number: number == 1, attempts=3)
-    with pytest.raises(EngineDiedError, match="3 attempts"):
+    with pytest.raises(EngineDiedError, match="none of 3 attempts"):
         await collect(engine, request_for())
     assert len(engines.requests) == 3
     assert outcomes == ["resumed", "resumed", "given_up"]
+
+
+async def test_attempts_that_no_engine_took_are_not_counted() -> None:
+    engine, engines, outcomes = await group(lambda request, number: not request.completion_token_ids and number == 4)
+    refusals = 8
+
+    original = engines.generate
+
+    def generate(request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+        nonlocal refusals
+        if request.completion_token_ids and refusals:
+            refusals -= 1
+            raise EngineNotReadyError("its process is dead, its replica not yet")
+        return original(request)
+
+    engines.generate = generate  # type: ignore[method-assign]  # a router that is slow to learn
+    assert tokens(await collect(engine, request_for())) == IDS
+    assert (refusals, outcomes) == (0, ["resumed"])
 
 
 async def test_without_an_engine_a_new_request_is_refused_at_once() -> None:
