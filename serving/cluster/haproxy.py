@@ -47,6 +47,11 @@ def answer_in_json(configuration: str) -> str:
     return _DEFAULT_BACKEND.sub(lambda found: found["head"] + reply, configuration)
 
 
+def tell_the_clients_address(configuration: str) -> str:
+    """Have HAProxy add the client's address to x-forwarded-for, behind whatever the client wrote there itself."""
+    return _FRONTEND.sub(lambda found: f"{found[0]}\n    option forwardfor", configuration)
+
+
 def error_reply() -> str:
     """A whole HTTP reply for HAProxy's `errorfile`: what clients get when no ingress answered."""
     body = json.dumps(_UNAVAILABLE.body())
@@ -62,7 +67,7 @@ def error_reply() -> str:
 def mend(path: Path) -> None:
     """Rewrite the configuration at `path`, and the error replies it names, in place."""
     text = path.read_text()
-    mended = answer_in_json(confine(text))
+    mended = tell_the_clients_address(answer_in_json(confine(text)))
     if mended != text:
         path.write_text(mended)
     for error_file in {Path(found["path"]) for found in _ERROR_FILE.finditer(text)}:

