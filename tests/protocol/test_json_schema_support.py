@@ -28,7 +28,7 @@ def vllms_check() -> Callable[[dict[str, Any]], bool]:
     if spec is None or spec.origin is None:
         pytest.skip("vLLM is not installed: make install")
     file = Path(spec.origin).parent / "v1/structured_output/backend_xgrammar.py"
-    body = [
+    body: list[ast.stmt] = [
         node
         for node in ast.parse(file.read_text()).body
         if (isinstance(node, ast.FunctionDef) and node.name in WANTED)
