@@ -88,13 +88,14 @@ def create_app(
     if backends is None:
         backends = Backends(settings.backends, clock=time.monotonic)
     telemetry.before_each_scrape(BackendMetrics(backends, telemetry.metrics))
-    models = ModelRegistry(settings.models, engines, int(clock()), backends)
+    models = ModelRegistry(settings.models, engines, int(clock()), backends, settings.variants)
     context = ApiContext(
         models=models,
         access=Access(models, tenancy, settings.http, telemetry.recording.metrics, time.monotonic, backends),
         http=settings.http,
         clock=clock,
         new_id=new_request_id,
+        variants=settings.variants,
     )
     app = FastAPI(
         title="gpt-oss-serving",

@@ -20,6 +20,7 @@ from serving.configuration.sources import read_sources
 from serving.errors import SettingsError
 from serving.harmony.conversation import EFFORTS, Effort
 from serving.tenancy.keys import KeyHash
+from serving.variants.settings import VariantSettings
 
 
 class Section(BaseModel):
@@ -389,6 +390,9 @@ class Settings(BaseSettings):
         min_length=1,
         description="Served models by the name clients use.",
     )
+    variants: dict[str, VariantSettings] = Field(
+        default_factory=dict, description="Presets over a model, each under a name that clients use like a model's."
+    )
     ingress_replicas: int = Field(1, ge=1, description="Copies of the process that speaks HTTP.")
     responses: StoreSettings = Field(StoreSettings(), description="The store of POST /v1/responses.")
     redis: RedisSettings = Field(RedisSettings(), description="A Redis, for whatever is told to use it.")
@@ -514,6 +518,17 @@ class Settings(BaseSettings):
                         (path, f"`{alias}` already means the model {owners[alias]}; names are for one model")
                     )
                 owners.setdefault(alias, name)
+        return findings + self._variant_findings(owners)
+
+    def _variant_findings(self, owners: Mapping[str, str]) -> list[tuple[KeyPath, str]]:
+        findings: list[tuple[KeyPath, str]] = []
+        for name, variant in self.variants.items():
+            if not _is_name(name):
+                findings.append((("variants", name), _NAME_RULE))
+            if name in owners:
+                findings.append((("variants", name), f"already means the model {owners[name]}; use another name"))
+            if variant.model not in owners:
+                findings.append((("variants", name, "model"), f"should be a model of this server: {', '.join(owners)}"))
         return findings
 
 

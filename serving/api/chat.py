@@ -14,7 +14,7 @@ from serving.api.chat_reply import ChunkEncoder, chat_completion
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
 from serving.api.event_stream import EventStream
-from serving.api.parsing import parsed
+from serving.api.parsing import expanded
 from serving.api.registry import ServedModel
 from serving.api.sampling import constraints_in
 from serving.api.thinking import SeparateThinking
@@ -23,6 +23,7 @@ from serving.generation.types import ChatAnswer, ChatGeneration
 from serving.protocol.chat_request import ChatCompletionRequest, parse_chat_request
 from serving.protocol.sse import ChatChunks
 from serving.telemetry.recorder import recorder_of
+from serving.variants.requests import CHAT, expanding
 
 PATH = "/v1/chat/completions"
 
@@ -30,10 +31,11 @@ PATH = "/v1/chat/completions"
 def chat_router(context: ApiContext) -> APIRouter:
     """The route; its request schema is added to the OpenAPI document by openapi.py."""
     router = APIRouter(tags=["chat"])
+    expand = expanding(context.variants, CHAT)
 
     @router.post(PATH, summary="Answer a conversation, whole or as a stream")
     async def create_chat_completion(request: Request) -> Response:
-        asked = await parsed(parse_chat_request, await request.body())
+        asked = await expanded(parse_chat_request, await request.body(), expand)
         served = context.access.serve(request, asked.model, effort=asked.effort)
         now = context.clock()
         generation = chat_generation(

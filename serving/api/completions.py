@@ -17,7 +17,7 @@ from serving.api.event_stream import EventStream
 from serving.api.parsing import in_thread_if_long, parsed
 from serving.api.registry import ServedModel
 from serving.api.sampling import constraint_of, sampling_of
-from serving.errors import InvalidRequestError
+from serving.errors import InvalidRequestError, InvalidValueError
 from serving.generation import completions
 from serving.generation.completions import CompletionAnswer, CompletionGeneration
 from serving.generation.constraint_check import refusal
@@ -38,6 +38,12 @@ def completions_router(context: ApiContext) -> APIRouter:
     async def create_completion(request: Request) -> Response:
         body = await request.body()
         asked = await parsed(parse_completion_request, body)
+        if asked.model in context.variants:
+            raise InvalidValueError(
+                f"'{asked.model}' presets conversations, and this route has none: name the model "
+                f"'{context.variants[asked.model].model}' instead.",
+                param="model",
+            )
         served = context.access.serve(request, asked.model)
         recorder_of(request.scope).identify(model=served.name, stream=bool(asked.stream))
         prompts = await in_thread_if_long(len(body), lambda: _token_ids(asked))

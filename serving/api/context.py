@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -11,13 +11,15 @@ from serving.api.access import Access
 from serving.api.registry import ModelRegistry
 from serving.generation.constraint_check import ConstraintChecks
 from serving.settings import HttpSettings
+from serving.variants.settings import VariantSettings
 
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
     """`clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits.
 
-    `access` says what teams may do. `constraints` knows the schemas and grammars that engines have taken.
+    `access` says what teams may do, `variants` what the names of presets stand for. `constraints` knows the schemas
+    and grammars that engines have taken.
     """
 
     models: ModelRegistry
@@ -25,6 +27,7 @@ class ApiContext:
     http: HttpSettings
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    variants: Mapping[str, VariantSettings] = field(default_factory=dict)
     constraints: ConstraintChecks = field(default_factory=ConstraintChecks)
 
 

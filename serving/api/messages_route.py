@@ -18,7 +18,7 @@ from serving.api.messages_errors import COUNT_PATH, PATH
 from serving.api.messages_generation import constraints_in, messages_generation
 from serving.api.messages_input import conversation_of
 from serving.api.messages_output import MessageBuilder, MessageEncoder
-from serving.api.parsing import in_thread_if_long, parsed
+from serving.api.parsing import expanded, in_thread_if_long
 from serving.api.reasoning import reasoning_limits
 from serving.api.registry import ServedModel
 from serving.errors import ApiError
@@ -32,15 +32,18 @@ from serving.protocol.messages_request import MessagesRequest, parse_count_token
 from serving.protocol.messages_response import CountedTokens, MessageReply
 from serving.protocol.messages_sse import MESSAGE_STOP, PING, error_event
 from serving.telemetry.recorder import recorder_of
+from serving.variants.requests import COUNT_TOKENS, MESSAGES, expanding
 
 
 def messages_router(context: ApiContext) -> APIRouter:
     """The routes; their request schemas are added to the OpenAPI document by openapi.py."""
     router = APIRouter(tags=["messages"])
+    expand = expanding(context.variants, MESSAGES)
+    expand_counted = expanding(context.variants, COUNT_TOKENS)
 
     @router.post(PATH, summary="Answer a conversation as Anthropic's API does, whole or as a stream")
     async def create_message(request: Request) -> Response:
-        asked = await parsed(parse_messages_request, await request.body())
+        asked = await expanded(parse_messages_request, await request.body(), expand)
         served = context.access.serve(request, asked.model, effort=asked.effort)
         token = context.new_id()
         generation = messages_generation(asked, served.settings, request_id=f"msg-{token}", today=_today(context))
@@ -53,7 +56,7 @@ def messages_router(context: ApiContext) -> APIRouter:
     @router.post(COUNT_PATH, summary="How many tokens a prompt has")
     async def count_tokens(request: Request) -> Response:
         body = await request.body()
-        asked = await parsed(parse_count_tokens_request, body)
+        asked = await expanded(parse_count_tokens_request, body, expand_counted)
         context.access.card(request, asked.model)  # raises where the team may not use it
         served = context.models.resolve(asked.model)
         recorder_of(request.scope).identify(model=served.name)

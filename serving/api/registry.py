@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.backends.directory import Backends, Found
 from serving.backends.settings import LOCAL
@@ -12,6 +12,7 @@ from serving.errors import ModelNotFoundError, SettingsError
 from serving.generation.source import AnswerSource
 from serving.protocol.models import ModelCard
 from serving.settings import ModelSettings
+from serving.variants.settings import VariantSettings
 
 OWNER = "gpt-oss-serving"
 
@@ -31,7 +32,7 @@ class ServedModel:
 
 
 class ModelRegistry:
-    """Models by name and alias. `created` is what clients are told, in seconds since the epoch.
+    """Models by name, alias and variant. `created` is what clients are told, in seconds since the epoch.
 
     Raises SettingsError when a model has no engine, or two models share a name or an alias.
     """
@@ -42,6 +43,7 @@ class ModelRegistry:
         engines: Mapping[str, Engine],
         created: int,
         backends: Backends | None = None,
+        variants: Mapping[str, VariantSettings] | None = None,
     ) -> None:
         problems: list[tuple[str, str]] = []
         self._created = created
@@ -58,6 +60,7 @@ class ModelRegistry:
                 self._by_name[called] = served
         if problems:
             raise SettingsError(problems)
+        self._by_name |= {name: _varied(self._by_name[each.model], each) for name, each in (variants or {}).items()}
 
     def resolve(self, name: str) -> ServedModel:
         """The model called `name`, or `PROVIDER:MODEL`; ours before others'. Raises ModelNotFoundError."""
@@ -92,3 +95,13 @@ class ModelRegistry:
     def _names(self) -> list[str]:
         others = () if self._backends is None else self._backends.names()
         return [*self._by_name, *(name for name in others if name not in self._by_name)]
+
+
+def _varied(served: ServedModel, variant: VariantSettings) -> ServedModel:
+    """`served` with the variant's effort and budget for requests that name none."""
+    defaults = {"default_effort": variant.effort, "default_max_reasoning_tokens": variant.max_reasoning_tokens}
+    changes = {name: value for name, value in defaults.items() if value is not None}
+    if not changes:
+        return served
+    reasoning = served.settings.reasoning.model_copy(update=changes)
+    return replace(served, settings=served.settings.model_copy(update={"reasoning": reasoning}))

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
 from serving.api.event_stream import EventStream
-from serving.api.parsing import parsed
+from serving.api.parsing import expanded
 from serving.api.reasoning import reasoning_limits
 from serving.api.responses_archive import Earlier, ResponseArchive
 from serving.api.responses_draft import draft_response
@@ -31,6 +31,7 @@ from serving.protocol.responses_object import DeletedResponse, ResponseObject
 from serving.protocol.responses_request import ResponsesRequest, parse_responses_request
 from serving.store.base import Store
 from serving.telemetry.recorder import recorder_of
+from serving.variants.requests import RESPONSES, expanding
 
 PATH = "/v1/responses"
 RESPONSE_PATH = PATH + "/{response_id}"
@@ -46,12 +47,13 @@ _LOOK_EVERY_S = 0.05
 def responses_router(context: ApiContext, store: Store) -> APIRouter:
     """The routes; the schema of POST is added to the OpenAPI document by openapi.py."""
     router = APIRouter(tags=["responses"])
+    expand = expanding(context.variants, RESPONSES)
     archive = ResponseArchive(store, context.clock)
     in_flight = InFlight(archive)
 
     @router.post(PATH, summary="Answer items, whole or as a stream of typed events, and store the response")
     async def create_response(request: Request) -> Response:
-        asked = await parsed(parse_responses_request, await request.body())
+        asked = await expanded(parse_responses_request, await request.body(), expand)
         shelf = Shelf(archive, in_flight, owner_of(request))
         run, headers = await _prepare(context, request, asked, shelf)
         if asked.stream:

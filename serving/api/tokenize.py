@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving.api.context import ApiContext
 from serving.api.conversation import conversation_of
-from serving.api.parsing import in_thread_if_long, parsed
+from serving.api.parsing import expanded, in_thread_if_long, parsed
 from serving.api.reasoning import reasoning_limits
 from serving.api.registry import ServedModel
 from serving.errors import InvalidValueError
@@ -26,6 +26,7 @@ from serving.protocol.tokenize import (
     parse_tokenize_request,
 )
 from serving.telemetry.recorder import find_recorder
+from serving.variants.requests import TOKENIZE, expanding
 
 TOKENIZE_PATHS = ("/tokenize", "/v1/tokenize")
 DETOKENIZE_PATHS = ("/detokenize", "/v1/detokenize")
@@ -34,10 +35,11 @@ DETOKENIZE_PATHS = ("/detokenize", "/v1/detokenize")
 def tokenize_router(context: ApiContext) -> APIRouter:
     """The routes; their request schemas are added to the OpenAPI document by openapi.py."""
     router = APIRouter(tags=["tokens"])
+    expand = expanding(context.variants, TOKENIZE)
 
     async def tokenize(request: Request) -> Response:
         body = await request.body()
-        asked = await parsed(parse_tokenize_request, body)
+        asked = await expanded(parse_tokenize_request, body, expand)
         served = _identified(context, asked.model, request)
         max_model_len = (await served.engine.info()).max_model_len
         if isinstance(asked, TokenizeChatRequest):

@@ -15,6 +15,7 @@ from serving.protocol.conversation import ConversationFields
 from serving.protocol.sampling import ModelField, SamplingFields, StreamFields
 from serving.protocol.validation import validate
 from serving.protocol.wire import invalid, only
+from serving.variants.requests import Expand, unchanged
 
 
 class ChatCompletionRequest(StreamFields, SamplingFields, ConversationFields, ModelField):
@@ -97,6 +98,6 @@ class ChatCompletionRequest(StreamFields, SamplingFields, ConversationFields, Mo
         return self.include_reasoning is not False and not (self.reasoning and self.reasoning.exclude)
 
 
-def parse_chat_request(body: bytes) -> ChatCompletionRequest:
+def parse_chat_request(body: bytes, expand: Expand = unchanged) -> ChatCompletionRequest:
     """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
-    return validate(ChatCompletionRequest, parse_object(body))
+    return validate(ChatCompletionRequest, expand(parse_object(body)))

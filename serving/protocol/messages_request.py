@@ -18,6 +18,7 @@ from serving.protocol.sampling import VOCABULARY_SIZE, Finite, ModelField
 from serving.protocol.structured_outputs import Schema
 from serving.protocol.validation import validate
 from serving.protocol.wire import WireModel, invalid, only
+from serving.variants.requests import Expand, unchanged
 
 _EFFORT_FROM = ((4096, "high"), (2048, "medium"), (0, "low"))
 """What a budget of so many tokens or more says of effort, where nothing else does."""
@@ -165,11 +166,11 @@ class CountTokensRequest(PromptFields):
     """One prompt, whose tokens are to be counted."""
 
 
-def parse_messages_request(body: bytes) -> MessagesRequest:
+def parse_messages_request(body: bytes, expand: Expand = unchanged) -> MessagesRequest:
     """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
-    return validate(MessagesRequest, parse_object(body))
+    return validate(MessagesRequest, expand(parse_object(body)))
 
 
-def parse_count_tokens_request(body: bytes) -> CountTokensRequest:
+def parse_count_tokens_request(body: bytes, expand: Expand = unchanged) -> CountTokensRequest:
     """The request in `body`. Raises as parse_messages_request does."""
-    return validate(CountTokensRequest, parse_object(body))
+    return validate(CountTokensRequest, expand(parse_object(body)))

@@ -17,6 +17,7 @@ from serving.protocol.responses_text import TextSettings
 from serving.protocol.responses_tools import Tool, ToolChoice, check_choice, distinct_names
 from serving.protocol.validation import validate
 from serving.protocol.wire import WireModel, invalid, only, unsupported
+from serving.variants.requests import Expand, unchanged
 
 Include = Literal[
     "message.output_text.logprobs",
@@ -154,6 +155,6 @@ class ResponsesRequest(WireModel):
         return 0 if _LOGPROBS in (self.include or ()) else None
 
 
-def parse_responses_request(body: bytes) -> ResponsesRequest:
+def parse_responses_request(body: bytes, expand: Expand = unchanged) -> ResponsesRequest:
     """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
-    return validate(ResponsesRequest, parse_object(body))
+    return validate(ResponsesRequest, expand(parse_object(body)))

@@ -12,6 +12,7 @@ from serving.protocol.conversation import ConversationFields
 from serving.protocol.sampling import VOCABULARY_SIZE
 from serving.protocol.validation import validate
 from serving.protocol.wire import WireModel, invalid, only
+from serving.variants.requests import Expand, unchanged
 
 
 class OptionalModel(WireModel):
@@ -76,10 +77,10 @@ class Detokenized(TypedDict):
     prompt: str
 
 
-def parse_tokenize_request(body: bytes) -> TokenizeTextRequest | TokenizeChatRequest:
+def parse_tokenize_request(body: bytes, expand: Expand = unchanged) -> TokenizeTextRequest | TokenizeChatRequest:
     """The request in `body`: of chat where it has messages. Raises as parse_object and validate do."""
     data: dict[str, Any] = parse_object(body)
-    return validate(TokenizeChatRequest, data) if "messages" in data else validate(TokenizeTextRequest, data)
+    return validate(TokenizeChatRequest, expand(data)) if "messages" in data else validate(TokenizeTextRequest, data)
 
 
 def parse_detokenize_request(body: bytes) -> DetokenizeRequest:

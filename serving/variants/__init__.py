@@ -1,0 +1,1 @@
+"""Named presets over a model: what a request to one means."""
