@@ -1,4 +1,4 @@
-"""/backends: which other servers there are; /queue/status. Authentication, outside, lets only the administrator here."""
+"""/backends: which other servers there are; /queue/status. Authentication lets only the administrator here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of other servers as one request sees them: behind its team's limits and policy, and told to those who count."""
+"""Answers of other servers as one request sees them: behind its team's limits and policy, and counted."""
 
 from __future__ import annotations
 

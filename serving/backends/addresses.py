@@ -1,6 +1,6 @@
 """Which addresses a backend may have: what an administrator's mistake, or a name's owner, must never make us reach.
 
-Source of the ranges: IANA's special-purpose address registries, and the clouds' documentation of their metadata services.
+Source of the ranges: IANA's special-purpose address registries, and what clouds say of their metadata services.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class RegisterBackend(WireModel):
 
 
 class BackendCard(TypedDict):
-    """One backend now. `requests` are under way from this replica; `problem` says what was wrong when it was looked at."""
+    """One backend now. `requests` are under way from this replica; `problem` is what was wrong at the last look."""
 
     object: Literal["backend"]
     name: str

@@ -16,6 +16,7 @@ import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from serving.app import create_app
+from serving.backends.directory import Backends
 from serving.engine.base import Engine, EngineRequest, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings import HttpSettings, ModelSettings, Settings
@@ -135,7 +136,8 @@ async def _served(
     settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
     engines: dict[str, Engine] = dict.fromkeys(models, engine)
     tenancy = Tenancy(settings, clock=lambda: NOW, monotonic=time.monotonic)
-    app = create_app(settings, engines, clock=lambda: NOW, tenancy=tenancy, responses_store=store)
+    backends = Backends(settings.backends, clock=time.monotonic)
+    app = create_app(settings, engines, clock=lambda: NOW, tenancy=tenancy, responses_store=store, backends=backends)
     async with _listening(app) as port:
         base = f"http://127.0.0.1:{port}"
         # Nothing here is TLS, and reading certificates takes longer than most tests.
@@ -145,6 +147,7 @@ async def _served(
             AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, http_client=transport) as client,
         ):
             yield Served(engine, "127.0.0.1", port, client, plain, tenancy)
+    await backends.close()
     await tenancy.close()
     await engine.close()
 

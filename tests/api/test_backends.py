@@ -1,0 +1,130 @@
+"""/backends and /queue/status as the administrator uses them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.backends.directory import Backends
+from serving.backends.registrations import FileRegistrations
+from serving.backends.settings import BackendsSettings
+from serving.tenancy.keys import new_key, new_salt
+
+
+async def test_a_second_server_is_registered_asked_and_removed(serve: Any) -> None:
+    async with serve() as other, serve() as ours:
+        body = {"name": "other", "url": f"http://127.0.0.1:{other.port}", "type": "serving", "models": ["demo"]}
+        registered = await ours.http.post("/backends/register", json=body)
+        answered = await ours.chat(model="other:demo")
+        (listed,) = (await ours.http.get("/backends")).json()["data"]
+        removed = await ours.http.delete("/backends/other")
+        gone = await ours.chat(model="other:demo")
+        again = await ours.http.delete("/backends/other")
+
+    assert registered.status_code == 201, registered.text
+    assert registered.json() == listed
+    assert (listed["ready"], listed["breaker"], listed["external"]) == (True, "closed", False)
+    assert answered.json()["choices"][0]["message"]["content"] == "Hello there!"
+    assert answered.headers["x-served-by"] == "other:demo"
+    assert (removed.status_code, gone.status_code, again.status_code) == (200, 404, 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"name": "x", "type": "vllm", "url": "http://169.254.169.254/v1"}, "url"),
+        ({"name": "x", "type": "vllm", "url": "http://10.0.0.1/v1"}, "url"),
+        ({"name": "x", "type": "vllm", "url": "http://no-such-host.invalid/v1"}, "url"),
+        ({"name": "x", "type": "vllm", "url": "http://u:p@127.0.0.1/v1"}, "url"),
+        ({"name": "x", "type": "vllm", "url": "gopher://127.0.0.1"}, "url"),
+        ({"name": "x", "type": "vllm"}, "url"),
+        ({"name": "x", "url": "http://127.0.0.1/v1"}, "url"),
+        ({"name": "local", "type": "ollama"}, "name"),
+        ({"name": "a:b", "type": "ollama"}, "name"),
+        ({"name": "x", "type": "telepathy"}, "type"),
+        ({"name": "ollama", "api_key_env": "HOME"}, "api_key_env"),
+        ({"name": "ollama", "api_key_env": "sk-a-key-itself"}, "api_key_env"),
+        ({"name": "ollama", "models": [""]}, "models"),
+        ({"name": "ollama", "api_key": "sk-a-key-itself"}, "api_key"),
+    ],
+)
+async def test_what_cannot_be_a_backend_is_refused_by_field(serve: Any, body: dict[str, Any], param: str) -> None:
+    async with serve() as ours:
+        reply = await ours.http.post("/backends/register", json=body)
+        listed = (await ours.http.get("/backends")).json()["data"]
+
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param), reply.text
+    assert "sk-a-key-itself" not in reply.text
+    assert listed == []
+
+
+async def test_a_server_that_is_away_is_registered_and_said_to_be(serve: Any) -> None:
+    async with serve() as ours:
+        body = {"name": "away", "url": "http://127.0.0.1:9/v1", "type": "vllm"}
+        reply = await ours.http.post("/backends/register", json=body)
+
+    assert (reply.status_code, reply.json()["ready"]) == (201, False)
+    assert "cannot be reached" in reply.json()["problem"]
+
+
+async def test_registrations_outlive_the_process(serve: Any, tmp_path: Path) -> None:
+    section, path = BackendsSettings(), tmp_path / "backends.json"
+    async with serve() as other:
+        first = Backends(section, clock=lambda: 0.0, registrations=FileRegistrations(path))
+        from serving.backends.settings import BackendSettings
+
+        await first.register("other", BackendSettings(url=f"http://127.0.0.1:{other.port}/v1", type="serving"))
+        await first.close()
+        second = Backends(section, clock=lambda: 0.0, registrations=FileRegistrations(path))
+        await second.start()
+        found = second.find("other:demo")
+        await second.close()
+
+    assert found is not None
+    assert found.name == "demo"
+
+
+async def test_backends_are_the_administrators(serve: Any, tmp_path: Path) -> None:
+    admin, team = new_key(), new_key()
+    (tmp_path / "teams.yaml").write_text(
+        f"teams: {{a: {{keys: [{{id: {team.id}, hash: '{team.hashed(new_salt())}'}}]}}}}"
+    )
+    further = {"teams_file": str(tmp_path / "teams.yaml"), "admin_key_hash": str(admin.hashed(new_salt()))}
+    async with serve(further=further) as ours:
+
+        async def status(method: str, path: str, key: str | None) -> int:
+            headers = {} if key is None else {"authorization": f"Bearer {key}"}
+            reply = await ours.http.request(method, path, headers=headers, json={})
+            return int(reply.status_code)
+
+        paths = [("GET", "/backends"), ("POST", "/backends/register"), ("DELETE", "/backends/x")]
+        paths.append(("GET", "/queue/status"))
+        without = [await status(*path, None) for path in paths]
+        teams = [await status(*path, team.text) for path in paths]
+        admins = [await status(*path, admin.text) for path in paths]
+
+    assert without == [401] * 4
+    assert teams == [403] * 4
+    assert admins == [200, 400, 404, 200]
+
+
+async def test_queues_are_shown_by_model(serve: Any) -> None:
+    async with serve() as ours:
+        queues = (await ours.http.get("/queue/status")).json()
+
+    assert queues["models"] == {"demo": {"running": 0, "waiting": 0, "fill": 0.0}}
+
+
+async def test_a_key_goes_to_its_backend_and_nowhere_else(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = new_key()
+    async with serve(further={"admin_key_hash": str(admin.hashed(new_salt()))}) as other:
+        section = {"keys": {"OTHER_API_KEY": "sk-secret"}, "key_variables": ["OTHER_API_KEY"]}
+        async with serve(further={"backends": section}) as ours:
+            body = {"name": "other", "url": f"http://127.0.0.1:{other.port}", "type": "serving"}
+            reply = await ours.http.post("/backends/register", json={**body, "api_key_env": "OTHER_API_KEY"})
+            listed = await ours.http.get("/backends")
+
+    assert reply.json()["api_key_env"] == "OTHER_API_KEY"
+    assert "sk-secret" not in reply.text + listed.text
