@@ -31,6 +31,8 @@ _POLL_S = 0.5
 _STOP_S = 90.0
 _PR_SET_CHILD_SUBREAPER = 36
 _LOG_LINES = 25
+_ONLY_ON = ("disable_log_stats",)
+"""Arguments whose flag has no `--no-` form."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def _answers(url: str) -> bool:
 def _flags(arguments: Mapping[str, Any]) -> Iterator[str]:
     for name, value in arguments.items():
         flag = name.replace("_", "-")
+        if value is False and name in _ONLY_ON:
+            continue
         if isinstance(value, bool):
             yield f"--{flag}" if value else f"--no-{flag}"
         else:
