@@ -88,7 +88,8 @@ class Cluster:
         """Render; the settings go where the ConfigMap would be mounted. Returns the RayService's spec."""
         with Chart.load(CHART) as chart:
             files = chart.render(values, name="gpt-oss", namespace="llm")
-        objects = [item for text in files.values() for item in yaml.safe_load_all(text) if isinstance(item, dict)]
+        texts = [text for path, text in files.items() if not path.endswith("NOTES.txt")]
+        objects = [item for text in texts for item in yaml.safe_load_all(text) if isinstance(item, dict)]
         (settings,) = (item for item in objects if "settings.yaml" in item.get("data", {}))
         (self.directory / "settings.yaml").write_text(settings["data"]["settings.yaml"])
         (service,) = (item for item in objects if item.get("kind") == "RayService")

@@ -28,6 +28,7 @@ from tests.e2e.conftest import Stack, free_port, start, wait_for_output
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus: apt-get install prometheus"),
 ]
 
@@ -81,8 +82,8 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
         watched = Monitored(running, f"http://127.0.0.1:{port}", keys)
         _until_scraped(watched)
         asyncio.run(_load(watched))
-        # rate() over the last minute wants two scrapes after everything has happened.
-        time.sleep(2.5 * _SCRAPE_S)
+        # rate() wants two scrapes after everything has happened.
+        _until_scraped_after(watched, time.time() + _SCRAPE_S)
         yield watched
     finally:
         if prometheus is not None:
@@ -216,6 +217,14 @@ def _until_scraped(monitored: Monitored) -> None:
                 return
         time.sleep(0.5)
     pytest.fail(f"Prometheus has no data: {httpx.get(f'{monitored.prometheus}/api/v1/targets').text}")
+
+
+def _until_scraped_after(monitored: Monitored, moment: float) -> None:
+    """Return once Prometheus has a scrape that began after `moment`, in seconds since the epoch."""
+    deadline = time.monotonic() + 60
+    while not monitored.query(f"timestamp(serving_scrape_replica_up) > {moment}"):
+        assert time.monotonic() < deadline, "Prometheus scrapes no more"
+        time.sleep(0.2)
 
 
 def _until_replaced(monitored: Monitored) -> None:
