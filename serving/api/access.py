@@ -259,8 +259,8 @@ class Access:
         if policy.models is None:
             self._models.resolve(name)
             return name
-        usable = [card["id"] for card in self._models.cards() if self._allows(policy, card["id"])]
-        if name not in usable:
+        if not self._knows(name) or not self._allows(policy, name):
+            usable = [card["id"] for card in self.cards(request)]
             self._reject(request, "model_not_allowed")
             shown = name if len(name) <= 64 else name[:64] + "..."
             raise ModelNotFoundError(
@@ -269,6 +269,20 @@ class Access:
                 param="model",
             )
         return name
+
+    def _knows(self, name: str) -> bool:
+        try:
+            self._models.resolve(name)
+        except ModelNotFoundError:
+            return False
+        return True
+
+    def _usable(self, request: Request, name: str) -> bool:
+        """Whether the team may use the model of that name, and some server with it may be asked."""
+        found = self._models.resolve(name).found
+        if found is not None and not self._may_leave(request) and not found.inside().targets:
+            return False
+        return self._allows(identity_of(request).policy, name)
 
     def _count_change(
         self, model: str, team: str, asked: str | None, calm: ReasoningSettings, loaded: ReasoningSettings

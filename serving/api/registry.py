@@ -16,6 +16,8 @@ from serving.variants.settings import VariantSettings
 
 OWNER = "gpt-oss-serving"
 
+_MOST_TOLD = 30
+
 _ELSEWHERE = ModelSettings()
 """What holds for models of other servers: our defaults, since the settings say nothing of them."""
 
@@ -71,7 +73,7 @@ class ModelRegistry:
         if found is None:
             shown = name if len(name) <= 64 else name[:64] + "..."
             raise ModelNotFoundError(
-                f"The model '{shown}' does not exist. This server has: {', '.join(self._names())}.", param="model"
+                f"The model '{shown}' does not exist. This server has: {self._told()}.", param="model"
             )
         return ServedModel(found.name, AnswerSource(), _ELSEWHERE, found)
 
@@ -91,6 +93,10 @@ class ModelRegistry:
     def cards(self) -> list[ModelCard]:
         """What clients are told of every name, aliases after their model."""
         return [self.card(name) for name in self._names()]
+
+    def _told(self) -> str:
+        names = self._names()
+        return ", ".join(names[:_MOST_TOLD]) + (", ..." if len(names) > _MOST_TOLD else "")
 
     def _names(self) -> list[str]:
         others = () if self._backends is None else self._backends.names()

@@ -48,7 +48,7 @@ class Backend:
         self.external = settings.external if settings.external is not None else not is_loopback(url)
         self.dialect = DIALECTS[type_]
         self.models: Mapping[str, str] = settings.models
-        self.listed: tuple[str, ...] | None = None
+        self.listed: Mapping[str, None] | None = None
         self.outstanding = 0
         self.turn = 0
         self.reachable: bool | None = None
@@ -79,13 +79,17 @@ class Backend:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of its models that clients use, as far as is known."""
-        return tuple(self.models) or self.listed or ()
+        return tuple(self.models or self.listed or ())
 
     def own_name(self, model: str) -> str | None:
         """What the server calls `model`, which is a name that clients use or the server's own; None: not here."""
         if self.models:
             return self.models.get(model) or (model if model in self.models.values() else None)
-        return model if model in (self.listed or ()) else None
+        return model if self.listed is not None and model in self.listed else None
+
+    def offers(self, name: str) -> bool:
+        """Whether `name` is one of `names`."""
+        return name in self.models if self.models else self.listed is not None and name in self.listed
 
     def public_name(self, model: str) -> str:
         """The name that clients use for what may be the server's own."""
@@ -109,9 +113,9 @@ class Backend:
         """Ask what it has; notes whether it answers. Raises nothing for a server that does not."""
         was = self.reachable
         try:
-            self.listed = await self._client.models()
+            self.listed = dict.fromkeys(await self._client.models())
         except ModelNotFoundError:
-            self.listed = self.listed or ()  # it answers, and lists nothing
+            self.listed = self.listed or {}  # it answers, and lists nothing
         except ApiError as error:
             self.reachable, self.problem = False, error.message
             if was is not False:

@@ -100,7 +100,7 @@ class Backends:
         everywhere = tuple(
             Target(backend, own)
             for backend in self._backends.values()
-            if name in backend.names and (own := backend.own_name(name)) is not None
+            if backend.offers(name) and (own := backend.own_name(name)) is not None
         )
         if everywhere:
             return Found(name, everywhere)

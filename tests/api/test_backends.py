@@ -9,7 +9,7 @@ import pytest
 
 from serving.backends.directory import Backends
 from serving.backends.registrations import FileRegistrations
-from serving.backends.settings import BackendsSettings
+from serving.backends.settings import BackendSettings, BackendsSettings
 from serving.tenancy.keys import new_key, new_salt
 
 
@@ -73,8 +73,6 @@ async def test_registrations_outlive_the_process(serve: Any, tmp_path: Path) -> 
     section, path = BackendsSettings(), tmp_path / "backends.json"
     async with serve() as other:
         first = Backends(section, clock=lambda: 0.0, registrations=FileRegistrations(path))
-        from serving.backends.settings import BackendSettings
-
         await first.register("other", BackendSettings(url=f"http://127.0.0.1:{other.port}/v1", type="serving"))
         await first.close()
         second = Backends(section, clock=lambda: 0.0, registrations=FileRegistrations(path))

@@ -58,6 +58,10 @@ async def test_every_route_is_described(served: Served) -> None:
         "/ready",
         "/version",
         "/metrics",
+        "/backends",
+        "/backends/register",
+        "/backends/{name}",
+        "/queue/status",
         "/admin/usage",
         "/status",
     }

@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -227,12 +227,25 @@ async def _running(dialect: OddDialect) -> AsyncIterator[OddDialect]:
         yield dialect
 
 
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    return _until
+
+
+async def _until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+    """Wait for `condition`; fails after `deadline_s`."""
+    started = time.perf_counter()
+    while not condition():
+        if time.perf_counter() - started > deadline_s:
+            pytest.fail(f"did not happen within {deadline_s} s")
+        await asyncio.sleep(0.002)
+
+
 class _Server(uvicorn.Server):
     """uvicorn, looking for its end more often than every 100 ms."""
 
     async def main_loop(self) -> None:
-        while not self.should_exit:
-            await asyncio.sleep(0.002)
+        await _until(lambda: self.should_exit, 300)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -247,8 +260,7 @@ async def _listening(app: Any) -> AsyncIterator[tuple[int, uvicorn.Server]]:
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[sock]))
         try:
-            while not server.started:
-                await asyncio.sleep(0.002)
+            await _until(lambda: server.started)
             yield int(sock.getsockname()[1]), server
         finally:
             server.should_exit = True

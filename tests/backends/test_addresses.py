@@ -100,8 +100,13 @@ def test_a_url_without_a_path_gets_the_usual_one() -> None:
 
 @pytest.mark.parametrize(
     ("url", "here"),
-    [("http://localhost:1/v1", True), ("http://[::1]:1/v1", True), ("http://10.0.0.1/v1", False)]
-    + [("http://127.0.0.1.example.com/v1", False), ("http://localhost.example.com/v1", False)],
+    [
+        ("http://localhost:1/v1", True),
+        ("http://[::1]:1/v1", True),
+        ("http://10.0.0.1/v1", False),
+        ("http://127.0.0.1.example.com/v1", False),
+        ("http://localhost.example.com/v1", False),
+    ],
 )
 def test_what_is_on_this_machine_is_known_by_its_text(url: str, here: bool) -> None:
     assert is_loopback(url) == here

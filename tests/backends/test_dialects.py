@@ -23,12 +23,14 @@ async def test_reasoning_in_its_own_field_is_the_analysis_channel(house: Any, di
 
 
 async def test_think_tags_cut_over_chunks_are_the_analysis_channel(house: Any, dialects: Any, running: Any) -> None:
-    async with running(dialects["think"]()) as server:
-        async with house(servers={"b": {"url": server.url, "type": "vllm"}}) as ours:
-            stream = await ours.openai.chat.completions.create(
-                model="gpt-oss-20b", messages=[{"role": "user", "content": "Hi"}], stream=True
-            )
-            deltas = [chunk.choices[0].delta async for chunk in stream if chunk.choices]
+    async with (
+        running(dialects["think"]()) as server,
+        house(servers={"b": {"url": server.url, "type": "vllm"}}) as ours,
+    ):
+        stream = await ours.openai.chat.completions.create(
+            model="gpt-oss-20b", messages=[{"role": "user", "content": "Hi"}], stream=True
+        )
+        deltas = [chunk.choices[0].delta async for chunk in stream if chunk.choices]
 
     assert "".join(getattr(delta, "reasoning", None) or "" for delta in deltas) == "Hmm."
     assert "".join(delta.content or "" for delta in deltas) == "Hello <think> there"

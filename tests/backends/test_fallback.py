@@ -100,7 +100,7 @@ async def test_the_policy_of_the_team_decides_and_the_audit_log_tells(
     assert "secret" not in json.dumps(lines)
 
 
-async def test_a_full_model_is_answered_by_the_chain(house: Any, running: Any, elsewhere: Any) -> None:
+async def test_a_full_model_is_answered_by_the_chain(house: Any, running: Any, elsewhere: Any, until: Any) -> None:
     further = {"admission": {"max_queued": 1, "margin": 0, "reserve": 0}}
     async with (
         running(elsewhere),
@@ -108,9 +108,7 @@ async def test_a_full_model_is_answered_by_the_chain(house: Any, running: Any, e
     ):
         admission = ours.tenancy.admission("demo")
         tasks = [asyncio.create_task(ours.ask("demo", stream=True, max_tokens=2000)) for _ in range(64 + 1)]
-        async with asyncio.timeout(20):
-            while admission.waiting < 1:
-                await asyncio.sleep(0.005)
+        await until(lambda: admission.waiting >= 1)
         reply = await ours.ask("demo")
         for task in tasks:
             task.cancel()
@@ -165,3 +163,25 @@ async def test_limits_of_a_team_hold_whoever_answers(house: Any, running: Any, e
         statuses = [(await ours.ask("demo")).status_code for _ in range(3)]
 
     assert statuses == [200, 200, 429]
+
+
+async def test_a_team_reaches_the_models_of_its_list_by_selector_too(
+    house: Any, running: Any, dialects: Any, tmp_path: Path
+) -> None:
+    key = new_key()
+    team = {"models": ["m"], "keys": [{"id": key.id, "hash": str(key.hashed(new_salt()))}]}
+    (tmp_path / "teams.yaml").write_text(yaml.safe_dump({"teams": {"a": team}}))
+    server = dialects["any"](models=("m", "other"), deltas=DELTAS)
+    async with (
+        running(server),
+        house(
+            servers={"in": {"url": server.url, "type": "vllm"}, **outside(server)},
+            further={"teams_file": str(tmp_path / "teams.yaml")},
+        ) as ours,
+    ):
+        ours.http.headers["authorization"] = f"Bearer {key.text}"
+        statuses = {name: (await ours.ask(name)).status_code for name in ("m", "in:m", "out:m", "in:other", "demo")}
+        listed = [card["id"] for card in (await ours.http.get("/v1/models")).json()["data"]]
+
+    assert statuses == {"m": 200, "in:m": 200, "out:m": 403, "in:other": 404, "demo": 404}
+    assert listed == ["m"]

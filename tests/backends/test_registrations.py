@@ -50,5 +50,5 @@ async def test_changes_at_once_are_all_kept(tmp_path: Path) -> None:
 async def test_a_file_that_is_broken_is_said_to_be(tmp_path: Path) -> None:
     path = tmp_path / "backends.json"
     path.write_text("{")
-    with pytest.raises(StoreUnavailableError, match="backends.json"):
+    with pytest.raises(StoreUnavailableError, match=r"backends\.json"):
         await FileRegistrations(path).read()

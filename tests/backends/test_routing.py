@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from serving.engine.scripted import ScriptLine
+
 DELTAS = ({"content": "A"}, {"content": "B"})
 
 
@@ -26,7 +28,7 @@ async def test_work_goes_to_the_least_busy(house: Any, dialects: Any, running: A
 
 
 async def test_no_request_without_a_token_fails_when_a_backend_is_killed(
-    house: Any, dialects: Any, running: Any
+    house: Any, dialects: Any, running: Any, until: Any
 ) -> None:
     stays = dialects["any"](models=("m",), deltas=DELTAS, pause_s=0.01)
     dies = dialects["any"](models=("m",), deltas=DELTAS, pause_s=0.2)
@@ -36,8 +38,7 @@ async def test_no_request_without_a_token_fails_when_a_backend_is_killed(
         await doomed.enter_async_context(running(dies))
         ours = await stack.enter_async_context(house(servers=several(stays, dies)))
         under_way = [asyncio.create_task(ours.ask("m")) for _ in range(6)]
-        while len(dies.asked) < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: len(dies.asked) >= 2)
         await doomed.aclose()
         later = [await ours.ask("m") for _ in range(4)]
         replies = [*await asyncio.gather(*under_way), *later]
@@ -96,7 +97,7 @@ async def test_the_clients_own_mistake_is_told_and_not_tried_again(house: Any, d
 
 
 async def test_a_circuit_opens_after_failures_and_closes_after_a_success(
-    house: Any, dialects: Any, running: Any
+    house: Any, dialects: Any, running: Any, until: Any
 ) -> None:
     flaky = dialects["any"](models=("m",), deltas=DELTAS, failures=3)
     patience = {"failures": 3, "closed_s": 0.3, "attempts": 3}
@@ -105,9 +106,8 @@ async def test_a_circuit_opens_after_failures_and_closes_after_a_success(
         refused = await ours.ask("m")
         (card,) = (await ours.http.get("/backends")).json()["data"]
         asked = len(flaky.asked)
-        async with asyncio.timeout(10):
-            while (again := await ours.ask("m")).status_code != 200:
-                await asyncio.sleep(0.01)
+        await until(lambda: ours.backends.all()[0].breaker.lets_through)
+        again = await ours.ask("m")
         (healed,) = (await ours.http.get("/backends")).json()["data"]
 
     assert (failed.status_code, refused.status_code) == (503, 503)
@@ -135,9 +135,7 @@ async def test_silence_has_an_end(house: Any, dialects: Any, running: Any, limit
         assert "[DONE]" not in reply.text
 
 
-async def test_a_client_that_leaves_stops_the_backends_work(house: Any) -> None:
-    from serving.engine.scripted import ScriptLine
-
+async def test_a_client_that_leaves_stops_the_backends_work(house: Any, until: Any) -> None:
     line = ScriptLine(completion="<|channel|>final<|message|>" + "word " * 5000, step_ms=5)
     async with house(line) as other, house(servers={"other": {"url": other.url, "type": "serving"}}) as ours:
         body = {"model": "other:demo", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
@@ -145,9 +143,7 @@ async def test_a_client_that_leaves_stops_the_backends_work(house: Any) -> None:
             async for text in reply.aiter_lines():
                 if "word" in text:
                     break
-        async with asyncio.timeout(10):
-            while other.tenancy.admission("demo").in_use or ours.backends.all()[0].outstanding:
-                await asyncio.sleep(0.005)
+        await until(lambda: not other.tenancy.admission("demo").in_use and not ours.backends.all()[0].outstanding)
 
 
 async def test_selectors_and_names(house: Any, dialects: Any, running: Any) -> None:
