@@ -52,6 +52,14 @@ async def test_a_teams_key_opens_the_api(serve: Any, teams: Any, key: Key) -> No
     assert models.data
 
 
+async def test_a_key_may_come_as_anthropics_clients_send_it(serve: Any, teams: Any, key: Key) -> None:
+    async with serve(further=teams) as served:
+        good = await served.http.get("/v1/models", headers={"x-api-key": key.text})
+        wrong = await served.http.get("/v1/models", headers={"x-api-key": new_key().text})
+
+    assert (good.status_code, wrong.status_code) == (200, 401)
+
+
 async def test_openais_client_knows_the_refusal(serve: Any, teams: Any) -> None:
     async with serve(further=teams) as served:
         with pytest.raises(openai.AuthenticationError) as raised:
