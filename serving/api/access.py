@@ -99,8 +99,8 @@ class Access:
         try:
             admission.refuse_hopeless(ticket.waiting())
         except ApiError as error:
-            self._metrics.rejected(served.name, identity.team, _reason(error))
             if not served.settings.fallback:
+                self._metrics.rejected(served.name, identity.team, _reason(error))
                 raise
             refusal = error
         reasoning = _restricted(served.settings.reasoning, identity.policy)

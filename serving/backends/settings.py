@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from serving.configuration.layer import KeyPath
 from serving.configuration.problems import several
@@ -72,6 +72,10 @@ def checked_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
 
 
+def _named(models: object) -> object:
+    return {name: name for name in models} if isinstance(models, list | tuple) else models
+
+
 class BackendsSection(BaseModel):
     """A part of the section: unknown keys are refused, values never change after loading."""
 
@@ -83,20 +87,17 @@ class BackendSettings(BackendsSection):
 
     type: BackendType | None = Field(None, description="Its dialect; unset: the backend's name, where that is a type.")
     url: str | None = Field(None, description="Its base URL, such as http://host:8000/v1; unset: where its type is.")
-    models: dict[str, str] = Field(
-        default_factory=dict,
-        description="Names clients use to the server's own; a list where they are the same; unset: all it lists.",
+    models: Annotated[dict[str, str], BeforeValidator(_named, json_schema_input_type=list[str] | dict[str, str])] = (
+        Field(
+            default_factory=dict,
+            description="Names clients use to the server's own; a list where they are the same; unset: all it lists.",
+        )
     )
     api_key_env: str | None = Field(None, description="The environment variable that holds its key.")
     external: bool | None = Field(
         None, description="Whether prompts leave the house; unset: yes, unless it is on this machine."
     )
     weight: float = Field(1.0, gt=0, le=1000, description="How much of the work it gets, next to others.")
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _listed(cls, models: object) -> object:
-        return {name: name for name in models} if isinstance(models, list | tuple) else models
 
     @field_validator("models")
     @classmethod

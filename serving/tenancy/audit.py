@@ -38,7 +38,7 @@ def audit_line(record: RequestRecord) -> str:
             "prompt_tokens": usage.prompt_tokens if usage else 0,
             "completion_tokens": usage.completion_tokens if usage else 0,
             "reasoning_tokens": usage.reasoning_tokens if usage else 0,
-            "served_by": record.served_by,
+            "served_by": record.served_by if record.status is not None and record.status < 400 else None,
             "sent_outside": list(record.sent_outside),
             "status": record.status,
             "outcome": record.outcome,

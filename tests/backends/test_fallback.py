@@ -120,9 +120,8 @@ async def test_a_full_model_is_answered_by_the_chain(house: Any, running: Any, e
 async def test_an_engine_that_dies_before_its_first_token_is_stood_in_for(
     house: Any, running: Any, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def dies(request: EngineRequest) -> Any:
+    def dies(request: EngineRequest) -> Any:
         raise EngineDiedError("gone")
-        yield
 
     async with (
         running(elsewhere),
