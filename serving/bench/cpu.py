@@ -10,6 +10,7 @@ import psutil
 
 from serving.bench.processes import (
     ROLES,
+    SERVE_PROXY,
     Group,
     Role,
     command_line,
@@ -87,6 +88,9 @@ class CpuMeter:
             used[name].group = group
             used[name].processes += 1
             used[name].seconds += seconds - self._before.get(process, 0.0)
+        if "HAProxy" in used and SERVE_PROXY in used:
+            # Ray keeps its own proxy beside HAProxy; no token goes through it.
+            used[SERVE_PROXY].group = "upkeep"
         return dict(used)
 
     def _look(self) -> list[psutil.Process]:

@@ -29,6 +29,9 @@ class Role:
     pattern: re.Pattern[str]
 
 
+SERVE_PROXY = "Serve proxy"
+
+
 def _role(name: str, group: Group, pattern: str) -> Role:
     return Role(name, group, re.compile(pattern))
 
@@ -37,7 +40,7 @@ ROLES: Sequence[Role] = (
     _role("ingress replica", "front end", r"^ray::ServeReplica:[^:]*:ingress\b"),
     _role("engine replica", "front end", r"^ray::ServeReplica:[^:]*:(engine|LLMServer|.*[Ll][Ll][Mm])"),
     _role("other replica", "front end", r"^ray::ServeReplica:"),
-    _role("Serve proxy", "front end", r"^ray::ProxyActor"),
+    _role(SERVE_PROXY, "front end", r"^ray::ProxyActor"),
     _role("HAProxy", "front end", r"^(\S*/)?haproxy\b"),
     _role("engine core", "engine", r"^VLLM::(EngineCore|DPCoordinator)"),
     _role("engine worker", "engine", r"^VLLM::Worker|^ray::RayWorkerWrapper|^sglang::scheduler"),
