@@ -188,6 +188,8 @@ class BackendsSettings(BackendsSection):
                 findings.append((("base_urls", named), str(error)))
             if named not in KNOWN_TYPES:
                 findings.append((("base_urls", named), f"is no type; types are {', '.join(KNOWN_TYPES)}"))
+        if findings:
+            raise several(findings)
         for name, backend in self.servers.items():
             try:
                 checked_name(name)
