@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -110,3 +111,32 @@ def test_a_url_without_a_path_gets_the_usual_one() -> None:
 )
 def test_what_is_on_this_machine_is_known_by_its_text(url: str, here: bool) -> None:
     assert is_loopback(url) == here
+
+
+async def test_a_name_that_moves_after_registration_is_not_followed(
+    house: Any, dialects: Any, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(dialects["lmstudio"]()) as server, house() as ours:
+        body = {"name": "lab", "type": "vllm", "url": f"http://localhost:{server.port}", "models": ["m"]}
+        registered = await ours.http.post("/backends/register", json=body)
+
+        async def moved(host: str, port: int) -> list[object]:
+            return [ip_address("169.254.169.254")]
+
+        before = await ours.ask("lab:m")
+        monkeypatch.setattr("serving.backends.addresses.resolve", moved)
+        after = await ours.ask("lab:m")
+
+    assert (registered.status_code, before.status_code, after.status_code) == (201, 200, 503)
+    assert len(server.asked) == 1
+
+
+async def test_redirects_are_not_followed(house: Any, dialects: Any, running: Any) -> None:
+    async with running(dialects["lmstudio"]()) as target:
+        headers = {"location": f"{target.url}/chat/completions"}
+        redirects = dialects["any"](models=("m",), deltas=(), status=307, failures=9, headers=headers)
+        async with running(redirects), house(servers={"b": {"url": redirects.url, "type": "vllm"}}) as ours:
+            reply = await ours.ask("m")
+
+    assert reply.status_code == 503
+    assert target.asked == []
