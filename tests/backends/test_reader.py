@@ -68,7 +68,10 @@ def test_an_answer_that_comes_whole_is_one_chunk() -> None:
 
 
 def test_reasoning_that_is_not_wanted_is_counted_and_not_shown() -> None:
-    chunks = [{"choices": [{"delta": {"reasoning": "Hm."}}]}, {"choices": [{"delta": {}, "finish_reason": "stop"}]}]
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"reasoning": "Hm."}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ]
     whole = answer(chunks, include_reasoning=False)
 
     assert whole.choices[0].reasoning == ""
