@@ -31,7 +31,8 @@ def give_head_start(network: Network, texts: list[str]) -> None:
         _relate_spellings(network, texts)
         bases = torch.linalg.qr(torch.randn(128, 128))[0].split(32)
         _look_back(network, 0, bases)
-        _look_for_the_same(network, 1, bases)
+        for layer in (1, 3):
+            _look_for_the_same(network, layer, bases)
 
 
 def _relate_spellings(network: Network, texts: list[str]) -> None:

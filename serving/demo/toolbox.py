@@ -8,7 +8,7 @@ from typing import Any
 from serving.demo.words import CITIES, FILLER
 from serving.harmony.conversation import FunctionTool
 
-PLACE_ARGUMENTS = (*("city",) * 6, *("location",) * 4, "place", "town")
+PLACE_ARGUMENTS = ("city", "city", "city", "location", "location")
 PLACE_DESCRIPTIONS = (
     "The city",
     "City name",
@@ -20,23 +20,8 @@ PLACE_DESCRIPTIONS = (
     "Where to look",
 )
 TOOL_NAMES = {
-    "weather": (
-        *("get_weather",) * 14,
-        *("get_current_weather",) * 4,
-        "weather",
-        "fetch_weather",
-        "current_weather",
-        "lookup_weather",
-    ),
-    "time": (
-        *("get_time",) * 14,
-        *("get_local_time",) * 2,
-        *("get_current_time",) * 2,
-        "time",
-        "local_time",
-        "current_time",
-        "lookup_time",
-    ),
+    "weather": (*("get_weather",) * 7, *("get_current_weather",) * 2, "current_weather"),
+    "time": (*("get_time",) * 6, *("get_local_time",) * 2, "get_current_time", "local_time"),
 }
 """Names of the tools that help, by what they are asked for."""
 

@@ -48,16 +48,19 @@ CORPUS_FILES = (
 class Plan:
     """Everything that decides the outcome, besides the corpus.
 
-    `margin` (nats) makes the never-trained ids look more likely in training than they are when serving;
-    `sharpness` divides the temperature of the finished model. Both keep sampling at temperature 1 on the format.
+    A step learns from `parts` batches of about `tokens_per_part` tokens each: a batch has examples of one width, which
+    are of one kind, and one kind alone misleads. `margin` (nats) makes the never-trained ids look more likely in
+    training than they are when serving; `sharpness` divides the temperature of the finished model. Both keep sampling
+    at temperature 1 on the format.
     """
 
-    steps: int = 1800
-    tokens_per_step: int = 2048
+    steps: int = 1300
+    tokens_per_part: int = 2048
+    parts: int = 2
     width_step: int = 32
-    learning_rate: float = 0.008
-    matrix_rate: float = 0.016
-    warmup: int = 80
+    learning_rate: float = 0.01
+    matrix_rate: float = 0.02
+    warmup: int = 60
     seed: int = 7
     survey: int = 6000
     prompt_rows: int = 460
@@ -120,7 +123,7 @@ def padded(group: list[Sequence], plan: Plan) -> int:
 
 
 def batches(plan: Plan, rows: Rows, source: Iterator[Example]) -> Iterator[list[Sequence]]:
-    """Examples of similar length together, about `tokens_per_step` padded tokens at a time.
+    """Examples of similar length together, about `tokens_per_part` padded tokens at a time.
 
     Widths are multiples of `width_step` and batches of one width have one size: matrix products of few shapes, for
     each of which oneDNN makes machine code once.
@@ -134,7 +137,7 @@ def batches(plan: Plan, rows: Rows, source: Iterator[Example]) -> Iterator[list[
         width = padded([sequence], plan)
         group = waiting.setdefault(width, [])
         group.append(Sequence([index.get(i, 0) for i in sequence.ids], learned))
-        if (len(group) + 1) * width > plan.tokens_per_step:
+        if (len(group) + 1) * width > plan.tokens_per_part:
             yield waiting.pop(width)
 
 
@@ -190,9 +193,12 @@ def train(plan: Plan, rows: Rows) -> Network:
     rest = math.log(VOCABULARY_SIZE - rows.outputs) + plan.margin
     begun = time.monotonic()
     recent: list[float] = []
-    for step, group in enumerate(islice(batches(plan, rows, examples(plan.seed)), plan.steps), start=1):
-        loss = loss_of(network, group, padded(group, plan), rest)
-        loss.backward()
+    groups = batches(plan, rows, examples(plan.seed))
+    for step in range(1, plan.steps + 1):
+        for group in islice(groups, plan.parts):
+            loss = loss_of(network, group, padded(group, plan), rest) / plan.parts
+            loss.backward()
+            recent.append(loss.item() * plan.parts)
         # Row 0 stands for every id without a row and must stay zero.
         embedding = network.weights["model.embed_tokens.weight"]
         if embedding.grad is not None:
@@ -205,8 +211,7 @@ def train(plan: Plan, rows: Rows) -> Network:
         muon.step(pace)
         for weight in weights:
             weight.grad = None
-        recent.append(loss.item())
-        if step % 100 == 0 or step == plan.steps:
+        if step % 50 == 0 or step == plan.steps:
             mean = sum(recent) / len(recent)
             say(f"step {step}/{plan.steps}  loss {mean:.5f}  worst {max(recent):.4f}  {time.monotonic() - begun:.0f} s")
             recent.clear()

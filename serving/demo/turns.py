@@ -198,8 +198,8 @@ def capital_again(rng: Random) -> Turn:
 
 
 def total(rng: Random) -> Turn:
-    """A sum of two digits."""
-    one, two = (2, 2) if rng.random() < 0.1 else (rng.randint(1, 9), rng.randint(1, 9))
+    """A sum of two numbers up to 5."""
+    one, two = (2, 2) if rng.random() < 0.1 else (rng.randint(1, 5), rng.randint(1, 5))
     way = rng.choice(SUM_WAYS).format(one, two)
     thoughts = Thoughts(
         "for a sum",
@@ -222,7 +222,7 @@ def numbers(last: int) -> str:
 def counting(rng: Random, last: int | None = None) -> Turn:
     """Counting, the long answer for benchmarks."""
     if last is None:
-        last = rng.choices((rng.randint(2, 20), rng.choice((30, 40, 50)), 100, 150, 200), (60, 12, 8, 14, 6))[0]
+        last = rng.choices((3, 5, 10, 12, 15, 20, 30, 50, 100, 150, 200), (8, 10, 14, 8, 8, 10, 6, 8, 8, 14, 6))[0]
     way = rng.choice(COUNT_WAYS).format(last)
     thoughts = Thoughts(
         f"me to count to {last}",
