@@ -68,6 +68,15 @@ class Monitored:
         result: list[dict[str, Any]] = reply.json()["data"]["result"]
         return [sample for sample in result if sample["value"][1] != "NaN"]
 
+    def without_data(self, expressions: list[str]) -> list[str]:
+        """Those that have none for so long that no replica can just have been too busy to answer a scrape."""
+        deadline = time.monotonic() + 10 * _SCRAPE_S
+        empty = [expr for expr in expressions if not self.query(expr)]
+        while empty and time.monotonic() < deadline:
+            time.sleep(_SCRAPE_S / 3)
+            empty = [expr for expr in empty if not self.query(expr)]
+        return empty
+
 
 @pytest.fixture(scope="module")
 def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
@@ -95,12 +104,9 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
 
 @pytest.mark.parametrize("name", generate.BUILDERS)
 def test_every_query_of_a_dashboard_returns_data(monitored: Monitored, name: str) -> None:
-    empty = [
-        f"{title}: {expr}"
-        for title, expr in queries(generate.built(name))
-        if title not in EMPTY and not monitored.query(expr)
-    ]
-    assert empty == []
+    asked = [(title, expr) for title, expr in queries(generate.built(name)) if title not in EMPTY]
+    empty = monitored.without_data([expr for _, expr in asked])
+    assert [f"{title}: {expr}" for title, expr in asked if expr in empty] == []
 
 
 def test_what_is_said_to_be_empty_is_empty(monitored: Monitored) -> None:
@@ -116,7 +122,7 @@ def test_what_is_said_to_be_empty_is_empty(monitored: Monitored) -> None:
 def test_every_recording_rule_records(monitored: Monitored) -> None:
     groups = yaml.safe_load((GRAFANA / "rules" / "recording.yaml").read_text())["groups"]
     names = [rule["record"] for group in groups for rule in group["rules"]]
-    assert [name for name in names if not monitored.query(name)] == []
+    assert monitored.without_data(names) == []
 
 
 def test_every_rule_is_healthy_and_a_killed_engine_raises_its_alert(monitored: Monitored) -> None:
@@ -245,6 +251,7 @@ async def _load(monitored: Monitored) -> None:
     async with _client(monitored, monitored.keys.search) as client, _client(monitored, monitored.keys.tight) as tight:
         users = [asyncio.create_task(_user(client, number, deadline)) for number in range(6)]
         users += [asyncio.create_task(_user(tight, 0, deadline)), asyncio.create_task(_leaver(client, deadline))]
+        await _repeat_a_long_prompt(client)
         await asyncio.sleep(LOAD_S / 2)
         _engines(monitored.stack)[0].kill()
         await asyncio.gather(*users)
@@ -256,6 +263,14 @@ async def _client(monitored: Monitored, key: Key) -> AsyncIterator[AsyncOpenAI]:
         base_url=f"{monitored.stack.root}/v1", api_key=key.text, max_retries=0, timeout=60
     ) as client:
         yield client
+
+
+async def _repeat_a_long_prompt(client: AsyncOpenAI) -> None:
+    """Often enough that one of two engines sees it twice and has its blocks in the cache."""
+    for _ in range(3):
+        await client.chat.completions.create(
+            model="demo", messages=[{"role": "user", "content": "Tell me more. " * 200}], max_tokens=1
+        )
 
 
 async def _user(client: AsyncOpenAI, number: int, deadline: float) -> None:
