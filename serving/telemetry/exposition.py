@@ -46,7 +46,10 @@ def exposed(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
     """What one process has counted; about 20 us for each series."""
     if not openmetrics:
         return generate_latest(registry)
-    body: bytes = openmetrics_exposition.generate_latest(registry)  # type: ignore[no-untyped-call]  # theirs has no types
+    # By default the library turns the colon of vLLM's names into an underscore, in samples alone.
+    body: bytes = openmetrics_exposition.generate_latest(  # type: ignore[no-untyped-call]  # theirs has no types
+        registry, escaping=openmetrics_exposition.ALLOWUTF8
+    )
     return body
 
 

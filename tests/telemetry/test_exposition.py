@@ -31,6 +31,14 @@ def process(value: float, label: str = "x", *, openmetrics: bool = False) -> byt
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
+def test_vllms_names_stay_as_they_are(openmetrics: bool) -> None:
+    registry = CollectorRegistry()
+    Counter("vllm:generation_tokens", "Tokens.", ["model_name"], registry=registry).labels("demo").inc(3)
+    body = exposed(registry, openmetrics=openmetrics)
+    assert b'\nvllm:generation_tokens_total{model_name="demo"} 3.0\n' in body
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
 def test_each_process_keeps_its_series_apart_in_one_family(openmetrics: bool) -> None:
     body = merge(
         [Exposition({"replica": name}, process(n, openmetrics=openmetrics)) for n, name in ((1, "a"), (2, "b"))],
