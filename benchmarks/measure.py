@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.servers import MODEL, Running, bare_vllm, serving_up
+from benchmarks.servers import MODEL, Running, bare_vllm, openmp_threads, serving_up
 from serving.bench.cpu import CpuMeter
 from serving.bench.lengths import Lengths
 from serving.bench.live import LiveProgress
@@ -93,7 +93,7 @@ def against_bare(extent: Extent, folder: Path, console: Console) -> Comparison:
         console.print("starting serving up on the demo model")
         ours = stack.enter_context(serving_up({"models": {MODEL: {}}}, folder / "serving-up.log"))
         console.print(f"ready after {ours.start_s:.0f} s; starting bare vLLM")
-        bare = stack.enter_context(bare_vllm(folder / "bare-vllm.log"))
+        bare = stack.enter_context(bare_vllm(folder / "bare-vllm.log", openmp_threads(ours)))
         console.print(f"ready after {bare.start_s:.0f} s")
         idle = _idle(ours)
         loads = [Load(concurrency=streams, requests=count) for streams, count in extent.requests.items()]

@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from serving.bench.processes import ROLES, command_line, role_of, server_processes
 from serving.cluster.process_tree import end_descendants
 from serving.demo.checkpoint import ensure_checkpoint
 from serving.engine.device import installed_device, thread_binding
@@ -55,9 +57,24 @@ def nothing_left() -> Iterator[None]:
         end_descendants()
 
 
+def openmp_threads(running: Running) -> str | None:
+    """OMP_NUM_THREADS as the server's engine found it when it began, and torch with it; None when it was not set.
+
+    Ray sets it for its workers, to 1 for an engine that asks for less than two CPUs.
+    """
+    for process in server_processes(urlsplit(running.url).port or 0):
+        role = role_of(command_line(process), ROLES)
+        if role is not None and role.group == "engine":
+            return process.environ().get("OMP_NUM_THREADS")
+    raise BenchError(f"no engine is to be found below the server at {running.url}")
+
+
 @contextmanager
-def bare_vllm(log: Path) -> Iterator[Running]:
-    """vLLM's own API server on the demo, with the engine arguments that `serving up` gives, in this environment."""
+def bare_vllm(log: Path, threads: str | None) -> Iterator[Running]:
+    """vLLM's own API server on the demo, its engine as that of `serving up`: the same arguments, `threads` and cores.
+
+    Torch takes its number of threads from OMP_NUM_THREADS, and on few cores one and two differ several times.
+    """
     port = free_port()
     arguments = engine_arguments(MODEL, str(ensure_checkpoint()), ModelSettings())
     command = [
@@ -70,6 +87,8 @@ def bare_vllm(log: Path) -> Iterator[Running]:
     environment = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if installed_device() == "cpu":
         environment["VLLM_CPU_OMP_THREADS_BIND"] = thread_binding(1, sorted(os.sched_getaffinity(0)))
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = threads
     with _started(command, environment, f"http://127.0.0.1:{port}", "/health", log) as running:
         yield running
 
