@@ -411,7 +411,7 @@ class Settings(BaseSettings):
     tracing: TracingSettings = Field(TracingSettings(), description="Spans for OpenTelemetry.")
     frames: FrameSettings = Field(FrameSettings(), description="Tokens on their way from the engines.")
     failover: FailoverSettings = Field(FailoverSettings(), description="Answers whose engine is lost.")
-    backends: BackendsSettings = Field(BackendsSettings(), description="Servers beside our own engines.")
+    backends: BackendsSettings = Field(BackendsSettings(), description="Other servers that answer for models.")
     ray_address: str | None = Field(
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
     )

@@ -57,7 +57,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         seen.append(settings)
         return 7
 
-    module.__dict__["up"] = up
+    module.__dict__.update(up=up, update=up)
     monkeypatch.setitem(sys.modules, "serving.cluster.up", module)
     return seen
 

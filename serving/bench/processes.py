@@ -100,8 +100,8 @@ def listeners(port: int) -> list[psutil.Process]:
 
 
 def server_processes(port: int) -> list[psutil.Process]:
-    """Everything that belongs to the server on `port`, without this process and its own."""
-    tops = {_top(process) for process in listeners(port)}
+    """Everything that belongs to the server on `port`; nothing where that is this process itself."""
+    tops = {_top(process) for process in listeners(port) if process.pid != os.getpid()}
     found: dict[int, psutil.Process] = {}
     for top in tops:
         try:

@@ -154,7 +154,6 @@ async def test_a_malformed_body_is_a_400(served: Served, body: bytes) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
         ("GET", "/v1", 404, "not_found"),
         ("POST", "/v1/completions/", 404, "not_found"),
         ("POST", "/v1/chat/completions/", 404, "not_found"),
