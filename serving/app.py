@@ -71,12 +71,12 @@ def create_app(
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
-    `engines` has one for each of `settings.models`, by name; the caller starts and closes them. `clock` gives seconds
-    since the epoch (UTC); `new_request_id` a token of letters and digits that never comes twice. What happens is
-    counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone. Responses are
-    kept in `responses_store`, which the caller closes; by default in this process's memory. `backends` are started and
-    closed by the caller too; by default those of the settings, and registrations are forgotten with the process. Raises SettingsError where
-    models and engines do not match.
+    `engines` has one for each of `settings.models`, by name; the caller starts and closes them. `clock` gives
+    seconds since the epoch (UTC); `new_request_id` a token of letters and digits that never comes twice. What
+    happens is counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone.
+    Responses are kept in `responses_store`, which the caller closes; by default in this process's memory.
+    `backends` are started and closed by the caller too; by default those of the settings, and registrations are
+    forgotten with the process. Raises SettingsError where models and engines do not match.
     """
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
