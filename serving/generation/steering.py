@@ -27,6 +27,7 @@ from serving.harmony.vocabulary import (
     MESSAGE,
     RETURN,
     START,
+    STARTOFTEXT,
     STOP_TOKEN_IDS,
     decode,
 )
@@ -47,7 +48,13 @@ _STOPS: dict[Kind, tuple[int, ...]] = {
     "call": (CALL, RETURN),
     "name": (RETURN,),
 }
-_NO_HEADER = {CHANNEL: -100.0, START: -100.0, MESSAGE: -100.0, CALL: -100.0}
+_STRUCTURE = (STARTOFTEXT, ENDOFTEXT, CONSTRAIN, CHANNEL, START, MESSAGE, END, CALL, RETURN)
+# A body that ends the choice has no structure in it. A grammar does not see to that: to xgrammar a special token is the
+# text that spells it, which any string may contain.
+_BIASES: dict[Kind, dict[int, float]] = {
+    kind: {} if kind == "free" else {token: -100.0 for token in _STRUCTURE if token not in stops}
+    for kind, stops in _STOPS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,8 @@ class Leg:
 
     @property
     def logit_bias(self) -> dict[int, float]:
-        """What keeps an answer without a grammar from becoming another message."""
-        return _NO_HEADER if self.kind == "answer" and self.constraint is None else {}
+        """What keeps structure out of a body that ends the choice."""
+        return _BIASES[self.kind]
 
 
 @dataclass(frozen=True, slots=True)

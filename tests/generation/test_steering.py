@@ -25,6 +25,11 @@ MakeRequest = Callable[..., ChatGeneration]
 NEXT = "<|end|><|start|>assistant"
 ANALYSIS = "<|channel|>analysis<|message|>"
 FINAL = "<|channel|>final<|message|>"
+STRUCTURE = encode_harmony(
+    "<|startoftext|><|endoftext|><|return|><|constrain|><|channel|><|start|><|end|><|message|><|call|>"
+)
+    "<|startoftext|><|endoftext|><|return|><|constrain|><|channel|><|start|><|end|><|message|><|call|>"
+)
 THOUGHT = "one two three four five six seven eight"
 THINKS = f"{ANALYSIS}{THOUGHT}{NEXT}{FINAL}Paris.<|return|>"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -257,6 +262,8 @@ class TestConstrainedAnswer:
         assert last.completion_token_ids == encode_harmony(f"{ANALYSIS}Hm.{NEXT}{FINAL}")
         assert engine.requests[-2].constraint is None
         assert RETURN in last.sampling.stop_token_ids
+        # A special token is text to the grammar; no string may contain one all the same.
+        assert set(last.sampling.logit_bias or {}) == set(STRUCTURE) - set(last.sampling.stop_token_ids)
 
     async def test_text_without_a_header_is_said_again_under_it(self, make_request: MakeRequest) -> None:
         completion = f"Paris is the capital of France.<|return|>{FINAL}{{}}<|return|>"
