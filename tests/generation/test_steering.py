@@ -28,8 +28,6 @@ FINAL = "<|channel|>final<|message|>"
 STRUCTURE = encode_harmony(
     "<|startoftext|><|endoftext|><|return|><|constrain|><|channel|><|start|><|end|><|message|><|call|>"
 )
-    "<|startoftext|><|endoftext|><|return|><|constrain|><|channel|><|start|><|end|><|message|><|call|>"
-)
 THOUGHT = "one two three four five six seven eight"
 THINKS = f"{ANALYSIS}{THOUGHT}{NEXT}{FINAL}Paris.<|return|>"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
