@@ -253,8 +253,11 @@ async def _load(monitored: Monitored) -> None:
         users += [asyncio.create_task(_user(tight, 0, deadline)), asyncio.create_task(_leaver(client, deadline))]
         await _repeat_a_long_prompt(client)
         await asyncio.sleep(LOAD_S / 2)
+        # Long answers on both engines, so that one is lost in the middle of some.
+        counting = [asyncio.create_task(_count(client)) for _ in range(6)]
+        await asyncio.sleep(1.0)
         _engines(monitored.stack)[0].kill()
-        await asyncio.gather(*users)
+        await asyncio.gather(*users, *counting)
 
 
 @contextlib.asynccontextmanager
@@ -263,6 +266,12 @@ async def _client(monitored: Monitored, key: Key) -> AsyncIterator[AsyncOpenAI]:
         base_url=f"{monitored.stack.root}/v1", api_key=key.text, max_retries=0, timeout=60
     ) as client:
         yield client
+
+
+async def _count(client: AsyncOpenAI) -> None:
+    say: Any = [{"role": "user", "content": "Count from 1 to 100."}]
+    async for _ in await client.chat.completions.create(model="demo", messages=say, temperature=0, stream=True):
+        pass
 
 
 async def _repeat_a_long_prompt(client: AsyncOpenAI) -> None:
