@@ -27,6 +27,7 @@ _MOST_DEATHS = 2
 """Engines that may die on a request before it has a single new token; then it is taken for the cause."""
 _MOST_HELD = 1000
 """New requests that wait for an engine that is being replaced; more are refused."""
+_ACQUAINTANCE_S = 10.0
 _LOOK_EVERY_S = 0.1
 _SEED_STRIDE = 0xD1B54A32D192ED03
 
@@ -46,20 +47,27 @@ class FailoverEngine:
         self._on_failover = on_failover
         self._suspects = asyncio.Lock()
         self._was_ready = False
+        self._know_by = 0.0
         self._held = 0
 
     async def start(self) -> None:
         """See Engine."""
         await self._engine.start()
+        self._know_by = asyncio.get_running_loop().time() + _ACQUAINTANCE_S
 
     async def info(self) -> EngineInfo:
-        """See Engine. An engine that was there and is gone is being replaced: its return is waited for."""
+        """See Engine. An engine that was there and is gone is being replaced: its return is waited for.
+
+        So is the first word of one, for the little while that it takes to be heard of by a process that has just begun.
+        """
         try:
             info = await self._engine.info()
         except EngineNotReadyError:
-            if not self._was_ready or self._held >= _MOST_HELD:
+            now = asyncio.get_running_loop().time()
+            patience = self._settings.hold_s if self._was_ready else self._know_by - now
+            if patience <= 0 or self._held >= _MOST_HELD:
                 raise
-            info = await self._hold()
+            info = await self._hold(now + patience)
         self._was_ready = True
         return info
 
@@ -72,10 +80,9 @@ class FailoverEngine:
         """See Engine."""
         await self._engine.close()
 
-    async def _hold(self) -> EngineInfo:
+    async def _hold(self, give_up: float) -> EngineInfo:
         self._held += 1
         try:
-            give_up = asyncio.get_running_loop().time() + self._settings.hold_s
             while True:
                 await asyncio.sleep(_LOOK_EVERY_S)
                 try:

@@ -147,6 +147,17 @@ async def test_a_new_request_waits_while_the_engine_that_was_there_is_replaced(k
     assert (await waiting).model == "scripted"
 
 
+async def test_a_process_that_has_just_begun_waits_to_hear_of_its_engine() -> None:
+    engine, engines, _ = await group(lambda *_: False)
+    engines.available = False
+    await engine.start()
+    waiting = asyncio.create_task(engine.info())
+    await asyncio.sleep(0.15)
+    assert not waiting.done()
+    engines.available = True
+    assert (await waiting).model == "scripted"
+
+
 async def test_the_wait_for_a_replacement_is_bounded() -> None:
     engine, engines, _ = await group(lambda *_: False, hold_s=0.15)
     await engine.info()
