@@ -33,8 +33,8 @@ WORKLOAD = Workload(
 )
 """Every reply is cut at 200 tokens, so that both servers do the same work."""
 
-ONE_TOKEN = Workload(reply=Lengths("fixed", 1), effort=(("low", 1),), temperature=0.0, seed=2)
-"""What a request costs beside its tokens."""
+SHORT = Workload(reply=Lengths("fixed", 8), effort=(("low", 1),), temperature=0.0, seed=2)
+"""What a request costs beside its tokens. Harmony's first three have no text yet."""
 
 STEP_MS = 50.0
 REPLY_TOKENS = 200
@@ -66,7 +66,7 @@ class Comparison:
 
     report: Report
     requests: Report
-    """One-token replies, 32 at a time."""
+    """Replies of 8 tokens, 32 at a time."""
     ours: Running
     bare: Running
     idle: Mapping[str, float]
@@ -100,7 +100,7 @@ def against_bare(extent: Extent, folder: Path, console: Console) -> Comparison:
         servers = [_server(ours, "target"), _server(bare, "baseline")]
         report = _run(Plan(servers, WORKLOAD, loads, rounds=extent.rounds, warm_up=16), console)
         short = [Load(concurrency=32, requests=256)]
-        requests = _run(Plan(servers, ONE_TOKEN, short, rounds=max(2, extent.rounds // 2), warm_up=16), console)
+        requests = _run(Plan(servers, SHORT, short, rounds=max(2, extent.rounds // 2), warm_up=16), console)
         return Comparison(report, requests, ours, bare, idle)
 
 

@@ -75,14 +75,14 @@ def measured_costs(comparison: Comparison, front_ends: Sequence[FrontEnd]) -> Co
     upkeep = sum(comparison.idle.values())
     further = most.ingress_replicas - fewest.ingress_replicas
     growth = sum(most.idle.values()) - sum(fewest.idle.values())
-    tokens = short.tokens.completion or 0
+    tokens, token = short.tokens.completion or 0, many.cpu.front_end_us_per_token or 0.0
     return Costs(
         ingress_us_per_token=_cost(many, "ingress replica"),
         engine_replica_us_per_token=_cost(many, "engine replica"),
         haproxy_us_per_token=_cost(many, "HAProxy"),
         one_stream_us_per_token=_cost(one, "ingress replica") + _cost(one, "engine replica"),
         many_streams=many.level.concurrency or 1,
-        request_us=(short.cpu.front_end_us_per_token or 0.0) * tokens / short.requests.completed,
+        request_us=max(0.0, (short.cpu.front_end_us_per_token or 0.0) - token) * tokens / short.requests.completed,
         upkeep_cores=upkeep,
         # With one size alone: all of it shared between an ingress and an engine, an upper bound.
         upkeep_cores_per_replica=max(0.0, growth) / further if further else upkeep / 2,
@@ -149,7 +149,7 @@ def _against(comparison: Comparison) -> Iterator[str]:
         yield from _ratio_table(each)
         yield ""
         yield from _cpu_table([run for run in report.runs if run.level == each.level])
-    yield "### One-token replies, 32 at a time: the price of a request"
+    yield "### Replies of 8 tokens, 32 at a time: the price of a request"
     yield ""
     for each in comparison.requests.comparisons:
         yield from _ratio_table(each, ("requests/s", "front-end CPU us/token", "TTFT p50 s", "E2E p50 s"))

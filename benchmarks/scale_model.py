@@ -32,7 +32,7 @@ class Costs:
     many_streams: int
     """Streams at which the figures above were taken: a message carries about so many tokens."""
     request_us: float
-    """Ingress, engine replica and HAProxy, for a request of one token."""
+    """Ingress, engine replica and HAProxy, for a request beside its tokens."""
     upkeep_cores: float
     """Serve controller, raylet, agents: all of Ray's, idle."""
     upkeep_cores_per_replica: float
