@@ -39,7 +39,7 @@ SHORT = Workload(reply=Lengths("fixed", 8), effort=(("low", 1),), temperature=0.
 STEP_MS = 50.0
 REPLY_TOKENS = 200
 _SETTLE_S = 20.0
-_IDLE_S = 10.0
+_IDLE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,26 @@ class Extent:
     ingress_replicas: Sequence[int]
     seconds: float
     """Each scripted run."""
+    every_token: bool
+    """Also without pacing, which takes another start."""
 
 
-FULL = Extent({1: 12, 8: 48, 32: 128, 128: 256}, 6, (1, 32, 128, 256, 512), (1, 2, 4), 12.0)
-QUICK = Extent({1: 6, 32: 64}, 4, (32, 256), (1,), 11.0)
+FULL = Extent({1: 12, 8: 48, 32: 128, 128: 256}, 6, (1, 32, 128, 256, 512), (1, 2, 4), 12.0, every_token=True)
+QUICK = Extent({1: 6, 32: 64}, 4, (32, 256), (1,), 11.0, every_token=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A stack of ours without load: cores by role."""
+
+    upkeep: Mapping[str, float]
+    """Ray's own."""
+    front_end: Mapping[str, float]
+
+    @property
+    def upkeep_cores(self) -> float:
+        """All of it."""
+        return sum(self.upkeep.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +82,12 @@ class Comparison:
 
     report: Report
     requests: Report
-    """Replies of 8 tokens, 32 at a time."""
+    """Short replies, 32 at a time."""
+    every_token: Report | None
+    """With frames.pace_ms 0, 32 streams; None where it was not measured."""
     ours: Running
     bare: Running
-    idle: Mapping[str, float]
-    """Ours without load: cores by role."""
+    idle: Idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +97,7 @@ class FrontEnd:
     ingress_replicas: int
     report: Report
     running: Running
-    idle: Mapping[str, float]
+    idle: Idle
 
 
 class Interrupted(Exception):
@@ -89,19 +106,33 @@ class Interrupted(Exception):
 
 def against_bare(extent: Extent, folder: Path, console: Console) -> Comparison:
     """Both servers up at once on the demo model, measured in turns."""
-    with ExitStack() as stack:
+    with ExitStack() as servers:
         console.print("starting serving up on the demo model")
-        ours = stack.enter_context(serving_up({"models": {MODEL: {}}}, folder / "serving-up.log"))
+        first = servers.enter_context(ExitStack())
+        ours = first.enter_context(serving_up({"models": {MODEL: {}}}, folder / "serving-up.log"))
         console.print(f"ready after {ours.start_s:.0f} s; starting bare vLLM")
-        bare = stack.enter_context(bare_vllm(folder / "bare-vllm.log", openmp_threads(ours)))
+        bare = servers.enter_context(bare_vllm(folder / "bare-vllm.log", openmp_threads(ours)))
         console.print(f"ready after {bare.start_s:.0f} s")
         idle = _idle(ours)
+        both = [_server(ours, "target"), _server(bare, "baseline")]
         loads = [Load(concurrency=streams, requests=count) for streams, count in extent.requests.items()]
-        servers = [_server(ours, "target"), _server(bare, "baseline")]
-        report = _run(Plan(servers, WORKLOAD, loads, rounds=extent.rounds, warm_up=16), console)
+        report = _run(Plan(both, WORKLOAD, loads, rounds=extent.rounds, warm_up=16), console)
         short = [Load(concurrency=32, requests=256)]
-        requests = _run(Plan(servers, SHORT, short, rounds=max(2, extent.rounds // 2), warm_up=16), console)
-        return Comparison(report, requests, ours, bare, idle)
+        requests = _run(Plan(both, SHORT, short, rounds=max(2, extent.rounds // 2), warm_up=16), console)
+        first.close()
+        every_token = _every_token(extent, bare, folder, console) if extent.every_token else None
+        return Comparison(report, requests, every_token, ours, bare, idle)
+
+
+def _every_token(extent: Extent, bare: Running, folder: Path, console: Console) -> Report:
+    """Ours without pacing, so that a token is a chunk wherever the ingress keeps up."""
+    console.print("starting serving up with frames.pace_ms 0")
+    settings = {"models": {MODEL: {}}, "frames": {"pace_ms": 0}}
+    with serving_up(settings, folder / "every-token.log") as ours:
+        time.sleep(_SETTLE_S)
+        both = [_server(ours, "target"), _server(bare, "baseline")]
+        loads = [Load(concurrency=32, requests=extent.requests[32])]
+        return _run(Plan(both, WORKLOAD, loads, rounds=extent.rounds, warm_up=16), console)
 
 
 def front_end(extent: Extent, folder: Path, console: Console) -> Sequence[FrontEnd]:
@@ -122,15 +153,20 @@ def front_end(extent: Extent, folder: Path, console: Console) -> Sequence[FrontE
     return found
 
 
-def _idle(running: Running) -> Mapping[str, float]:
-    """Cores by role without load, once what a start leaves to do is done."""
+def _idle(running: Running) -> Idle:
+    """Measured once what a start leaves to do is done."""
     time.sleep(_SETTLE_S)
     meter = CpuMeter("127.0.0.1", parse_target(running.url, "", "").port)
     meter.start()
     began = time.monotonic()
     time.sleep(_IDLE_S)
     elapsed = time.monotonic() - began
-    return {name: role.seconds / elapsed for name, role in meter.stop().items() if role.group == "upkeep"}
+    used = meter.stop()
+    upkeep, front = (
+        {name: role.seconds / elapsed for name, role in used.items() if role.group == group}
+        for group in ("upkeep", "front end")
+    )
+    return Idle(upkeep, front)
 
 
 def _server(running: Running, name: str) -> Server:

@@ -20,7 +20,7 @@ RESULTS = Path(__file__).with_name("results.json")
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Measured on one machine; CPU times are of its cores."""
+    """Measured on one machine, in its cores; what processes use without load is left out of us/token."""
 
     ingress_us_per_token: float
     """Ingress replica, many streams."""
@@ -28,17 +28,17 @@ class Costs:
     """Engine replica's own process (vLLM's output handling included), many streams."""
     haproxy_us_per_token: float
     one_stream_us_per_token: float
-    """Ingress and engine replica at one stream, where every token is a message and a wake-up of its own."""
+    """Ingress and engine replica at one stream, where every token is a frame and a wake-up of its own."""
     many_streams: int
     """Streams at which the figures above were taken: a message carries about so many tokens."""
     request_us: float
     """Ingress, engine replica and HAProxy, for a request beside its tokens."""
-    upkeep_cores: float
-    """Serve controller, raylet, agents: all of Ray's, idle."""
-    upkeep_cores_per_replica: float
+    controller_cores: float
+    """Serve's controller, idle."""
+    controller_cores_per_replica: float
     """How that grows with a replica."""
     replicas: int
-    """Replicas there were at `upkeep_cores`."""
+    """Replicas there were at `controller_cores`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,8 @@ class Model:
     @property
     def ingress_share(self) -> float:
         """Of token_us, as measured at many streams."""
-        return self.costs.ingress_us_per_token / (
-            self.costs.ingress_us_per_token + self.costs.engine_replica_us_per_token
-        )
+        both = self.costs.ingress_us_per_token + self.costs.engine_replica_us_per_token
+        return self.costs.ingress_us_per_token / both if both else 0.5
 
     @property
     def ingress_replicas(self) -> int:
@@ -156,9 +155,9 @@ class Model:
 
     @property
     def controller_cores(self) -> float:
-        """Measured upkeep + growth a replica * further replicas; a single process."""
+        """As measured + growth a replica * further replicas; a single process."""
         further = max(0, self.replicas - self.costs.replicas)
-        return (self.costs.upkeep_cores + self.costs.upkeep_cores_per_replica * further) / self.fleet.core_speed
+        return (self.costs.controller_cores + self.costs.controller_cores_per_replica * further) / self.fleet.core_speed
 
     @property
     def frame_connections(self) -> int:
@@ -239,7 +238,8 @@ def rows(model: Model) -> Iterator[tuple[str, str, str]]:
     yield (
         "controller cores",
         f"{model.controller_cores:.2f}",
-        f"{costs.upkeep_cores:.3f} + {costs.upkeep_cores_per_replica:.4f} a replica x {model.replicas:,}, one process",
+        f"{costs.controller_cores:.3f} + {costs.controller_cores_per_replica:.4f} a replica x {model.replicas:,}; "
+        "one process",
     )
     yield "frame connections", f"{model.frame_connections:,}", "engines x ingress replicas"
     yield "open files of an ingress replica", f"{model.connections_of_an_ingress:,}", "2 x engines + its clients"

@@ -35,12 +35,8 @@ class Request:
     connection: int
 
 
-class Hangup(Exception):
-    """Raised by an answer: the server closes the connection at once."""
-
-
 Answer = Callable[[Request, Say], Awaitable[None]]
-"""Writes the body of one reply. The server sends `200 text/event-stream` before, and the end after."""
+"""Writes the body of one reply; the server sends the head before and the end after. ConnectionError hangs up."""
 
 
 @dataclass
@@ -56,15 +52,20 @@ class Scripted:
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         number = self.connections
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         try:
             while await self._one(number, reader, writer) and self.keep_alive:
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError, Hangup):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # asyncio's streams log a handler that was cancelled
         finally:
             writer.close()
 
@@ -116,6 +117,9 @@ async def _serve_scripted(answer: Answer, **fields: Any) -> AsyncIterator[Script
         yield server
     finally:
         listening.close()
+        for task in server.tasks:
+            task.cancel()
+        await asyncio.gather(*server.tasks)
 
 
 class Target_(Protocol):

@@ -15,8 +15,8 @@ COSTS = Costs(
     one_stream_us_per_token=112.0,
     many_streams=32,
     request_us=2000.0,
-    upkeep_cores=0.05,
-    upkeep_cores_per_replica=0.001,
+    controller_cores=0.05,
+    controller_cores_per_replica=0.001,
     replicas=2,
 )
 FLEET = Fleet(engines=10, tokens_per_s=1000, streams=100, reply_tokens=500, utilization=0.5)
