@@ -11,8 +11,14 @@ from serving.settings import Settings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
-# Ports of HAProxy's on each node beside the API's; the defaults are Ray's.
-_SIDE_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+# Ports on each node beside the API's; the defaults are Ray's. The fallback proxy, to which HAProxy turns while it knows
+# no replica, shares its port with whoever else asks: with that of another server on this machine it would share requests.
+_SIDE_PORTS = {
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
+}
 
 
 def ray_environment(settings: Settings, cores: int) -> dict[str, str]:

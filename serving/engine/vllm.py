@@ -205,6 +205,11 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
         arguments["max_model_len"] = model.max_model_len
     if model.devices > 1:
         arguments["distributed_executor_backend"] = model.resolved_executor
+    elif installed_device() == "cpu":
+        # In the engine's own process. vLLM turns "uni" into "mp" here, for the number of threads, which we set. A worker
+        # beside the engine costs another process and spins while it waits (vllm/distributed/device_communicators/
+        # shm_broadcast.py): on two cores that holds up everything else for seconds at a time.
+        arguments["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
     if installed_device() == "cpu":
         # Compiling for the CPU takes minutes and wants a compiler; the demo needs neither.
         arguments["enforce_eager"] = True
@@ -222,8 +227,9 @@ def _prepare_environment(model: ModelSettings) -> None:
         environment["HF_HUB_OFFLINE"] = "1"
     if installed_device() == "cpu":
         cores = sorted(os.sched_getaffinity(0))
-        ranks = model.devices
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = thread_binding(ranks, cores)
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = thread_binding(model.devices, cores)
+        # Ray has put 1 there. The demo's matrices are too small to be shared by threads.
+        os.environ["OMP_NUM_THREADS"] = "1" if model.source == "demo" else str(len(cores))
     for key, value in environment.items():
         os.environ.setdefault(key, value)
 

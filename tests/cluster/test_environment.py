@@ -34,3 +34,20 @@ def test_haproxy_is_ours_and_waits_for_the_longest_answer() -> None:
     assert os.access(environment["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
     assert int(environment["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"]) > 7200
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+def test_two_servers_on_one_machine_share_no_port(host: str) -> None:
+    # Given what Ray takes for HAProxy's last resort, taken in the way that lets others listen too
+    variable, port = "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", 8500
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            other.bind((host, port))
+        except OSError:
+            pass  # another server has it: just as well
+        else:
+            other.listen()
+        # When a server starts, then it takes another one
+        assert ray_environment(Settings(), cores=2)[variable] != str(port)
