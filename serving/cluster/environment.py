@@ -12,7 +12,7 @@ from serving.settings import Settings
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 # Ports on each node beside the API's; the defaults are Ray's. The fallback proxy, to which HAProxy turns while it knows
-# no replica, shares its port with whoever else asks: with that of another server on this machine it would share requests.
+# no replica, shares its port with whoever asks: with that of another server on this machine it would share requests.
 _SIDE_PORTS = {
     "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
     "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,

@@ -206,9 +206,9 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
     if model.devices > 1:
         arguments["distributed_executor_backend"] = model.resolved_executor
     elif installed_device() == "cpu":
-        # In the engine's own process. vLLM turns "uni" into "mp" here, for the number of threads, which we set. A worker
-        # beside the engine costs another process and spins while it waits (vllm/distributed/device_communicators/
-        # shm_broadcast.py): on two cores that holds up everything else for seconds at a time.
+        # In the engine's own process. vLLM turns "uni" into "mp" here, for the number of threads, which we set. A
+        # worker beside the engine costs another process and spins while it waits (vllm/distributed/
+        # device_communicators/shm_broadcast.py): on two cores that holds up everything else for seconds at a time.
         arguments["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
     if installed_device() == "cpu":
         # Compiling for the CPU takes minutes and wants a compiler; the demo needs neither.
