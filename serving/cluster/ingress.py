@@ -20,6 +20,7 @@ from serving.cluster.inbox import Inbox
 from serving.cluster.limits_actor import open_limits, open_usage
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
+from serving.cluster.readiness import ClusterReadiness
 from serving.cluster.remote_engine import RemoteEngine
 from serving.cluster.store_actor import open_store
 from serving.engine.base import Engine
@@ -45,6 +46,7 @@ class Ingress:
                 RemoteEngine(name, handle, self._inbox),
                 settings.failover,
                 functools.partial(self._failed_over, name),
+                ClusterReadiness(name),
             )
             for name, handle in handles.items()
         }

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
 from serving.errors import EngineDiedError, EngineNotReadyError
@@ -32,6 +32,18 @@ _LOOK_EVERY_S = 0.1
 _SEED_STRIDE = 0xD1B54A32D192ED03
 
 
+class ReadinessMemory(Protocol):
+    """Outlives the process that asks it."""
+
+    async def recall(self) -> bool:
+        """True when the model has had a ready engine before."""
+        ...
+
+    async def remember(self) -> None:
+        """The model has one now."""
+        ...
+
+
 class FailoverEngine:
     """`engine`, which routes each request to one of several, with losses made good.
 
@@ -40,11 +52,19 @@ class FailoverEngine:
     a second death ends the request and nobody else's.
     """
 
-    def __init__(self, model: str, engine: Engine, settings: FailoverSettings, on_failover: OnFailover) -> None:
+    def __init__(
+        self,
+        model: str,
+        engine: Engine,
+        settings: FailoverSettings,
+        on_failover: OnFailover,
+        memory: ReadinessMemory | None = None,
+    ) -> None:
         self._model = model
         self._engine = engine
         self._settings = settings
         self._on_failover = on_failover
+        self._memory = memory
         self._suspects = asyncio.Lock()
         self._was_ready = False
         self._know_by = 0.0
@@ -53,6 +73,7 @@ class FailoverEngine:
     async def start(self) -> None:
         """See Engine."""
         await self._engine.start()
+        self._was_ready = self._memory is not None and await self._memory.recall()
         self._know_by = asyncio.get_running_loop().time() + _ACQUAINTANCE_S
 
     async def info(self) -> EngineInfo:
@@ -68,17 +89,23 @@ class FailoverEngine:
             if patience <= 0 or self._held >= _MOST_HELD:
                 raise
             info = await self._hold(now + patience)
-        self._was_ready = True
+        await self._note_ready()
         return info
 
     async def check_health(self) -> None:
         """See Engine."""
         await self._engine.check_health()
-        self._was_ready = True
+        await self._note_ready()
 
     async def close(self) -> None:
         """See Engine."""
         await self._engine.close()
+
+    async def _note_ready(self) -> None:
+        if not self._was_ready:
+            self._was_ready = True
+            if self._memory is not None:
+                await self._memory.remember()
 
     async def _hold(self, give_up: float) -> EngineInfo:
         self._held += 1

@@ -158,6 +158,48 @@ async def test_a_process_that_has_just_begun_waits_to_hear_of_its_engine() -> No
     assert (await waiting).model == "scripted"
 
 
+class Memory:
+    """What outlives a process."""
+
+    def __init__(self) -> None:
+        self.ready = False
+
+    async def recall(self) -> bool:
+        return self.ready
+
+    async def remember(self) -> None:
+        self.ready = True
+
+
+async def test_a_process_that_begins_in_the_middle_of_a_replacement_knows_that_there_was_an_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serving.engine.failover._ACQUAINTANCE_S", 0.0)
+    engines, memory = Group(lambda *_: False), Memory()
+
+    def process() -> FailoverEngine:
+        return FailoverEngine("m", engines, FailoverSettings(), lambda *_: None, memory)
+
+    # Given a model that never had an engine: a request is refused
+    engines.available = False
+    first = process()
+    await first.start()
+    with pytest.raises(EngineNotReadyError):
+        await first.info()
+    # When it has had one, and another process begins while that is replaced
+    engines.available = True
+    await first.info()
+    engines.available = False
+    second = process()
+    await second.start()
+    # Then a request waits for it
+    waiting = asyncio.create_task(second.info())
+    await asyncio.sleep(0.15)
+    assert not waiting.done()
+    engines.available = True
+    assert (await waiting).model == "scripted"
+
+
 async def test_the_wait_for_a_replacement_is_bounded() -> None:
     engine, engines, _ = await group(lambda *_: False, hold_s=0.15)
     await engine.info()
