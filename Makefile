@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test lint bench train dashboards lock chart clean require-python
+.PHONY: help install install-dev serve test lint bench train dashboards pictures lock chart clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,7 +33,12 @@ lint: install-dev  ## Style, format and types
 	@$(STAGE) "mypy" $(BIN)/mypy
 
 test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k settings" for some
+ifeq ($(ARGS),)
+	@$(STAGE) "pytest, two at a time" $(BIN)/pytest -m "not e2e" --numprocesses 2 --dist worksteal
+	@$(STAGE) "pytest, end to end" $(BIN)/pytest -m e2e
+else
 	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
+endif
 
 bench: install  ## Measure against bare vLLM, write benchmarks/RESULTS.md; QUICK=1 for a short form
 	@exec $(BIN)/python -m benchmarks.compare $(if $(QUICK),--quick) $(ARGS)
@@ -43,6 +48,9 @@ train: install  ## Train the embedded demo model again
 
 dashboards: install-dev  ## Write grafana/dashboards/*.json from the builders beside them
 	@$(BIN)/python -m grafana
+
+pictures: install-dev  ## Draw docs/pictures anew from a live stack under load; needs prometheus and chromium
+	@mkdir -p docs/pictures && PICTURES=docs/pictures $(BIN)/pytest tests/e2e/test_dashboards.py -k drawn
 
 lock: require-python  ## Write requirements/*.txt from pyproject.toml; ARGS=--upgrade for newer versions
 	@"$(PYTHON)" scripts/lock.py $(ARGS)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from serving.engine.base import Constraint, EngineInfo, EngineRequest, FinishReason, Sampling, TokenDelta, TokenLogprobs
 from serving.engine.continued_grammar import CONSTRAINED_TOKENS
 from serving.engine.device import installed_device, thread_binding
+from serving.engine.fork_server import make_engines_with_it, start_fork_server
 from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError
 from serving.settings import ModelSettings
 
@@ -58,11 +59,16 @@ class VllmEngine:
     async def start(self) -> None:
         """Load, then answer two small requests, so that the first user's does not pay for what is made lazily."""
         started = time.monotonic()
+        _prepare_environment(self._model)
+        on_cpu = installed_device() == "cpu"
+        if on_cpu:
+            start_fork_server()
         self._progress("model")
         source = str(await asyncio.to_thread(self._checkpoint))
         self._progress("engine import")
-        _prepare_environment(self._model)
         await asyncio.to_thread(_import_vllm)
+        if on_cpu:
+            make_engines_with_it()
         self._progress("weights")
         llm = await asyncio.to_thread(_create, self._name, source, self._model)
         self._llm = llm

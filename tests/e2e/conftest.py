@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,15 +67,17 @@ class Stack:
         return self.process.wait(STOP_S)
 
 
-def start(directory: Path, *flags: str) -> Stack:
-    """Run `serving up` with `flags`; what it prints goes to a file in `directory`."""
+def start(directory: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Stack:
+    """Run `serving up` with `flags`; its output goes to a file in `directory`. `environment` comes on top of ours."""
     port = free_port()
     log = directory / "up.log"
     command = [str(Path(sys.executable).with_name("serving")), "up", "--port", str(port), *flags]
     # A variable of the shell that runs the tests must not change what is tested.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "RAY_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "RAY_"))}
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env=inherited | dict(environment or {})
+        )
     return Stack(process, port, log)
 
 

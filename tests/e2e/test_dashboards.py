@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -19,6 +20,7 @@ import psutil
 import pytest
 import yaml
 from openai import APIError, APITimeoutError, AsyncOpenAI
+from playwright.async_api import async_playwright, expect
 
 from grafana import generate
 from grafana.lint import queries, substituted
@@ -161,9 +163,28 @@ def test_a_replica_that_hangs_is_left_out_within_two_seconds(monitored: Monitore
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
-def test_the_dashboards_can_be_drawn_for_documents(monitored: Monitored, tmp_path: Path) -> None:
-    asyncio.run(draw(monitored.prometheus, tmp_path, LOAD_S + 60))
-    assert {path.stem for path in tmp_path.glob("*.png")} == set(generate.BUILDERS)
+def test_the_dashboards_and_the_status_page_can_be_drawn_for_documents(monitored: Monitored, tmp_path: Path) -> None:
+    # `make pictures` names another folder
+    folder = Path(os.environ.get("PICTURES", tmp_path))
+    _until_replaced(monitored)
+    asyncio.run(draw(monitored.prometheus, folder, LOAD_S + 60))
+    asyncio.run(_draw_status_page(monitored, folder / "status.png"))
+    assert {path.stem for path in folder.glob("*.png")} == {*generate.BUILDERS, "status"}
+
+
+async def _draw_status_page(monitored: Monitored, picture: Path) -> None:
+    """As it is just after an answer in the playground."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = await browser.new_page(viewport={"width": 1100, "height": 800})
+        await page.goto(monitored.stack.root)
+        await page.fill("#admin-key", monitored.keys.admin.text)
+        await page.fill("#team-key", monitored.keys.search.text)
+        await page.click("text=Use them")
+        await page.click("#send")
+        await expect(page.locator("#outcome")).to_contain_text("tokens", timeout=60_000)
+        await page.screenshot(path=picture, full_page=True)
+        await browser.close()
 
 
 def _scrape(monitored: Monitored) -> str:
