@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from openai import OpenAI
 
@@ -74,7 +76,7 @@ def ray_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
     command = [
         *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"),
         *(f"--port={port}", f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
-        *("--node-ip-address=127.0.0.1", f"--temp-dir={tmp_path / 'ray'}", "--object-store-memory=134217728"),
+        *("--node-ip-address=127.0.0.1", "--object-store-memory=134217728", "--disable-usage-stats"),
     ]
     log = tmp_path / "ray.log"
     with log.open("wb") as out:
@@ -87,7 +89,11 @@ def ray_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
             time.sleep(0.1)
         yield head, f"127.0.0.1:{port}"
     finally:
-        head.terminate()
+        processes = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=30)
         head.wait(30)
 
 
