@@ -13,7 +13,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 # Ports on each node beside the API's; the defaults are Ray's. The fallback proxy, to which HAProxy turns while it knows
 # no replica, shares its port with whoever asks: with that of another server on this machine it would share requests.
-_SIDE_PORTS = {
+SIDE_PORTS = {
     "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
     "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
@@ -43,7 +43,7 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
     }
     if settings.host in LOOPBACK and settings.ray_address is None:
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    for variable, port in _SIDE_PORTS.items():
+    for variable, port in SIDE_PORTS.items():
         environment[variable] = str(port if port_is_free("", port) else _any_free_port())
     return environment
 

@@ -14,7 +14,7 @@ from helm_python import Chart
 from ray.serve.schema import ServeDeploySchema
 
 from serving.cluster.application import engine_options
-from serving.cluster.environment import ray_environment
+from serving.cluster.environment import SIDE_PORTS, ray_environment
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.engine.device import Device
 from serving.settings import Settings, load_settings
@@ -108,7 +108,7 @@ def test_ray_gets_the_environment_that_serving_up_gives_it(render: Render, ci: s
     release = render(ci=ci)
     ours = ray_environment(settings_of(release, tmp_path), cores=16)
     # Of this machine, or derived from longestAnswerSeconds (see test_times_in_chart.py).
-    own = {"RAY_SERVE_HAPROXY_BINARY_PATH", "RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"}
+    own = {"RAY_SERVE_HAPROXY_BINARY_PATH", *SIDE_PORTS}
     for template in release.ray_pods.values():
         given = environment_of(template)
         assert ours.keys() - given.keys() <= own
