@@ -22,6 +22,7 @@ from serving.errors import SettingsError
 DEFAULT_CONCURRENCY = "32"
 DEFAULT_SECONDS = 30.0
 DEFAULT_ROUNDS = 6
+DEFAULT_COMPARED_URL = "http://127.0.0.1:8000"
 LEAST_REQUESTS_A_ROUND = 16
 """Short rounds change places often; shorter ones measure their own beginning and end."""
 
@@ -30,7 +31,8 @@ LEAST_REQUESTS_A_ROUND = 16
 class Options:
     """Flags as given, None where not given. Names are the flags'."""
 
-    url: str
+    url: str | None = None
+    models: Sequence[str] = ()
     concurrency: str | None = None
     rate: float | None = None
     ramp: str | None = None
@@ -56,6 +58,7 @@ class Options:
     against: Sequence[str] = ()
     against_model: str | None = None
     against_api_key_env: str | None = None
+    compare: Sequence[str] = ()
     rounds: int | None = None
     cpu: bool = True
     cpu_roles: Sequence[str] = ()
@@ -72,15 +75,22 @@ def plan(options: Options, environ: Mapping[str, str]) -> Plan:
         for flag, value in (("model", options.against_model), ("api-key-env", options.against_api_key_env)):
             if value is not None:
                 raise SettingsError([(f"--against-{flag}", "is for --against, which names no server")])
+    servers = _compared(options, environ) if options.compare else _servers(options, roles, environ)
     return Plan(
-        servers=list(_servers(options, roles, environ)),
+        servers=list(servers),
         workload=workload,
         loads=loads,
-        rounds=options.rounds or (DEFAULT_ROUNDS if options.against else 1),
+        rounds=options.rounds or (DEFAULT_ROUNDS if _takes_turns(options) else 1),
         warm_up=options.warm_up,
         timeouts=timeouts,
-        measure_cpu=options.cpu,
+        # One server's processes answer for all models, so no time of theirs is idle or one model's alone.
+        measure_cpu=options.cpu and not options.compare,
+        compare=bool(options.compare),
     )
+
+
+def _takes_turns(options: Options) -> bool:
+    return bool(options.against or options.compare)
 
 
 def _workload(options: Options) -> Workload:
@@ -129,7 +139,7 @@ def _loads(options: Options) -> Sequence[Load]:
     if options.ramp is not None:
         ramp = parse_ramp(options.ramp)
         return [Load(ramp=ramp, requests=requests, seconds=seconds or ramp.seconds)]
-    if seconds is None and requests is None and not (options.against and options.rate is None):
+    if seconds is None and requests is None and not (_takes_turns(options) and options.rate is None):
         seconds = DEFAULT_SECONDS
     if options.rate is not None:
         return [Load(ramp=steady(_positive(options.rate, "--rate")), requests=requests, seconds=seconds)]
@@ -152,7 +162,34 @@ def _levels(text: str) -> Iterator[int]:
         yield int(part)
 
 
+def _compared(options: Options, environ: Mapping[str, str]) -> Iterator[Server]:
+    """One server under the name of each model, in the order given: `[URL] --compare A B C`."""
+    for flag, given in (("--against", options.against), ("--model", options.model), ("--cpu-roles", options.cpu_roles)):
+        if given:
+            raise SettingsError([(flag, "does not go with --compare, which asks one server for several models")])
+    first = options.url or ""
+    is_url = first.startswith(("http://", "https://"))
+    # Click takes the first word that is no flag's for the URL, and one word for --compare.
+    models = [*options.compare, *([first] if first and not is_url else []), *options.models]
+    if len(models) < 2:
+        message = f"needs two models or more, such as --compare local:gpt-oss-20b ollama:gpt-oss:20b; got {models[0]!r}"
+        raise SettingsError([("--compare", message)])
+    for model in models:
+        if model.startswith(("http://", "https://")):
+            message = f"takes models of one server; name that first ({model!r}), or use --against for other servers"
+            raise SettingsError([("--compare", message)])
+        if models.count(model) > 1:
+            raise SettingsError([("--compare", f"names {model!r} twice")])
+    key = _key(options.api_key_env, "--api-key-env", environ)
+    for model in models:
+        yield _server(first if is_url else DEFAULT_COMPARED_URL, model, "URL", model, key)
+
+
 def _servers(options: Options, roles: Sequence[Role], environ: Mapping[str, str]) -> Iterator[Server]:
+    if options.url is None:
+        raise SettingsError([("URL", "is missing: a base URL such as http://127.0.0.1:8000/v1")])
+    if options.models:
+        raise SettingsError([(options.models[0], "is one word too many; models to compare come after --compare")])
     key = _key(options.api_key_env, "--api-key-env", environ)
     yield _server(options.url, "target", "URL", options.model, key, roles)
     for number, url in enumerate(options.against, start=1):

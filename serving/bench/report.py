@@ -32,7 +32,7 @@ class Machine(Part):
 class TargetInfo(Part):
     """A measured server."""
 
-    name: str = Field(description="target, or baseline 1, 2, ... for --against.")
+    name: str = Field(description="target; baseline 1, 2, ... for --against; the model for --compare.")
     url: str
     model: str
 
@@ -53,6 +53,7 @@ class Settings(Part):
     extra: list[str] = Field(description="Names of further fields in the body.")
     warm_up: int = Field(description="Requests before each target's first measurement, not counted.")
     timeout_s: float
+    compare: bool = Field(False, description="Targets are models behind one server, the first of them the baseline.")
 
 
 class Level(Part):
@@ -214,11 +215,12 @@ class Ratio(Part):
 
 
 class Comparison(Part):
-    """The target against one baseline at one level."""
+    """A target against one baseline at one level."""
 
+    target: str = Field("target", description="A target's name; with --compare all but the first have a comparison.")
     baseline: str
     level: Level
-    order: str = Field(description="Who was measured when: A is the target, B, C, ... the baselines.")
+    order: str = Field(description="Who was measured when: A is the first of `targets`, B the second, and so on.")
     ratios: list[Ratio]
 
 

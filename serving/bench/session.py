@@ -16,6 +16,7 @@ from serving.bench.collector import Collector
 from serving.bench.cpu import CpuMeter
 from serving.bench.machine import this_machine
 from serving.bench.measurement import Measurement
+from serving.bench.outcome import REFUSED
 from serving.bench.processes import Role
 from serving.bench.ratios import ratios
 from serving.bench.runner import MOST_OPEN, Load, Runner
@@ -27,6 +28,9 @@ _ROUND_NUMBERS = 1_000_000
 """Request numbers of one round; a round's requests are the same for every target."""
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+_HOPELESS = frozenset((REFUSED, *(f"status {status}" for status in (400, 401, 403, 404, 422))))
+"""Failures that tell of a mistake rather than of a model's server: no later request would do better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: the first of `servers` against all others, `rounds` times at each of `loads`."""
+    """What to measure: the first of `servers` against all others, `rounds` times at each of `loads`.
+
+    With `compare` the servers are models behind one: the others are held against the first, and one that fails all
+    the time is counted rather than refused.
+    """
 
     servers: Sequence[Server]
     workload: Workload
@@ -51,6 +59,7 @@ class Plan:
     timeouts: Timeouts = field(default_factory=Timeouts)
     most_open: int = MOST_OPEN
     measure_cpu: bool = True
+    compare: bool = False
 
 
 class Progress(Protocol):
@@ -82,6 +91,9 @@ class Session:
         measurements: list[list[Measurement]] = []
         orders: list[str] = []
         try:
+            # All of them first: a mistake in the last one's name is told before anything has been measured.
+            for index in range(len(self._plan.servers)):
+                await self._warm_up(index)
             for number, load in enumerate(self._plan.loads):
                 level = [Measurement(server.target.name, _level(load)) for server in self._plan.servers]
                 measurements.append(level)
@@ -99,8 +111,6 @@ class Session:
             for index in forward if round_number % 2 == 0 else reversed(forward):
                 if self._stop.is_set():
                     return order
-                if level_number == 0 and round_number == 0:
-                    await self._warm_up(index)
                 first = (level_number * self._plan.rounds + round_number) * _ROUND_NUMBERS
                 await self._measure(index, round_number, load, level, first)
                 order += _LETTERS[index % len(_LETTERS)]
@@ -134,7 +144,7 @@ class Session:
 
     async def _warm_up(self, index: int) -> None:
         count = self._plan.warm_up
-        if not count:
+        if not count or self._stop.is_set():
             return
         collector = Collector(time.perf_counter())
         runner = self._runner(index, collector)
@@ -146,9 +156,13 @@ class Session:
             self._progress.end()
         if collector.errors.total() == collector.sent and not self._stop.is_set():
             failure = collector.failures_report()[0]
+            if self._plan.compare and failure.kind not in _HOPELESS:
+                return
             words = f": {failure.example}" if failure.example else ""
-            url = self._plan.servers[index].target.url
-            raise BenchError(f"all {count} warm-up requests to {url} failed: {failure.kind}{words}")
+            server = self._plan.servers[index]
+            raise BenchError(
+                f"all {count} warm-up requests to {server.target.url} for {server.model} failed: {failure.kind}{words}"
+            )
 
     def _runner(self, index: int, collector: Collector) -> Runner:
         perform = self._clients[index].perform
@@ -178,10 +192,10 @@ class Session:
             settings=_settings(workload, self._plan),
             runs=[run for level in measurements for each in level if (run := each.run_report()) is not None],
             comparisons=[
-                _comparison(level[0], baseline, order)
+                _comparison(other, level[0], order) if self._plan.compare else _comparison(level[0], other, order)
                 for level, order in zip(measurements, orders, strict=True)
-                for baseline in level[1:]
-                if level[0].rounds.keys() & baseline.rounds.keys()
+                for other in level[1:]
+                if level[0].rounds.keys() & other.rounds.keys()
             ],
         )
 
@@ -189,7 +203,9 @@ class Session:
 def _comparison(target: Measurement, baseline: Measurement, order: str) -> report.Comparison:
     both = sorted(target.rounds.keys() & baseline.rounds.keys())
     found = ratios([target.rounds[number] for number in both], [baseline.rounds[number] for number in both])
-    return report.Comparison(baseline=baseline.target, level=target.level, order=order, ratios=list(found))
+    return report.Comparison(
+        target=target.target, baseline=baseline.target, level=target.level, order=order, ratios=list(found)
+    )
 
 
 def _level(load: Load) -> report.Level:
@@ -214,4 +230,5 @@ def _settings(workload: Workload, plan: Plan) -> report.Settings:
         extra=sorted(workload.extra),
         warm_up=plan.warm_up,
         timeout_s=plan.timeouts.request,
+        compare=plan.compare,
     )

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from serving.bench.compare_table import compared, style
 from serving.bench.outcome import CHANNELS
 from serving.bench.report import Comparison, Quantiles, Ratio, Report, RoleCpu, Run
 from serving.bench.units import seconds, significant
@@ -23,6 +24,14 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
+    if report.settings.compare:
+        yield from compared(report)
+    else:
+        yield from _each(report)
+    yield from (Text(line) for line in notes(report))
+
+
+def _each(report: Report) -> Iterator[RenderableType]:
     for target in report.targets:
         runs = [run for run in report.runs if run.target == target.name]
         if runs:
@@ -35,7 +44,6 @@ def _parts(report: Report) -> Iterator[RenderableType]:
             style="bold",
         )
         yield _ratio_table(comparison)
-    yield from (Text(line) for line in notes(report))
 
 
 def _run_table(runs: Sequence[Run]) -> Table:
@@ -116,7 +124,7 @@ def _ratio_table(comparison: Comparison) -> Table:
         table.add_column(name, justify="left" if not name else "right")
     for ratio in comparison.ratios:
         name = ratio.metric.removesuffix(" s")
-        table.add_row(name, *_ratio_cells(ratio), style=_style(ratio))
+        table.add_row(name, *_ratio_cells(ratio), style=style(ratio))
     return table
 
 
@@ -130,13 +138,6 @@ def _ratio_cells(ratio: Ratio) -> list[str]:
         f"{ratio.low:.3f} to {ratio.high:.3f}",
         f"{sign}{show(abs(ratio.difference))}",
     ]
-
-
-def _style(ratio: Ratio) -> str:
-    """Coloured where the interval leaves no doubt."""
-    if ratio.better == "neither" or ratio.low <= 1 <= ratio.high:
-        return ""
-    return "green" if (ratio.low > 1) == (ratio.better == "higher") else "red"
 
 
 def notes(report: Report) -> Iterator[str]:
@@ -156,7 +157,8 @@ def notes(report: Report) -> Iterator[str]:
                 f"{seconds(run.client.lag_p99_s)} late (p99), so latencies are partly its own: this machine is too "
                 "busy. Lower the load, or send it from another machine."
             )
-    for why in sorted({f"{run.target}: {run.cpu.missing}" for run in report.runs if run.cpu.missing}):
+    without_cpu = [] if report.settings.compare else [run for run in report.runs if run.cpu.missing]
+    for why in sorted({f"{run.target}: {run.cpu.missing}" for run in without_cpu}):
         yield f"note: no CPU times of {why}."
     if report.interrupted:
         yield "note: interrupted; this is what there was until then."

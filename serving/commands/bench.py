@@ -1,4 +1,4 @@
-"""`serving bench`: measure a server, alone or against another."""
+"""`serving bench`: measure a server, alone or against another, or its models against each other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell has it."""
 
 
+_REPEATED = ("models", "question", "against", "compare", "cpu_roles")
+
+
 class ApiName(StrEnum):
     """Values of --api."""
 
@@ -23,7 +26,11 @@ class ApiName(StrEnum):
 
 def bench_command(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(metavar="URL", help="Base URL, such as http://127.0.0.1:8000/v1.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(metavar="URL", help="Base URL; http://127.0.0.1:8000/v1 with --compare unless set."),
+    ] = None,
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", hidden=True)] = None,
     concurrency: Annotated[
         str | None,
         typer.Option(metavar="N,N,...", help="Closed loop: so many requests under way at all times. 32 unless set."),
@@ -94,8 +101,17 @@ def bench_command(
     against_api_key_env: Annotated[
         str | None, typer.Option(metavar="NAME", help="Variable with the API key for --against.")
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A B C",
+            help="Measure models of one server in turns, by name or by selector (ollama:gpt-oss:20b), and print one "
+            "table of speed and errors.",
+        ),
+    ] = None,
     rounds: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Turns of each server at each level; 6 with --against.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Turns of each at each level; 6 with --against or --compare."),
     ] = None,
     cpu: Annotated[bool, typer.Option(help="Measure the server's CPU time when it runs on this machine.")] = True,
     cpu_roles: Annotated[
@@ -123,6 +139,7 @@ def bench_command(
       serving bench http://127.0.0.1:8000 --concurrency 1,8,32,128 --duration 20 --html curves.html
       serving bench http://127.0.0.1:8000 --ramp 1:20:60 --prompt-tokens lognormal:512:0.6 --shared-prefix 0.5
       serving bench http://127.0.0.1:8000 --against http://127.0.0.1:8100 --concurrency 1,32 --temperature 0
+      serving bench http://127.0.0.1:8000 --compare local:gpt-oss-20b ollama:gpt-oss:20b --concurrency 1,8
       serving bench https://models.example.com --api-key-env MY_KEY --effort low=0.5,high=0.5 --json result.json
     """
     # NumPy, uvloop and their like take half a second to import, which no other command needs.
@@ -134,7 +151,7 @@ def bench_command(
     check_writable(json_file, "--json")
     check_writable(html_file, "--html")
     given: dict[str, Any] = {name: value for name, value in context.params.items() if not name.endswith("_file")}
-    given |= {"api": api.value, **{name: given[name] or () for name in ("question", "against", "cpu_roles")}}
+    given |= {"api": api.value, **{name: given[name] or () for name in _REPEATED}}
     to_do = plan(Options(**given), os.environ)
     out, progress = consoles(json_file)
     report = measure(to_do, LiveProgress(progress))

@@ -33,9 +33,10 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Any:
-    async def start(port: int, *flags: str) -> Bench:
+    async def start(port: int | None, *flags: str) -> Bench:
         command = Path(sys.executable).with_name("serving")
-        arguments = ["bench", f"http://127.0.0.1:{port}", "--model", "demo", *flags]
+        target = [] if port is None else [f"http://127.0.0.1:{port}", "--model", "demo"]
+        arguments = ["bench", *target, *flags]
         pipe = asyncio.subprocess.PIPE
         return Bench(await asyncio.create_subprocess_exec(str(command), *arguments, stdout=pipe, stderr=pipe))
 
@@ -101,6 +102,20 @@ async def test_ratios_and_a_page_that_needs_nothing_else(
     text = page.read_text()
     assert text.count("<figure>") >= 6
     assert _outside(text) == [], "nothing is fetched from elsewhere"
+
+
+async def test_models_of_one_server_in_one_table(
+    serve_scripted: Any, chat_reply: Any, bench: Any, tmp_path: Path
+) -> None:
+    page = tmp_path / "r.html"
+    async with serve_scripted(chat_reply(TEXTS, usage=USAGE)) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        words = (url, "--compare", "local:demo", "other:demo", "--rounds", "2", "--requests", "4", "--html", str(page))
+        status, out, err = await (await bench(None, *words)).result()
+    assert status == 0, err
+    assert re.search(r"^ +local:demo +other:demo *$", out, re.MULTILINE)
+    assert re.search(r"^  requests +8 +8 *$", out, re.MULTILINE)
+    assert "over local:demo" in page.read_text()
 
 
 async def test_what_the_server_says_is_not_markup(serve_scripted: Any, bench: Any, tmp_path: Path) -> None:

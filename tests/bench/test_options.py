@@ -100,6 +100,40 @@ class TestLoads:
         assert problem(**fields)[0] == field
 
 
+class TestCompare:
+    """Words as click hands them over: the first one that is no flag's is the URL."""
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"url": "http://127.0.0.1:8000", "compare": ["local:demo"], "models": ["other:demo", "ollama:gpt-oss:20b"]},
+            {"url": "other:demo", "compare": ["local:demo"], "models": ["ollama:gpt-oss:20b"]},
+            {"url": None, "compare": ["local:demo", "other:demo", "ollama:gpt-oss:20b"]},
+        ],
+    )
+    def test_models_of_one_server_in_the_order_given(self, fields: dict[str, Any]) -> None:
+        made = plan(Options(**fields, api_key_env="K"), {"K": "sk-1"})
+        assert [server.model for server in made.servers] == ["local:demo", "other:demo", "ollama:gpt-oss:20b"]
+        assert {(server.target.url, server.key) for server in made.servers} == {("http://127.0.0.1:8000/v1", "sk-1")}
+        assert (made.compare, made.rounds, made.measure_cpu) == (True, 6, False)
+
+    @pytest.mark.parametrize(
+        ("fields", "field"),
+        [
+            ({"compare": ["a"]}, "--compare"),
+            ({"compare": ["a"], "models": ["a"]}, "--compare"),
+            ({"compare": ["a"], "models": ["b", "http://127.0.0.1:8000"]}, "--compare"),
+            ({"compare": ["a", "b"], "against": [URL]}, "--against"),
+            ({"compare": ["a", "b"], "model": "c"}, "--model"),
+            ({"compare": ["a", "b"], "cpu_roles": ["x=y"]}, "--cpu-roles"),
+            ({"models": ["b"], "model": "demo"}, "b"),
+            ({"url": None}, "URL"),
+        ],
+    )
+    def test_what_does_not_go_together_is_named(self, fields: dict[str, Any], field: str) -> None:
+        assert problem(**{"model": None, **fields})[0] == field
+
+
 class TestQuestions:
     def test_counting_unless_told_otherwise(self) -> None:
         assert plan(options(), {}).workload.questions == [LONG_QUESTION]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from serving.bench.lengths import Lengths
 from serving.bench.report import Report
 from serving.bench.runner import Load
 from serving.bench.session import Plan, Server, Session
+from serving.bench.table import print_report
+from serving.bench.target import Target
 from serving.bench.workload import Workload
 from serving.errors import BenchError
 
@@ -147,6 +151,71 @@ class TestTurns:
             ("baseline 1", "ABCCBA"),
             ("baseline 2", "ABCCBA"),
         ]
+
+
+class TestModelsOfOneServer:
+    @pytest.fixture
+    def compare(self, serve_scripted: Any, event: Any, quiet: Any) -> Any:
+        """The report of comparing "quick" with "slow" and "broken", which one server answers for."""
+
+        async def run_all(models: Sequence[str], **plan: Any) -> Report:
+            async def answer(request: Any, say: Any) -> None:
+                if request.body["model"] == "broken":
+                    await say(b'data: {"error": {"message": "its server is away"}}\n\n')
+                    return
+                await asyncio.sleep(0.02 if request.body["model"] == "slow" else 0.0)
+                await say(event(choices=[{"delta": {"content": "a"}}]))
+                await say(event(choices=[], usage=USAGE) + b"data: [DONE]\n\n")
+
+            async with serve_scripted(answer) as scripted:
+                servers = [
+                    Server(Target(model, "http", "127.0.0.1", scripted.port, "/v1"), model, "sk-1") for model in models
+                ]
+                report = await run(
+                    Plan(servers, Workload(), [Load(1, requests=3)], measure_cpu=False, compare=True, **plan), quiet
+                )
+            assert {request.headers["authorization"] for request in scripted.requests} == {"Bearer sk-1"}
+            return report
+
+        return run_all
+
+    async def test_the_others_are_held_against_the_first(self, compare: Any) -> None:
+        report = await compare(["quick", "slow"], rounds=4)
+        (comparison,) = report.comparisons
+        assert (comparison.target, comparison.baseline, comparison.order) == ("slow", "quick", "ABBAABBA")
+        assert {ratio.metric: ratio for ratio in comparison.ratios}["E2E p50 s"].ratio > 1
+        assert [target.model for target in report.targets] == ["quick", "slow"]
+
+    async def test_one_whose_server_fails_stays_in_the_table(self, compare: Any) -> None:
+        report = await compare(["quick", "broken"], rounds=2)
+        assert [(run.target, run.requests.completed, run.requests.failed) for run in report.runs] == [
+            ("quick", 6, 0),
+            ("broken", 0, 6),
+        ]
+        table = _printed(report)
+        assert re.search(r"^  errors +0 +6 \(100\.0 %\)$", table, re.MULTILINE)
+        assert "error: broken, 1 stream: 6 x error in stream, for example: its server is away" in table
+
+    async def test_one_table_has_every_level_and_ratios_over_the_first(self, compare: Any) -> None:
+        table = _printed(await compare(["quick", "slow"], rounds=2))
+        assert re.search(r"^ +quick +slow$", table, re.MULTILINE)
+        assert re.search(r"^    over quick \[95 %\] +0\.\d\d \[0\.\d\d to \d\.\d\d\]$", table, re.MULTILINE)
+        assert "quality" in table
+        assert "CPU" not in table
+
+    async def test_a_name_that_nobody_has_ends_it_before_anything_is_measured(self, serve_app: Any, quiet: Any) -> None:
+        async with serve_app(HARMONY) as port:
+            servers = [Server(Target(model, "http", "127.0.0.1", port, "/v1"), model) for model in ("demo", "demmo")]
+            with pytest.raises(BenchError, match=r"for demmo failed: status 404"):
+                await run(Plan(servers, Workload(), [Load(requests=2)], compare=True), quiet)
+        assert quiet.begun == ["demo, warm-up", "demmo, warm-up"]
+
+
+def _printed(report: Report) -> str:
+    console = Console(width=120, color_system=None)
+    with console.capture() as captured:
+        print_report(report, console)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 class TestCtrlC:
