@@ -138,6 +138,7 @@ def create_app(
         status_router(
             StatusBoard(source, list(settings.models), time.monotonic),
             telemetry.recent,
+            backends,
             open_to_all=tenancy.authenticator.admin_is_open,
         ),
     )

@@ -32,7 +32,7 @@ def backends_router(context: ApiContext, backends: Backends) -> APIRouter:
         asked = await parsed(_parse, await request.body())
         await backends.start()
         backend = await backends.register(asked.name, _settings(asked))
-        return JSONResponse(_card(backend), status_code=201)
+        return JSONResponse(card(backend), status_code=201)
 
     @router.delete(f"{PATH}/{{name}}", summary="Forget a server that was added")
     async def remove(name: str) -> Response:
@@ -43,7 +43,7 @@ def backends_router(context: ApiContext, backends: Backends) -> APIRouter:
     @router.get(PATH, summary="Every server, whether it can be asked, and how much it does")
     async def listed() -> Response:
         await backends.start()
-        return JSONResponse(BackendList(object="list", data=[_card(backend) for backend in backends.all()]))
+        return JSONResponse(BackendList(object="list", data=[card(backend) for backend in backends.all()]))
 
     @router.get("/queue/status", summary="The lines of this ingress replica, for each model")
     async def queues() -> Response:
@@ -68,7 +68,8 @@ def _settings(asked: RegisterBackend) -> BackendSettings:
         raise explain(error.errors(include_url=False)[0]) from error
 
 
-def _card(backend: Backend) -> BackendCard:
+def card(backend: Backend) -> BackendCard:
+    """The backend now, without its key."""
     return BackendCard(
         object="backend",
         name=backend.name,
@@ -87,6 +88,6 @@ def _card(backend: Backend) -> BackendCard:
 
 def _states(lines: Mapping[str, Admission]) -> dict[str, QueueState]:
     return {
-        name: QueueState(running=line.in_use, waiting=line.waiting, fill=round(line.fill, 3))
+        name: QueueState(running=line.in_use, places=line.places, waiting=line.waiting, fill=round(line.fill, 3))
         for name, line in lines.items()
     }

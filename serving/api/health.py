@@ -17,19 +17,30 @@ _CHECK_TIMEOUT_S = 5.0
 _RETRY_AFTER_S = 5.0
 
 
+class Queue(TypedDict):
+    """Requests of all models in this process: sequences with a place at an engine or a backend, and waiting for one."""
+
+    running: int
+    waiting: int
+
+
 class Health(TypedDict):
     """The process answers."""
 
     status: str
+    queue: Queue
 
 
 def health_router(context: ApiContext) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["health"])
 
-    @router.get("/health", summary="Whether this process answers")
+    @router.get("/health", summary="Whether this process answers, and how much it has to do")
     async def health() -> Health:
-        return Health(status="ok")
+        ours, others = context.access.lines()
+        lines = (*ours.values(), *others.values())
+        queue = Queue(running=sum(line.in_use for line in lines), waiting=sum(line.waiting for line in lines))
+        return Health(status="ok", queue=queue)
 
     @router.get("/ready", summary="Whether every model's engines answer; 503 while one does not")
     async def ready() -> Response:

@@ -22,15 +22,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 import serving
+from serving.api.backends import card
+from serving.backends.directory import Backends
 from serving.harmony.conversation import EFFORTS
 from serving.telemetry.recent import RecentEvents
-from serving.telemetry.status import CHANNELS, StatusBoard
+from serving.telemetry.status import CHANNELS, BackendStatus, StatusBoard
 
 _RUN_OF_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _RUN_OF_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
-def status_router(board: StatusBoard, recent: RecentEvents, *, open_to_all: bool) -> APIRouter:
+def status_router(board: StatusBoard, recent: RecentEvents, backends: Backends, *, open_to_all: bool) -> APIRouter:
     """The routes. `open_to_all` says that there are no keys, so that the page may show its figures to anybody."""
     router = APIRouter(tags=["operations"])
     page = files("serving.api").joinpath("status.html").read_text(encoding="utf-8")
@@ -39,19 +41,29 @@ def status_router(board: StatusBoard, recent: RecentEvents, *, open_to_all: bool
 
     @router.get("/", include_in_schema=False)
     async def status_page(request: Request) -> Response:
-        data = await _data(board, recent) if open_to_all else None
+        data = await _data(board, recent, backends) if open_to_all else None
         return HTMLResponse(template.substitute(_filled(data, str(request.base_url).rstrip("/"))), headers=headers)
 
-    @router.get("/status", summary="Models, replicas, tokens a second, the queue and the latest refusals")
+    @router.get("/status", summary="Models, replicas, backends, tokens a second and the latest refusals")
     async def status() -> Response:
-        return JSONResponse(await _data(board, recent))
+        return JSONResponse(await _data(board, recent, backends))
 
     return router
 
 
-async def _data(board: StatusBoard, recent: RecentEvents) -> dict[str, Any]:
+async def _data(board: StatusBoard, recent: RecentEvents, backends: Backends) -> dict[str, Any]:
+    await backends.start()
     status = await board.look()
-    return {**asdict(status), "version": serving.__version__, "recent": [asdict(event) for event in recent.latest()]}
+    return {
+        **asdict(status),
+        # What is known of each here, and what all ingress replicas say of it.
+        "backends": [
+            {**card(backend), **asdict(status.backends.get(backend.name, BackendStatus()))}
+            for backend in backends.all()
+        ],
+        "version": serving.__version__,
+        "recent": [asdict(event) for event in recent.latest()],
+    }
 
 
 def _policy(page: str) -> str:
@@ -79,6 +91,8 @@ def _filled(data: dict[str, Any] | None, base: str) -> dict[str, str]:
         "state": html.escape(_state(data)),
         "model_rows": "".join(_model_row(name, each) for name, each in data["models"].items()) if data else "",
         "ingress": f"Ingress replicas: {data['ingress_replicas']}" if data else "",
+        "backends_hidden": "" if data and data["backends"] else "hidden",
+        "backend_rows": "".join(map(_backend_row, data["backends"])) if data else "",
         "channel_rows": "".join(map(_channel_row, CHANNELS, _rates(data))),
         "recent_rows": "".join(map(_recent_row, data["recent"])) if data else "",
         "model_options": "".join(f"<option>{html.escape(name)}</option>" for name in models),
@@ -108,6 +122,18 @@ def _model_row(name: str, model: dict[str, Any]) -> str:
     return (
         f'<tr><th scope="row">{html.escape(name)}</th><td class="{"good" if model["ready"] else "bad"}">{state}</td>'
         + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
+        + "</tr>"
+    )
+
+
+def _backend_row(backend: dict[str, Any]) -> str:
+    state = "ready" if backend["ready"] else backend["problem"] or f"left alone ({backend['breaker']})"
+    cells = [", ".join(backend["models"]), "outside" if backend["external"] else "inside", backend["requests"]]
+    asked = ", ".join(f"{count} {outcome}" for outcome, count in sorted(backend["asked"].items()))
+    return (
+        f'<tr><th scope="row">{html.escape(backend["name"])}</th>'
+        f'<td class="{"good" if backend["ready"] else "bad"}">{html.escape(state)}</td>'
+        + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in [*cells, asked])
         + "</tr>"
     )
 

@@ -50,9 +50,10 @@ class BackendList(TypedDict):
 
 
 class QueueState(TypedDict):
-    """One line in this replica: places taken, requests waiting, and how full the line is, from 0 to 1."""
+    """One line in this replica: places taken of those there are, requests waiting, and how full the line is, 0 to 1."""
 
     running: int
+    places: int
     waiting: int
     fill: float
 

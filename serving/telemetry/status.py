@@ -19,6 +19,7 @@ _WINDOW_S = 5.0
 
 _WANTED = re.compile(
     r"^(serving_engine_ready|serving_requests_in_flight|serving_requests_queued|serving_tokens_total"
+    r"|serving_backend_ready|serving_backend_requests_total"
     r"|vllm:num_requests_running|vllm:num_requests_waiting|vllm:kv_cache_usage_perc)\{(.*)\} (\S+)$",
     re.MULTILINE,
 )
@@ -39,6 +40,28 @@ class ModelStatus:
 
 
 @dataclass(slots=True)
+class ReplicaStatus:
+    """One process now; `model` is None for an ingress replica, whose `in_flight` and `queued` are its requests'."""
+
+    deployment: str
+    replica: str
+    model: str | None
+    answers: bool
+    in_flight: int = 0
+    queued: int = 0
+    running: int = 0
+    kv_cache: float = 0.0
+
+
+@dataclass(slots=True)
+class BackendStatus:
+    """One backend as all ingress replicas see it; `asked` counts how it ended, by outcome, since they started."""
+
+    ready_for: int = 0
+    asked: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Status:
     """The service now. Rates are tokens a second by channel, None until two looks could be compared."""
 
@@ -47,6 +70,8 @@ class Status:
     ingress_silent: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHANNELS, 0))
     rates: dict[str, float] | None = None
+    replicas: list[ReplicaStatus] = field(default_factory=list)
+    backends: dict[str, BackendStatus] = field(default_factory=dict)
 
 
 class StatusBoard:
@@ -111,20 +136,27 @@ def _sample(at: float, expositions: Sequence[Exposition]) -> _Sample:
 def _summed(expositions: Sequence[Exposition], models: Sequence[str]) -> Status:
     status = Status({name: ModelStatus() for name in models})
     for exposition in expositions:
-        _count_replica(exposition, status)
+        replica = _count_replica(exposition, status)
         for name, text, value in _samples_of(exposition):
             labels = dict(_LABEL.findall(text))
             if name == "serving_tokens_total":
                 status.tokens[labels["channel"]] += int(value)
                 continue
+            if name.startswith("serving_backend_"):
+                _add_backend(status.backends.setdefault(labels["backend"], BackendStatus()), labels, value)
+                continue
+            _add(replica, name, value)
             model = status.models.get(labels.get("model") or exposition.labels.get("model", ""))
             if model is not None:
                 _add(model, name, value)
     return status
 
 
-def _count_replica(exposition: Exposition, status: Status) -> None:
+def _count_replica(exposition: Exposition, status: Status) -> ReplicaStatus:
     answers = exposition.body is not None
+    labels = exposition.labels
+    replica = ReplicaStatus(labels.get("deployment", ""), labels.get("replica", ""), labels.get("model"), answers)
+    status.replicas.append(replica)
     model = status.models.get(exposition.labels.get("model", ""))
     if model is not None:
         model.replicas += answers
@@ -132,20 +164,28 @@ def _count_replica(exposition: Exposition, status: Status) -> None:
     else:
         status.ingress_replicas += answers
         status.ingress_silent += not answers
+    return replica
 
 
-def _add(model: ModelStatus, name: str, value: float) -> None:
+def _add(to: ModelStatus | ReplicaStatus, name: str, value: float) -> None:
     match name:
-        case "serving_engine_ready":
-            model.ready |= bool(value)
+        case "serving_engine_ready" if isinstance(to, ModelStatus):
+            to.ready |= bool(value)
         case "serving_requests_in_flight":
-            model.in_flight += int(value)
+            to.in_flight += int(value)
         case "serving_requests_queued" | "vllm:num_requests_waiting":
-            model.queued += int(value)
+            to.queued += int(value)
         case "vllm:num_requests_running":
-            model.running += int(value)
+            to.running += int(value)
         case "vllm:kv_cache_usage_perc":
-            model.kv_cache = max(model.kv_cache, value)
+            to.kv_cache = max(to.kv_cache, value)
+
+
+def _add_backend(backend: BackendStatus, labels: Mapping[str, str], value: float) -> None:
+    if (outcome := labels.get("outcome")) is None:
+        backend.ready_for += bool(value)
+    else:
+        backend.asked[outcome] = backend.asked.get(outcome, 0) + int(value)
 
 
 def _samples_of(exposition: Exposition) -> Iterator[tuple[str, str, float]]:

@@ -83,6 +83,11 @@ class Admission:
         """How many places are taken."""
         return self._queue.in_use
 
+    @property
+    def places(self) -> int:
+        """How many places there are."""
+        return self._queue.places
+
     def resize(self, capacity: Capacity) -> None:
         """There are more or fewer engines now."""
         self._queue.resize(capacity.places, reserve=capacity.reserve, most_waiting=capacity.most_waiting)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import pytest
 from serving.backends.directory import Backends
 from serving.backends.registrations import FileRegistrations
 from serving.backends.settings import BackendSettings, BackendsSettings
+from serving.engine.scripted import ScriptLine
 from serving.tenancy.keys import new_key, new_salt
+
+QUESTION = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Say it."}]}
 
 
 async def test_a_second_server_is_registered_asked_and_removed(serve: Any) -> None:
@@ -112,7 +117,45 @@ async def test_queues_are_shown_by_model(serve: Any) -> None:
     async with serve() as ours:
         queues = (await ours.http.get("/queue/status")).json()
 
-    assert queues["models"] == {"demo": {"running": 0, "waiting": 0, "fill": 0.0}}
+    places = queues["models"]["demo"]["places"]
+    assert places > 0
+    assert queues["models"] == {"demo": {"running": 0, "places": places, "waiting": 0, "fill": 0.0}}
+
+
+async def test_status_has_each_backend_and_what_became_of_asking_it(serve: Any) -> None:
+    async with serve() as other, serve() as ours:
+        for name, port in (("other", other.port), ("away", 9)):
+            body = {"name": name, "url": f"http://127.0.0.1:{port}/v1", "type": "serving", "models": ["demo"]}
+            await ours.http.post("/backends/register", json=body)
+        answered = await ours.chat(model="other:demo")
+        backends = {backend["name"]: backend for backend in (await ours.http.get("/status")).json()["backends"]}
+        page = (await ours.http.get("/")).text
+
+    assert answered.status_code == 200
+    assert (backends["other"]["ready"], backends["other"]["ready_for"]) == (True, 1)
+    assert backends["other"]["asked"] == {"ok": 1}
+    assert (backends["away"]["ready"], backends["away"]["ready_for"], backends["away"]["asked"]) == (False, 0, {})
+    assert "cannot be reached" in backends["away"]["problem"]
+    assert '<section id="backends" >' in page
+    assert "<td>1 ok</td>" in page
+
+
+async def test_health_tells_how_much_there_is_to_do(serve: Any) -> None:
+    async with serve(ScriptLine(completion="<|channel|>final<|message|>" + " word" * 200, step_ms=20)) as ours:
+        async with ours.http.stream("POST", "/v1/chat/completions", json=QUESTION) as reply:
+            await anext(reply.aiter_lines())
+            busy = (await ours.http.get("/health")).json()
+        await until_idle(ours.http)
+
+    assert busy == {"status": "ok", "queue": {"running": 1, "waiting": 0}}
+
+
+async def until_idle(http: Any) -> None:
+    """What a client left behind is given back; fails after 10 s."""
+    deadline = time.monotonic() + 10
+    while (await http.get("/health")).json()["queue"]["running"]:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 async def test_a_key_goes_to_its_backend_and_nowhere_else(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served
 
 
+IDLE = {"running": 0, "waiting": 0}
+
+
 async def test_the_process_is_healthy_whatever_its_engines_are(serve: Serve) -> None:
     async with serve(start=False) as served:
         reply = await served.http.get("/health")
-    assert (reply.status_code, reply.json()) == (200, {"status": "ok"})
+    assert (reply.status_code, reply.json()) == (200, {"status": "ok", "queue": IDLE})
 
 
 async def test_ready_once_every_engine_is(serve: Serve) -> None:

@@ -109,6 +109,20 @@ async def test_without_javascript_the_figures_are_in_the_page(browser: Browser, 
 
 
 @browser_needed
+async def test_backends_appear_with_the_first_one(browser: Browser, serve: Serve) -> None:
+    async with serve() as served:
+        page, complaints = await opened(browser, served)
+        await expect(page.locator("#models")).to_be_visible()
+        await expect(page.locator("#backends")).to_be_hidden()
+        body = {"name": "lab", "url": "http://127.0.0.1:9/v1", "type": "vllm", "models": ["<b>20b</b>"]}
+        assert (await served.http.post("/backends/register", json=body)).status_code == 201
+        await expect(page.locator("#backend-rows")).to_contain_text("lab")
+        await expect(page.locator("#backend-rows")).to_contain_text("cannot be reached")
+        await expect(page.locator("#backend-rows")).to_contain_text("<b>20b</b>")
+        assert complaints == []
+
+
+@browser_needed
 async def test_where_keys_are_on_nothing_is_shown_until_they_are_given(
     browser: Browser, serve: Serve, tmp_path: Path
 ) -> None:

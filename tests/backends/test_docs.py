@@ -84,4 +84,4 @@ async def test_the_program_and_the_commands_run(house: Any, capsys: pytest.Captu
             assert path is not None
             content = None if body is None else json.loads(body[1])
             statuses.append((await ours.http.request(method, path[1], json=content)).status_code)
-        assert statuses == [201, 200, 200, 200]
+        assert statuses == [201, 200, 200, 200, 200]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.telemetry.exposition import Exposition
-from serving.telemetry.status import StatusBoard
+from serving.telemetry.status import BackendStatus, ReplicaStatus, StatusBoard
 
 INGRESS = {"deployment": "ingress", "replica": "a"}
 ENGINE = {"deployment": "engine-demo", "model": "demo"}
@@ -51,6 +51,30 @@ async def test_replicas_add_up() -> None:
     assert status.tokens["final"] == 12
     assert status.ingress_replicas == 2
     assert status.rates is None
+
+
+async def test_each_replica_stands_there_by_itself() -> None:
+    source = Source()
+    source.expositions = [ingress(5), engine("x", 3), engine("z", None)]
+    status = await StatusBoard(source, ["demo"], Clock()).look()
+    assert status.replicas == [
+        ReplicaStatus("ingress", "a", None, answers=True, in_flight=2, queued=1),
+        ReplicaStatus("engine-demo", "x", "demo", answers=True, running=3, kv_cache=0.25),
+        ReplicaStatus("engine-demo", "z", "demo", answers=False),
+    ]
+
+
+async def test_backends_are_counted_over_all_ingress_replicas() -> None:
+    source = Source()
+    for replica, ready in (("a", 1), ("b", 0)):
+        body = (
+            f'serving_backend_ready{{backend="lab"}} {ready}.0\n'
+            'serving_backend_requests_total{backend="lab",outcome="ok"} 3.0\n'
+            'serving_backend_requests_total{backend="lab",outcome="failed"} 1.0\n'
+        )
+        source.expositions.append(Exposition({**INGRESS, "replica": replica}, body.encode()))
+    status = await StatusBoard(source, ["demo"], Clock()).look()
+    assert status.backends == {"lab": BackendStatus(ready_for=1, asked={"ok": 6, "failed": 2})}
 
 
 async def test_rates_are_growth_and_a_restarted_replica_does_not_make_them_negative() -> None:
