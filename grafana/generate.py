@@ -10,6 +10,7 @@ from typing import Any
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from grafana.backends import backends
 from grafana.engines import engines
 from grafana.harmony import harmony
 from grafana.overview import overview
@@ -23,6 +24,7 @@ BUILDERS: Mapping[str, Callable[[], Dashboard]] = {
     "teams": teams,
     "engines": engines,
     "harmony": harmony,
+    "backends": backends,
 }
 
 

@@ -87,7 +87,7 @@ def create_app(
     telemetry.before_each_scrape(TenancyMetrics(tenancy, telemetry.metrics))
     if backends is None:
         backends = Backends(settings.backends, clock=time.monotonic)
-    telemetry.before_each_scrape(BackendMetrics(backends, telemetry.metrics))
+    telemetry.before_each_scrape(BackendMetrics(backends, tenancy, telemetry.metrics))
     models = ModelRegistry(settings.models, engines, int(clock()), backends, settings.variants)
     context = ApiContext(
         models=models,

@@ -1,18 +1,32 @@
-"""Which backends can be asked: looked up at each scrape."""
+"""Which backends can be asked, and who may send them what: looked up at each scrape."""
 
 from __future__ import annotations
 
 from serving.backends.directory import Backends
 from serving.telemetry.metrics import Metrics
+from serving.tenancy.authenticator import OPEN
+from serving.tenancy.tenancy import Tenancy
 
 
 class BackendMetrics:
     """Call it before metrics are read."""
 
-    def __init__(self, backends: Backends, metrics: Metrics) -> None:
+    def __init__(self, backends: Backends, tenancy: Tenancy, metrics: Metrics) -> None:
         self._backends = backends
+        self._tenancy = tenancy
         self._metrics = metrics
 
     def __call__(self) -> None:
-        """Set the gauge anew; backends that are gone go from it."""
-        self._metrics.backends_ready({backend.name: backend.ready for backend in self._backends.all()})
+        """Set the gauge anew; backends that are gone go from it. Counters that may move are there from 0."""
+        backends = self._backends.all()
+        self._metrics.backends_ready({backend.name: backend.ready for backend in backends})
+        outside = [backend.name for backend in backends if backend.external]
+        for team in self._who_may_leave() if outside else ():
+            for backend in outside:
+                self._metrics.may_be_sent_outside(team, backend)
+
+    def _who_may_leave(self) -> list[str]:
+        directory = self._tenancy.directory
+        if directory is None:
+            return [OPEN.team] if self._backends.external else []
+        return [name for name, team in directory.teams.items() if team.external]

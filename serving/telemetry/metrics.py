@@ -138,12 +138,19 @@ class Metrics:
             self._teams.fold(team), self._backends.fold(backend)
         ).inc()
 
+    def may_be_sent_outside(self, team: str | None, backend: str) -> None:
+        """The counter is there from 0: one that begins at 1 shows no growth, and the first time is the one to see."""
+        self._counters["serving_external_requests_total"].labels(self._teams.fold(team), self._backends.fold(backend))
+
     def backends_ready(self, ready: Mapping[str, bool]) -> None:
         """Which backends there are, and whether each can be asked."""
         gauge = self._gauges["serving_backend_ready"]
         gauge.clear()
         for backend, is_ready in ready.items():
-            gauge.labels(self._backends.fold(backend)).set(is_ready)
+            backend = self._backends.fold(backend)
+            gauge.labels(backend).set(is_ready)
+            for outcome in get_args(BackendOutcome):
+                self._counters["serving_backend_requests_total"].labels(backend, outcome)  # from 0, as above
 
     def fell_back(self, model: str, reason: FallbackReason) -> None:
         """A request goes to the next of its model's fallbacks."""

@@ -184,7 +184,7 @@ def _add(to: ModelStatus | ReplicaStatus, name: str, value: float) -> None:
 def _add_backend(backend: BackendStatus, labels: Mapping[str, str], value: float) -> None:
     if (outcome := labels.get("outcome")) is None:
         backend.ready_for += bool(value)
-    else:
+    elif value:
         backend.asked[outcome] = backend.asked.get(outcome, 0) + int(value)
 
 

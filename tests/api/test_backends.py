@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,26 @@ async def test_status_has_each_backend_and_what_became_of_asking_it(serve: Any) 
     assert "cannot be reached" in backends["away"]["problem"]
     assert '<section id="backends" >' in page
     assert "<td>1 ok</td>" in page
+
+
+async def test_what_may_leave_the_house_is_counted_from_zero(serve: Any) -> None:
+    async with serve() as other, serve(further={"backends": {"external": True}}) as ours:
+        body = {"url": f"http://127.0.0.1:{other.port}/v1", "type": "serving", "models": ["demo"]}
+        for name, external in (("outside", True), ("inside", False)):
+            await ours.http.post("/backends/register", json={**body, "name": name, "external": external})
+        before = series((await ours.http.get("/metrics")).text, "serving_external_requests_total")
+        await ours.chat(model="outside:demo")
+        after = (await ours.http.get("/metrics")).text
+
+    assert before == [("default", "outside", 0.0)]
+    assert series(after, "serving_external_requests_total") == [("default", "outside", 1.0)]
+
+
+def series(text: str, metric: str) -> list[tuple[str, str, float]]:
+    """(team, backend, value) of a metric's samples."""
+    found = re.findall(rf"^{metric}\{{(.*)\}} (.*)$", text, re.MULTILINE)
+    labels = [(dict(re.findall(r'(\w+)="([^"]*)"', names)), value) for names, value in found]
+    return [(each["team"], each["backend"], float(value)) for each, value in labels]
 
 
 async def test_health_tells_how_much_there_is_to_do(serve: Any) -> None:

@@ -84,7 +84,8 @@ class Monitored:
 def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     directory = tmp_path_factory.mktemp("dashboards")
     keys = Keys(new_key(), new_key(), new_key())
-    running = start(directory, "--config", str(_settings(directory, keys)))
+    environment = {"ITSELF_API_KEY": keys.search.text}
+    running = start(directory, "--config", str(_settings(directory, keys)), environment=environment)
     prometheus: subprocess.Popen[bytes] | None = None
     try:
         wait_for_output(running, "Ctrl-C stops it.")
@@ -92,6 +93,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
         prometheus = _prometheus(directory, running.port, port, keys.admin)
         watched = Monitored(running, f"http://127.0.0.1:{port}", keys)
         _until_scraped(watched)
+        _register_itself(watched)
         asyncio.run(_load(watched))
         # rate() wants two scrapes after everything has happened.
         _until_scraped_after(watched, time.time() + _SCRAPE_S)
@@ -197,6 +199,19 @@ def _scrape(monitored: Monitored) -> str:
     return reply.text
 
 
+def _register_itself(monitored: Monitored) -> None:
+    """Make the stack a backend of itself, and say that it is outside: what is asked there is answered here."""
+    url = f"{monitored.stack.root}/v1"
+    body = {"name": "itself", "type": "serving", "url": url, "models": ["demo"], "external": True}
+    reply = httpx.post(
+        f"{monitored.stack.root}/backends/register",
+        headers={"authorization": f"Bearer {monitored.keys.admin.text}"},
+        json={**body, "api_key_env": "ITSELF_API_KEY"},
+        timeout=30,
+    )
+    assert reply.status_code == 201, reply.text
+
+
 def _settings(directory: Path, keys: Keys) -> Path:
     soon = (datetime.now(UTC) + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -204,7 +219,12 @@ def _settings(directory: Path, keys: Keys) -> Path:
         return {"id": key.id, "hash": str(key.hashed(new_salt())), "expires": soon}
 
     teams = {
-        "search": {"requests_per_minute": 100_000, "tokens_per_minute": 100_000_000, "keys": [stored(keys.search)]},
+        "search": {
+            "requests_per_minute": 100_000,
+            "tokens_per_minute": 100_000_000,
+            "external": True,
+            "keys": [stored(keys.search)],
+        },
         "tight": {"requests_per_minute": 5, "keys": [stored(keys.tight)]},
     }
     (directory / "teams.yaml").write_text(json.dumps({"teams": teams}))
@@ -212,6 +232,7 @@ def _settings(directory: Path, keys: Keys) -> Path:
         "models": {"demo": {"source": "demo", "replicas": {"min": 2}}},
         "teams_file": str(directory / "teams.yaml"),
         "admin_key_hash": str(keys.admin.hashed(new_salt())),
+        "backends": {"key_variables": ["ITSELF_API_KEY"]},
     }
     path = directory / "serving.yaml"
     path.write_text(json.dumps(settings))
@@ -272,6 +293,7 @@ async def _load(monitored: Monitored) -> None:
     async with _client(monitored, monitored.keys.search) as client, _client(monitored, monitored.keys.tight) as tight:
         users = [asyncio.create_task(_user(client, number, deadline)) for number in range(6)]
         users += [asyncio.create_task(_user(tight, 0, deadline)), asyncio.create_task(_leaver(client, deadline))]
+        users.append(asyncio.create_task(_elsewhere(client, deadline)))
         await _repeat_a_long_prompt(client)
         await asyncio.sleep(LOAD_S / 2)
         # Long answers on both engines, so that one is lost in the middle of some.
@@ -328,6 +350,16 @@ async def _user(client: AsyncOpenAI, number: int, deadline: float) -> None:
                 async for _ in await client.chat.completions.create(**fields, stream=True):
                     pass
         await asyncio.sleep(0.1)
+
+
+async def _elsewhere(client: AsyncOpenAI, deadline: float) -> None:
+    """Asks the backend."""
+    while time.monotonic() < deadline:
+        with contextlib.suppress(APIError):
+            await client.chat.completions.create(
+                model="itself:demo", messages=[{"role": "user", "content": "What is 2+2?"}], max_tokens=100
+            )
+        await asyncio.sleep(1.0)
 
 
 async def _leaver(client: AsyncOpenAI, deadline: float) -> None:
