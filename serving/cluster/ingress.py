@@ -16,6 +16,7 @@ from serving.backends.choice import open_registrations
 from serving.backends.directory import Backends
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
+from serving.cluster.fleet import ClusterFleet
 from serving.cluster.inbox import Inbox
 from serving.cluster.limits_actor import open_limits, open_usage
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
@@ -56,7 +57,13 @@ class Ingress:
         source = ClusterMetrics(lambda: _asked(handles))
         limits, usage = open_limits(settings), open_usage(settings)
         self._tenancy = Tenancy(
-            settings, clock=time.time, monotonic=time.monotonic, limit_store=limits, usage_store=usage
+            settings,
+            clock=time.time,
+            monotonic=time.monotonic,
+            limit_store=limits,
+            usage_store=usage,
+            # This replica is only starting: Serve would be asked whether the deployment is there, and made to wait.
+            fleet=ClusterFleet(handles, serve.get_deployment_handle(INGRESS, APPLICATION, _check_exists=False)),
         )
         self._tenancy.start()
         self._store = open_store(settings)

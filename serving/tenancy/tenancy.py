@@ -19,6 +19,7 @@ from serving.tenancy.audit import AuditLog
 from serving.tenancy.authenticator import Authenticator, admin_hash
 from serving.tenancy.directory import TeamDirectory
 from serving.tenancy.failures import FailureBrake
+from serving.tenancy.fleet import Fleet, FleetSize
 from serving.tenancy.limits.base import LimitStore
 from serving.tenancy.limits.limiter import Limiter
 from serving.tenancy.limits.memory import MemoryLimitStore
@@ -28,12 +29,15 @@ from serving.tenancy.usage.ledger import UsageLedger
 
 logger = logging.getLogger(__name__)
 
+_LOOK_EVERY_S = 1.0
+
 
 class Tenancy:
     """Made once by whoever makes the application.
 
     `start` begins what runs beside the requests and needs an event loop; the first request calls it where nobody has.
-    `close` ends it. `clock` gives seconds since the epoch, `monotonic` seconds that never go back. Raises
+    `close` ends it. `clock` gives seconds since the epoch, `monotonic` seconds that never go back. The lines have the
+    places that the replicas of `fleet` have, and without it those of the fewest replicas in the settings. Raises
     SettingsError for a teams file or an admin key's file that is wrong.
     """
 
@@ -45,6 +49,7 @@ class Tenancy:
         monotonic: Callable[[], float],
         limit_store: LimitStore | None = None,
         usage_store: UsageStore | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         self.directory = TeamDirectory(Path(settings.teams_file), clock) if settings.teams_file else None
         self.authenticator = Authenticator(self.directory, admin_hash(settings))
@@ -60,25 +65,48 @@ class Tenancy:
         name = f"{socket.gethostname()}-{os.getpid()}"
         self.audit = AuditLog(settings.audit, name, monotonic) if settings.audit.file is not None else None
         self.default_timeout_s = settings.admission.default_timeout_s
+        self._settings = settings
+        self._fleet = fleet
+        self._size = FleetSize(
+            {name: model.replicas.min for name, model in settings.models.items()}, settings.ingress_replicas
+        )
         self._admissions = {
-            name: Admission(
-                name,
-                Capacity.of(
-                    model,
-                    settings.admission,
-                    replicas=model.replicas.max or model.replicas.min,
-                    ingresses=settings.ingress_replicas,
-                ),
-                monotonic,
-                many_teams=self.directory is not None,
-            )
-            for name, model in settings.models.items()
+            name: Admission(name, self._capacity(name), monotonic, many_teams=self.directory is not None)
+            for name in settings.models
         }
         self._tasks: list[asyncio.Task[None]] | None = None
 
     def admission(self, model: str) -> Admission:
         """The line in front of a model, by its name in the settings."""
         return self._admissions[model]
+
+    def resize(self, size: FleetSize) -> None:
+        """Give the lines the places that so many replicas have; what is not known stays as it is."""
+        before = self._size
+        self._size = FleetSize({**before.engines, **size.engines}, size.ingresses or before.ingresses)
+        if self._size == before:
+            return
+        for name, admission in self._admissions.items():
+            admission.resize(self._capacity(name))
+        logger.info(
+            "the lines are sized for engines %s, shared by %s ingress replicas",
+            self._size.engines,
+            self._size.ingresses,
+        )
+
+    def _capacity(self, name: str) -> Capacity:
+        size = self._size
+        return Capacity.of(
+            self._settings.models[name],
+            self._settings.admission,
+            replicas=size.engines[name],
+            ingresses=size.ingresses or 1,
+        )
+
+    async def _follow(self, fleet: Fleet) -> None:
+        while True:
+            self.resize(fleet.size())
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     @property
     def sinks(self) -> tuple[OnRecord, ...]:
@@ -96,6 +124,8 @@ class Tenancy:
             self._run(self.audit.run(), "write the audit log")
         if self.directory is not None:
             self._run(self.directory.watch(), "watch the teams file")
+        if self._fleet is not None:
+            self._run(self._follow(self._fleet), "follow the number of replicas")
 
     async def close(self) -> None:
         """End it. May be called more than once."""

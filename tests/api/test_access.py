@@ -13,6 +13,7 @@ import yaml
 
 from serving.engine.scripted import ScriptLine
 from serving.settings import AdmissionSettings, ModelSettings
+from serving.tenancy.fleet import FleetSize
 from serving.tenancy.keys import Key, new_key, new_salt
 
 HELLO = {"role": "user", "content": "Hello!"}
@@ -316,6 +317,20 @@ class TestLine:
 
         assert len(reply.json()["choices"]) == 9
         assert in_use <= 3
+
+    async def test_a_second_engine_lets_in_who_waits(self, serve: Any, until: Any) -> None:
+        async with serve(SLOW, models=TINY, further={"admission": self.ONE_PLACE}) as served:
+            admission = served.tenancy.admission("demo")
+            asked = [asyncio.create_task(served.chat()) for _ in range(2)]
+            await until(lambda: (admission.in_use, admission.waiting) == (1, 1))
+            served.tenancy.resize(FleetSize({"demo": 2}, 1))
+            await until(lambda: (admission.in_use, admission.waiting) == (2, 0))
+            queue = (await served.http.get("/queue/status")).json()["models"]["demo"]
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+        assert (queue["running"], queue["places"]) == (2, 2)
 
     @pytest.mark.parametrize(("waiting", "effort"), [(0, "high"), (1, "medium"), (3, "low")])
     async def test_effort_falls_while_many_wait(

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Monitored:
     stack: Stack
     prometheus: str
     keys: Keys
+    places: set[int] = field(default_factory=set)
+    """How many places the ingress replica's line had, while the load ran."""
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         """What Prometheus says to `expr` now; fails where it does not understand it."""
@@ -142,6 +144,11 @@ def test_a_scrape_answers_for_every_replica_and_vllm(monitored: Monitored) -> No
     up = monitored.query("serving_scrape_replica_up == 1")
     assert sorted(sample["metric"]["deployment"] for sample in up) == ["engine-demo", "engine-demo", "ingress"]
     assert monitored.query('sum by (replica) (vllm:generation_tokens_total{deployment="engine-demo"})')
+
+
+def test_the_line_had_half_its_places_while_one_of_two_engines_was_away(monitored: Monitored) -> None:
+    assert len(monitored.places) == 2, "Serve's routers tell how many replicas run"
+    assert max(monitored.places) == pytest.approx(2 * min(monitored.places), abs=1)
 
 
 def test_counters_never_go_back(monitored: Monitored) -> None:
@@ -294,6 +301,7 @@ async def _load(monitored: Monitored) -> None:
         users = [asyncio.create_task(_user(client, number, deadline)) for number in range(6)]
         users += [asyncio.create_task(_user(tight, 0, deadline)), asyncio.create_task(_leaver(client, deadline))]
         users.append(asyncio.create_task(_elsewhere(client, deadline)))
+        users.append(asyncio.create_task(_watch_places(monitored, deadline)))
         await _repeat_a_long_prompt(client)
         await asyncio.sleep(LOAD_S / 2)
         # Long answers on both engines, so that one is lost in the middle of some.
@@ -350,6 +358,16 @@ async def _user(client: AsyncOpenAI, number: int, deadline: float) -> None:
                 async for _ in await client.chat.completions.create(**fields, stream=True):
                     pass
         await asyncio.sleep(0.1)
+
+
+async def _watch_places(monitored: Monitored, deadline: float) -> None:
+    headers = {"authorization": f"Bearer {monitored.keys.admin.text}"}
+    async with httpx.AsyncClient(base_url=monitored.stack.root, headers=headers, timeout=10) as client:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                reply = await client.get("/queue/status")
+                monitored.places.add(reply.json()["models"]["demo"]["places"])
+            await asyncio.sleep(0.5)
 
 
 async def _elsewhere(client: AsyncOpenAI, deadline: float) -> None:
