@@ -6,26 +6,19 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from serving.errors import SettingsError, StoreUnavailableError
+from serving.redis_connection import connect, disconnect, reaching
 
 _KEY = "{gpt-oss-serving:backends}:registered"
 _TIMEOUT_S = 2.0
+_CONNECTIONS = 4
 
 
 class RedisRegistrations:
     """See Registrations. They never expire. The URL may hold a password; it is in no message and no repr."""
 
     def __init__(self, url: SecretStr) -> None:
-        try:
-            self._redis = Redis.from_url(
-                url.get_secret_value(), socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
-            )
-        except ValueError as error:
-            # `from None`: the cause would quote the address.
-            raise SettingsError([("redis.url", f"cannot be read as an address: {type(error).__name__}")]) from None
+        self._redis = connect(url, timeout_s=_TIMEOUT_S, connections=_CONNECTIONS)
 
     async def read(self) -> Mapping[str, str]:
         """See Registrations."""
@@ -42,11 +35,9 @@ class RedisRegistrations:
 
     async def close(self) -> None:
         """See Registrations."""
-        await self._redis.aclose()
+        await disconnect(self._redis)
 
 
 async def _reached(answer: Awaitable[Any] | Any) -> Any:
-    try:
+    with reaching("The Redis that keeps registered backends cannot be reached."):
         return await answer
-    except (RedisError, OSError) as error:
-        raise StoreUnavailableError("The Redis that keeps registered backends cannot be reached.") from error

@@ -7,17 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from pydantic import SecretStr
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from serving.errors import SettingsError, StoreUnavailableError
+from serving.redis_connection import connect, disconnect, reaching
 from serving.store.base import StoreLimits, check_size
 
 _TIMEOUT_S = 2.0
 _CONNECTIONS = 32
-_RETRY_AFTER_S = 2.0
 
 # Redis knows the ages of keys but not their sizes together, so these are kept beside the values: KEYS[1] has them by
 # last use, KEYS[2] their sizes, KEYS[3] the sum. A script runs alone, which keeps the books right; a value that Redis
@@ -85,20 +80,7 @@ class RedisStore:
         self._limits = limits
         self._prefix = f"{{gpt-oss-serving:{name}}}:"
         self._books = [self._prefix + book for book in ("uses", "sizes", "bytes")]
-        try:
-            pool = BlockingConnectionPool.from_url(
-                url.get_secret_value(),
-                max_connections=_CONNECTIONS,
-                timeout=_TIMEOUT_S,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                # Once, at once: for a connection that lay idle until the server closed it.
-                retry=Retry(NoBackoff(), 1),
-            )
-        except ValueError as error:
-            # `from None`: the cause would quote the address.
-            raise SettingsError([("redis.url", f"cannot be read as an address: {type(error).__name__}")]) from None
-        self._redis = Redis(connection_pool=pool)
+        self._redis = connect(url, timeout_s=_TIMEOUT_S, connections=_CONNECTIONS)
         self._get = self._redis.register_script(_GET)
         self._put = self._redis.register_script(_PUT)
         self._delete = self._redis.register_script(_DELETE)
@@ -126,8 +108,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """See Store."""
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await disconnect(self._redis)
 
     def _ttl_ms(self) -> int:
         return max(1, int(self._limits.ttl_s * 1000))
@@ -135,10 +116,5 @@ class RedisStore:
     async def _run(self, script: Any, owner: str, keys: Sequence[str], *arguments: bytes | int) -> Any:
         # Quoted, an owner holds no colon, so no owner's keys can be another's.
         places = [f"{self._prefix}{quote(owner, safe='')}:{key}" for key in keys]
-        try:
+        with reaching("The server's store cannot be reached now. What needs nothing stored goes on working."):
             return await script(keys=[*self._books, *places], args=arguments)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailableError(
-                "The server's store cannot be reached now. What needs nothing stored goes on working.",
-                retry_after_s=_RETRY_AFTER_S,
-            ) from error

@@ -27,7 +27,8 @@ async def test_nothing_is_connected_to_before_the_first_call() -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "serving.store.redis", raising=False)
+    for module in ("serving.store.redis", "serving.redis_connection"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(SettingsError, match="pip install"):
         redis_store(REDIS)

@@ -6,12 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import SecretStr
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from serving.errors import SettingsError, StoreUnavailableError
+from serving.redis_connection import connect, disconnect, reaching
 from serving.tenancy.limits.base import (
     HOLDER_LIFE_S,
     LIMITS,
@@ -29,7 +25,6 @@ from serving.tenancy.limits.memory import LONGEST_PROMISE_S, SPARE_PART
 
 _TIMEOUT_S = 1.0
 _CONNECTIONS = 32
-_RETRY_AFTER_S = 2.0
 _KEEP_S = 40 * 86400
 _NONE = -1
 
@@ -203,20 +198,7 @@ class RedisLimitStore:
     def __init__(self, url: SecretStr, *, name: str = "limits", clock: Callable[[], float] | None = None) -> None:
         self._name = name
         self._clock = clock
-        try:
-            pool = BlockingConnectionPool.from_url(
-                url.get_secret_value(),
-                max_connections=_CONNECTIONS,
-                timeout=_TIMEOUT_S,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                # Once, at once: for a connection that lay idle until the server closed it.
-                retry=Retry(NoBackoff(), 1),
-            )
-        except ValueError as error:
-            # `from None`: the cause would quote the address.
-            raise SettingsError([("redis.url", f"cannot be read as an address: {type(error).__name__}")]) from None
-        self._redis = Redis(connection_pool=pool)
+        self._redis = connect(url, timeout_s=_TIMEOUT_S, connections=_CONNECTIONS)
         self._take = self._redis.register_script(_TAKE)
         self._report = self._redis.register_script(_REPORT)
 
@@ -254,17 +236,12 @@ class RedisLimitStore:
 
     async def close(self) -> None:
         """See LimitStore."""
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await disconnect(self._redis)
 
     async def _run(self, script: Any, team: str, *arguments: str | float) -> Any:
         now = _NONE if self._clock is None else self._clock()
-        try:
+        with reaching("The server cannot reach the store of its limits now."):
             return await script(keys=[f"gpt-oss-serving:{self._name}:{team}"], args=[now, *arguments])
-        except (RedisError, OSError) as error:
-            raise StoreUnavailableError(
-                "The server cannot reach the store of its limits now.", retry_after_s=_RETRY_AFTER_S
-            ) from error
 
 
 def _number(limit: int | None) -> int:

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from pydantic import SecretStr
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from serving.errors import SettingsError, StoreUnavailableError
+from serving.redis_connection import connect, disconnect, reaching
 from serving.tenancy.usage.base import COUNTS, Counts, UsageKey, UsageRow
 
 _TIMEOUT_S = 5.0
+_CONNECTIONS = 4
+_LOST = "The Redis that keeps usage cannot be reached now."
 
 
 class RedisUsageStore:
@@ -27,24 +25,12 @@ class RedisUsageStore:
     def __init__(self, url: SecretStr, *, name: str = "usage", keep_days: int = 400) -> None:
         self._prefix = f"gpt-oss-serving:{name}:"
         self._keep_s = (keep_days + 1) * 86400
-        try:
-            pool = BlockingConnectionPool.from_url(
-                url.get_secret_value(),
-                max_connections=4,
-                timeout=_TIMEOUT_S,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                # None: what was counted and not confirmed would be counted twice.
-                retry=Retry(NoBackoff(), 0),
-            )
-        except ValueError as error:
-            # `from None`: the cause would quote the address.
-            raise SettingsError([("redis.url", f"cannot be read as an address: {type(error).__name__}")]) from None
-        self._redis = Redis(connection_pool=pool)
+        # What was counted and not confirmed would be counted twice.
+        self._redis = connect(url, timeout_s=_TIMEOUT_S, connections=_CONNECTIONS, retries=0)
 
     async def add(self, rows: Sequence[UsageRow]) -> None:
         """See UsageStore."""
-        try:
+        with reaching(_LOST):
             async with self._redis.pipeline(transaction=True) as pipe:
                 for (day, *rest), counts in rows:
                     key = self._prefix + day
@@ -53,20 +39,16 @@ class RedisUsageStore:
                             pipe.hincrby(key, json.dumps([*rest, name]), value)
                     pipe.expire(key, self._keep_s)
                 await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise _unavailable() from error
 
     async def read(self, first_day: str, last_day: str) -> list[UsageRow]:
         """See UsageStore."""
         day, last = date.fromisoformat(first_day), date.fromisoformat(last_day)
         days = [(day + timedelta(number)).isoformat() for number in range((last - day).days + 1)]
-        try:
+        with reaching(_LOST):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for each in days:
                     pipe.hgetall(self._prefix + each)
                 found = await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise _unavailable() from error
         counts: dict[UsageKey, Counts] = {}
         for each, fields in zip(days, found, strict=True):
             for field, value in fields.items():
@@ -79,9 +61,4 @@ class RedisUsageStore:
 
     async def close(self) -> None:
         """See UsageStore."""
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
-
-
-def _unavailable() -> StoreUnavailableError:
-    return StoreUnavailableError("The Redis that keeps usage cannot be reached now.", retry_after_s=2.0)
+        await disconnect(self._redis)
