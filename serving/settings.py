@@ -290,7 +290,11 @@ class FrameSettings(Section):
     """How tokens travel from engines to the processes that speak HTTP."""
 
     pace_ms: float = Field(
-        10.0, ge=0, le=1000, description="Least time between two frames, in milliseconds; first tokens go at once."
+        40.0,
+        ge=0,
+        le=1000,
+        description="Least time between two chunks of a stream, in milliseconds, when 32 or more share an engine "
+        "and an ingress replica; in proportion less when fewer do. First tokens go at once.",
     )
     curve_public_key: str | None = Field(None, description="CurveZMQ key in Z85 that encrypts frames; needs both keys.")
     curve_secret_key: SecretStr | None = Field(None, description="Its secret half; give it as a variable.")

@@ -52,6 +52,13 @@ def entry(stream: bytes, offset: int, delta: TokenDelta) -> Entry:
     return Entry(stream, offset, delta.token_ids, delta.cached_tokens, logprobs)
 
 
+def joined(first: Entry, second: Entry) -> Entry:
+    """Two entries of one stream as one; `second` begins where `first` ends."""
+    logprobs = None if first.logprobs is None or second.logprobs is None else first.logprobs + second.logprobs
+    cached = max(first.cached_tokens, second.cached_tokens)
+    return Entry(first.stream, first.offset, first.token_ids + second.token_ids, cached, logprobs)
+
+
 def token_logprobs(logprobs: Iterable[_Logprobs]) -> list[TokenLogprobs]:
     """The entry's log probabilities as an engine gives them."""
     return [TokenLogprobs(token_id, logprob, tuple(top)) for token_id, logprob, top in logprobs]

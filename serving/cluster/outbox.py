@@ -9,7 +9,7 @@ from collections import OrderedDict
 import msgspec
 import zmq
 
-from serving.cluster.frames import Address, Entry, entry
+from serving.cluster.frames import Address, Entry, entry, joined
 from serving.engine.base import TokenDelta
 
 logger = logging.getLogger(__name__)
@@ -18,13 +18,18 @@ _MOST_PEERS = 256
 """Ingress replicas written to; the one that was silent longest makes room for a new one."""
 _MOST_WAITING = 1000
 """Frames that wait for a peer that does not read; later ones are dropped."""
+_BUSY_STREAMS = 32
+"""Streams of one engine and one ingress replica from which on frames are paced in full."""
+_CALMER = 0.75
+"""What a frame with fewer streams leaves of the number before: one frame of first tokens is no sign of calm."""
 
 
 class Outbox:
     """Collects what an engine's step made and sends it, one frame to each ingress replica.
 
-    Frames leave `pace_s` seconds apart, except that a stream's first tokens go at once. Everything runs on the event
-    loop that calls add(). `dropped` counts frames that could not be sent.
+    Frames leave `pace_s` seconds apart when many streams share them, in proportion sooner when few do, and a stream's
+    first tokens go at once. Everything runs on the event loop that calls add(). `dropped` counts frames that could not
+    be sent.
     """
 
     def __init__(self, pace_s: float = 0.0, curve_keys: tuple[bytes, bytes] | None = None) -> None:
@@ -80,13 +85,15 @@ class _Peer:
         self._outbox = outbox
         self._socket = sock
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[Entry] = []  # of one step, or of pace_s seconds
+        self._waiting: dict[bytes, Entry] = {}  # by stream; of one step, or of pace_s seconds
+        self._streams = 0.0
         self._flush: asyncio.Handle | None = None
         self._flush_at = 0.0
         self._not_before = 0.0
 
     def add(self, new: Entry, *, urgent: bool) -> None:
-        self._waiting.append(new)
+        before = self._waiting.get(new.stream)
+        self._waiting[new.stream] = new if before is None else joined(before, new)
         at = 0.0 if urgent else self._not_before
         if self._flush is not None and at >= self._flush_at:
             return
@@ -103,8 +110,9 @@ class _Peer:
         self._socket.close(linger=0)
 
     def _send(self) -> None:
-        entries, self._waiting, self._flush = self._waiting, [], None
-        self._not_before = self._loop.time() + self._outbox._pace_s
+        entries, self._waiting, self._flush = list(self._waiting.values()), {}, None
+        self._streams = max(len(entries), self._streams * _CALMER)
+        self._not_before = self._loop.time() + self._outbox._pace_s * min(1.0, self._streams / _BUSY_STREAMS)
         try:
             self._socket.send(self._outbox.encode(entries), zmq.NOBLOCK)
         except zmq.Again:

@@ -95,6 +95,16 @@ async def test_pace_gathers_steps_but_first_tokens_go_at_once() -> None:
         assert (await first.next()).token_ids == [2, 3]
 
 
+async def test_few_streams_wait_for_a_part_of_the_pace() -> None:
+    with listening() as (inbox, _), sending(pace_s=64.0) as outbox:
+        # Given a stream that is alone, and so waits two seconds at most
+        stream = inbox.open("m")
+        for offset in range(2):
+            outbox.add(stream.address, offset, TokenDelta([offset]))
+            async with asyncio.timeout(30):
+                assert (await stream.next()).token_ids == [offset]
+
+
 async def test_log_probabilities_travel() -> None:
     logprobs = [TokenLogprobs(1, -0.5, ((1, -0.5), (2, -1.5)))]
     with listening() as (inbox, _), sending() as outbox:
