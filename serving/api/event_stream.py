@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from serving.api.direct_send import direct_send
 from serving.api.disconnect import until_disconnect
 from serving.api.error_handling import internal_error
 from serving.errors import AnswerTimeoutError, ApiError
@@ -77,10 +78,9 @@ class EventStream(Response, Generic[_T]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; raises what goes wrong before anything was sent, and ClientDisconnect."""
         self._recorder = find_recorder(scope)
-        await until_disconnect(receive, self._run(send))
+        await until_disconnect(receive, self._run(_Writer(send, direct_send(scope, send), self.raw_headers)))
 
-    async def _run(self, send: Send) -> None:
-        writer = _Writer(send, self.raw_headers)
+    async def _run(self, writer: _Writer) -> None:
         comments = asyncio.create_task(self._fill_silence(writer))
         try:
             await self._copy(writer)
@@ -141,11 +141,15 @@ def answer_timeout(longest_s: float) -> AnswerTimeoutError:
 
 
 class _Writer:
-    """Writes frames, one writer at a time; the first write sends the status line too."""
+    """Writes frames, one writer at a time; the first write sends the status line too.
 
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    All but the first and the last go out by `middle_send`.
+    """
+
+    def __init__(self, send: Send, middle_send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self.started = False
         self._send = send
+        self._middle_send = middle_send
         self._headers = headers
         self._lock = asyncio.Lock()
         self._clock = asyncio.get_running_loop().time
@@ -159,10 +163,11 @@ class _Writer:
         """Send a frame. Raises ClientDisconnect when the client is gone."""
         async with self._lock:
             try:
+                send = self._send if last else self._middle_send
                 if not self.started:
-                    self.started = True
-                    await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
-                await self._send({"type": "http.response.body", "body": frame, "more_body": not last})
+                    self.started, send = True, self._send
+                    await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+                await send({"type": "http.response.body", "body": frame, "more_body": not last})
             except OSError as error:
                 raise ClientDisconnect from error
             self._wrote_at = self._clock()

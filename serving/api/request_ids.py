@@ -9,6 +9,8 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.api.direct_send import offer_direct_send
+
 _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -30,6 +32,7 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        offer_direct_send(scope, send)
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _VALID.fullmatch(given) else f"req_{self._new_id()}"
         scope.setdefault("state", {})["request_id"] = request_id

@@ -160,7 +160,8 @@ class _Attempt:
         try:
             async with aclosing(_closable(self._owner._engine.generate(request))) as deltas:
                 while True:
-                    delta = await self._following(deltas)
+                    lost = self._lost_at is not None
+                    delta = await (self._next_in_time(deltas) if lost else anext(deltas, None))
                     if delta is None:
                         return
                     if not self._progressed:
@@ -213,15 +214,13 @@ class _Attempt:
             else:
                 return
 
-    async def _following(self, deltas: AsyncGenerator[TokenDelta, None]) -> TokenDelta | None:
+    async def _next_in_time(self, deltas: AsyncGenerator[TokenDelta, None]) -> TokenDelta | None:
         """The next delta; a lost request does not wait for its first one longer than it may."""
-        limit = None if self._lost_at is None else self._lost_at + self._owner._settings.longest_s - self._clock()
+        lost_at = self._clock() if self._lost_at is None else self._lost_at
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout_at(lost_at + self._owner._settings.longest_s):
                 return await anext(deltas, None)
         except TimeoutError as error:
-            if self._lost_at is None:
-                raise
             raise self._given_up() from error
 
     def _next(self) -> EngineRequest:
@@ -274,8 +273,12 @@ def _seed(seed: int, made: int) -> int:
     return (seed + made * _SEED_STRIDE + 2**63) % 2**64 - 2**63
 
 
-async def _closable(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
+def _closable(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
     """Declared AsyncIterator, an engine's iterator may or may not be closable; this is."""
+    return deltas if isinstance(deltas, AsyncGenerator) else _made_closable(deltas)
+
+
+async def _made_closable(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
     try:
         async for delta in deltas:
             yield delta
