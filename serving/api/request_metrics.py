@@ -21,6 +21,7 @@ _APIS = {
     "/v1/detokenize": "tokenize",
     "/admin": "admin",
     "/backends": "admin",
+    "/queue": "admin",
 }
 # Asked by machines all the time, or by people's browsers: no one's answer waits on them.
 _UNCOUNTED = frozenset(

@@ -8,13 +8,14 @@ from pydantic import Field, StringConstraints, model_validator
 
 from serving.protocol.json_schema import schema_problem
 from serving.protocol.messages_content import CacheControl
+from serving.protocol.tools import FUNCTION_NAME
 from serving.protocol.wire import WireModel, invalid, invalid_schema, only, unsupported
 
 
 class ClientTool(WireModel):
     """A function of the client's that the model may call."""
 
-    name: Annotated[str, StringConstraints(min_length=1)] = Field(description="Letters, digits and _ . : / -")
+    name: Annotated[str, StringConstraints(min_length=1)] = Field(description=FUNCTION_NAME)
     input_schema: dict[str, Any] = Field(description="A JSON schema of type object.")
     description: str | None = None
     strict: bool | None = Field(None, description="true: the input is held to the schema as it is written.")

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from serving.protocol.json_schema import schema_problem
+from serving.protocol.tools import FUNCTION_NAME
 from serving.protocol.wire import WireModel, invalid, invalid_schema, only, unsupported
 
 _Name = Annotated[str, StringConstraints(min_length=1)]
@@ -17,7 +18,7 @@ class FunctionTool(WireModel):
     """A function the model may call."""
 
     type: Literal["function"]
-    name: _Name = Field(description="Letters, digits and _ . : / -")
+    name: _Name = Field(description=FUNCTION_NAME)
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="A JSON schema of type object; absent: no parameters.")
     strict: bool | None = Field(None, description="true: arguments are held to the schema.")

@@ -9,11 +9,17 @@ from pydantic import Field, StringConstraints, model_validator
 from serving.protocol.json_schema import schema_problem
 from serving.protocol.wire import WireModel, invalid, invalid_schema
 
+FUNCTION_NAME = (
+    "1 to 256 letters, digits and marks of any language, with blanks between them; no control characters, no `<|`, and "
+    "no word that begins with `to=`."
+)
+"""What serving/harmony/tools.py takes for a function's name."""
+
 
 class FunctionDefinition(WireModel):
     """A function the model may call."""
 
-    name: Annotated[str, StringConstraints(min_length=1)] = Field(description="Letters, digits and _ . : / -")
+    name: Annotated[str, StringConstraints(min_length=1)] = Field(description=FUNCTION_NAME)
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="A JSON schema of type object; absent: no parameters.")
     strict: bool | None = Field(None, description="true: arguments are held to the schema as they are written.")
