@@ -42,10 +42,11 @@ from serving.api.tenancy_metrics import TenancyMetrics
 from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
 from serving.backends.directory import Backends
+from serving.cache.answers import AnswerCache
 from serving.engine.base import Engine
 from serving.settings import Settings
 from serving.store.base import Store
-from serving.store.choice import limits
+from serving.store.choice import limits, local_store
 from serving.store.memory import MemoryStore
 from serving.telemetry.exposition import MetricsSource
 from serving.telemetry.process import ProcessTelemetry
@@ -68,6 +69,7 @@ def create_app(
     tenancy: Tenancy | None = None,
     responses_store: Store | None = None,
     backends: Backends | None = None,
+    cache: AnswerCache | None = None,
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
@@ -76,7 +78,8 @@ def create_app(
     happens is counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone.
     Responses are kept in `responses_store`, which the caller closes; by default in this process's memory.
     `backends` are started and closed by the caller too; by default those of the settings, and registrations are
-    forgotten with the process. Raises SettingsError where models and engines do not match.
+    forgotten with the process. Answers are kept in `cache`, which the caller closes; by default, where settings ask
+    for one, in Redis or this process's memory. Raises SettingsError where models and engines do not match.
     """
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
@@ -88,10 +91,14 @@ def create_app(
     if backends is None:
         backends = Backends(settings.backends, clock=time.monotonic)
     telemetry.before_each_scrape(BackendMetrics(backends, tenancy, telemetry.metrics))
+    if cache is None and settings.cache.backend != "off":
+        cache = AnswerCache(
+            settings.cache, local_store(settings, "cache"), clock=clock, on_failure=telemetry.metrics.cache_failed
+        )
     models = ModelRegistry(settings.models, engines, int(clock()), backends, settings.variants)
     context = ApiContext(
         models=models,
-        access=Access(models, tenancy, settings.http, telemetry.recording.metrics, time.monotonic, backends),
+        access=Access(models, tenancy, settings.http, telemetry.recording.metrics, time.monotonic, backends, cache),
         http=settings.http,
         clock=clock,
         new_id=new_request_id,

@@ -355,6 +355,23 @@ class StoreSettings(Section):
     )
 
 
+class CacheSettings(Section):
+    """Answers kept for requests of the same team that ask the very same again."""
+
+    backend: Literal["off", "memory", "cluster", "redis"] = Field(
+        "off",
+        description="off: none are kept; memory: in each ingress replica; cluster: in memory that all of them share; "
+        "redis: in the Redis at redis.url.",
+    )
+    greedy: bool = Field(True, description="Requests at temperature 0 use it, unless they say x-cache: off.")
+    seeded: bool = Field(True, description="Requests with a seed use it, unless they say x-cache: off.")
+    ttl_s: int = Field(3600, ge=1, description="An answer is given again for this long after it was made, in s.")
+    max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="All answers of a store together; those not used the longest go first."
+    )
+    max_item_bytes: int = Field(1024 * 1024, ge=1024, description="One answer; a larger one is not kept.")
+
+
 class LoggingSettings(Section):
     """What the service says of itself. Prompts, answers and keys are never in it."""
 
@@ -399,6 +416,7 @@ class Settings(BaseSettings):
     )
     ingress_replicas: int = Field(1, ge=1, description="Copies of the process that speaks HTTP.")
     responses: StoreSettings = Field(StoreSettings(), description="The store of POST /v1/responses.")
+    cache: CacheSettings = Field(CacheSettings(), description="Answers that are given again.")
     redis: RedisSettings = Field(RedisSettings(), description="A Redis, for whatever is told to use it.")
     http: HttpSettings = Field(HttpSettings(), description="Sizes and times that the public port allows.")
     teams_file: str | None = Field(None, min_length=1, description="Teams and the hashes of their keys, YAML.")
@@ -475,9 +493,11 @@ class Settings(BaseSettings):
         return findings
 
     def _store_findings(self) -> list[tuple[KeyPath, str]]:
-        if self.responses.backend == "redis" and self.redis.url is None:
-            return [(("redis", "url"), "is missing: `responses.backend: redis` keeps responses there")]
-        return []
+        if self.redis.url is not None:
+            return []
+        kept = {"responses": self.responses.backend, "cache": self.cache.backend}
+        wanting = [f"`{section}.backend: redis`" for section, backend in kept.items() if backend == "redis"]
+        return [(("redis", "url"), f"is missing, and asked for by {' and '.join(wanting)}")] if wanting else []
 
     def _engine_findings(self) -> list[tuple[KeyPath, str]]:
         if self.engine == "scripted":

@@ -12,9 +12,11 @@ from starlette.requests import Request
 from serving.api.authentication import identity_of
 from serving.api.backends_access import SERVED_BY, BackendAnswers, RequestWatch
 from serving.api.backends_fallback import FallbackAnswers, Health
+from serving.api.cached_answers import CachedAnswers, CacheMode, cache_mode
 from serving.api.registry import ModelRegistry, ServedModel
 from serving.backends.directory import Backends, Found
 from serving.backends.settings import LOCAL
+from serving.cache.answers import AnswerCache
 from serving.engine.base import Engine
 from serving.errors import (
     ApiError,
@@ -63,6 +65,7 @@ class Access:
         metrics: Metrics,
         monotonic: Callable[[], float],
         backends: Backends | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self._models = models
         self._tenancy = tenancy
@@ -70,6 +73,7 @@ class Access:
         self._metrics = metrics
         self._monotonic = monotonic
         self._backends = backends
+        self._cache = cache
         self._lines: dict[str, Admission] = {}
         self._health: dict[str, Health] = {}
 
@@ -86,10 +90,11 @@ class Access:
 
         Its reasoning settings are held to what the team may have, and to what there is time for now; its engine
         stands behind the team's limits and the line. `effort` is what the request asks for. Raises
-        ModelNotFoundError, also for a model that the team may not use, InvalidValueError for a deadline that cannot
-        be read, RateLimitError or OverloadedError where it would not get into the line anyway.
+        ModelNotFoundError, also for a model that the team may not use, InvalidValueError for a deadline or an x-cache
+        that cannot be read, RateLimitError or OverloadedError where it would not get into the line anyway.
         """
         served = self._models.resolve(self._allowed(request, name))
+        mode = cache_mode(request)
         if served.found is not None:
             return self._elsewhere(request, served, served.found)
         identity = identity_of(request)
@@ -99,7 +104,8 @@ class Access:
         try:
             admission.refuse_hopeless(ticket.waiting())
         except ApiError as error:
-            if not served.settings.fallback:
+            # An answer that is kept, or a fallback, needs no place in line.
+            if not served.settings.fallback and not self._may_be_cached(served, mode):
                 self._metrics.rejected(served.name, identity.team, _reason(error))
                 raise
             refusal = error
@@ -111,11 +117,25 @@ class Access:
         settings = served.settings
         if reasoning is not settings.reasoning:
             settings = settings.model_copy(update={"reasoning": reasoning})
-        return ServedModel(served.name, self._engine(request, served, ticket, refusal), settings)
+        return ServedModel(served.name, self._engine(request, served, ticket, refusal, mode), settings)
 
-    def _engine(self, request: Request, served: ServedModel, ticket: Ticket, refusal: ApiError | None) -> Engine:
-        """The model's engine behind `ticket`; with fallbacks, it and they."""
+    def _engine(
+        self, request: Request, served: ServedModel, ticket: Ticket, refusal: ApiError | None, mode: CacheMode
+    ) -> Engine:
+        """The model's engine behind `ticket` and the cache; with fallbacks, it and they."""
         engine: Engine = AdmittedEngine(self._timed(request, served.engine), ticket)
+        if self._cache is not None and self._may_be_cached(served, mode):
+            engine = CachedAnswers(
+                served.name,
+                served.settings,
+                engine,
+                self._cache,
+                ticket,
+                request.scope,
+                asked_for=mode == "on",
+                refuse=functools.partial(self._refuse, served, identity_of(request).team, refusal),
+            )
+            refusal = None
         watch = self._watch(request, served.name)
         if not served.settings.fallback:
             watch.served_by(LOCAL)
@@ -123,6 +143,17 @@ class Access:
         health = self._health.setdefault(served.name, Health(served.engine, self._monotonic))
         others = [functools.partial(self._other, request, selector) for selector in served.settings.fallback]
         return FallbackAnswers(served.name, engine, health, others, watch, self._metrics, refusal)
+
+    def _may_be_cached(self, served: ServedModel, mode: CacheMode) -> bool:
+        """Answers are kept under their model's name: of no engine but the one that the settings have by that name."""
+        return self._cache is not None and mode != "off" and self._models.resolve(served.name).engine is served.engine
+
+    def _refuse(self, served: ServedModel, team: str, refusal: ApiError | None) -> None:
+        """What the line said when the request came, now that it needs a place."""
+        if refusal is not None:
+            if not served.settings.fallback:
+                self._metrics.rejected(served.name, team, _reason(refusal))
+            raise refusal
 
     def _other(self, request: Request, selector: str) -> tuple[str, Engine] | None:
         """A fallback: its name and what answers for it; None where it is not there, or out of the house."""

@@ -149,4 +149,6 @@ def _usage(usage: Usage, separate: bool) -> CompletionUsage:
     )
     if separate:
         shown["thinking_tokens"] = usage.reasoning_tokens + usage.commentary_tokens
+    if usage.cache is not None:
+        shown["cache"] = usage.cache
     return shown

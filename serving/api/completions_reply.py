@@ -113,9 +113,12 @@ def _name(utf8: bytes) -> str:
 
 
 def _usage(usage: Usage) -> TextUsage:
-    return TextUsage(
+    shown = TextUsage(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details={"cached_tokens": usage.cached_tokens},
     )
+    if usage.cache is not None:
+        shown["cache"] = usage.cache
+    return shown

@@ -214,10 +214,13 @@ def _status(builder: OutputBuilder) -> Status:
 
 
 def _usage(usage: Usage) -> ResponseUsage:
-    return ResponseUsage(
+    shown = ResponseUsage(
         input_tokens=usage.prompt_tokens,
         input_tokens_details=InputTokensDetails(cached_tokens=usage.cached_tokens, cache_write_tokens=0),
         output_tokens=usage.completion_tokens,
         output_tokens_details=OutputTokensDetails(reasoning_tokens=usage.reasoning_tokens),
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
     )
+    if usage.cache is not None:
+        shown["cache"] = usage.cache
+    return shown

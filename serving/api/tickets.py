@@ -6,6 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.access import find_served_by, find_ticket
+from serving.api.cached_answers import HEADER, find_cache_outcome
 from serving.generation.types import Usage
 from serving.telemetry.recorder import find_recorder
 
@@ -30,6 +31,8 @@ class Tickets:
                     headers[name] = value
                 if message["status"] < 400 and (served_by := find_served_by(state)):
                     headers["x-served-by"] = served_by
+                if message["status"] < 400 and (outcome := find_cache_outcome(state)):
+                    headers[HEADER] = outcome
             await send(message)
 
         try:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from serving.app import create_app
 from serving.backends.choice import open_registrations
 from serving.backends.directory import Backends
+from serving.cache.answers import AnswerCache
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
 from serving.cluster.fleet import ClusterFleet
@@ -23,7 +24,7 @@ from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.readiness import ClusterReadiness
 from serving.cluster.remote_engine import RemoteEngine
-from serving.cluster.store_actor import open_store
+from serving.cluster.store_actor import open_answer_store, open_store
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.settings import Settings
@@ -69,6 +70,11 @@ class Ingress:
         self._store = open_store(settings)
         self._backends = Backends(settings.backends, clock=time.monotonic, registrations=open_registrations(settings))
         await self._backends.start()
+        self._cache: AnswerCache | None = None
+        if settings.cache.backend != "off":
+            self._cache = AnswerCache(
+                settings.cache, open_answer_store(settings), on_failure=self._telemetry.metrics.cache_failed
+            )
         app = create_app(
             settings,
             self._engines,
@@ -77,6 +83,7 @@ class Ingress:
             tenancy=self._tenancy,
             responses_store=self._store,
             backends=self._backends,
+            cache=self._cache,
         )
         self._gate = DrainGate(app)
 
@@ -103,6 +110,8 @@ class Ingress:
             await self._tenancy.close()
         if hasattr(self, "_backends"):
             await self._backends.close()
+        if cache := getattr(self, "_cache", None):
+            await cache.close()
         if hasattr(self, "_store"):
             await self._store.close()
         if hasattr(self, "_telemetry"):

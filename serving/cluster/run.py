@@ -32,7 +32,7 @@ from serving.cluster.leftovers import leftovers
 from serving.cluster.limits_actor import stop_limits
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.process_tree import die_with_parent
-from serving.cluster.store_actor import stop_store
+from serving.cluster.store_actor import stop_stores
 from serving.errors import ClusterError, SettingsError
 from serving.settings import Settings
 
@@ -146,7 +146,7 @@ async def take_down(settings: Settings, console: Console) -> None:
         await asyncio.sleep(_POLL_S)
     if settings.ray_address is not None:
         await asyncio.to_thread(serve.delete, APPLICATION)
-        await asyncio.to_thread(stop_store)
+        await asyncio.to_thread(stop_stores)
         await asyncio.to_thread(stop_limits)
         return
     handles = [serve.get_deployment_handle(engine_deployment(name), APPLICATION) for name in settings.models]

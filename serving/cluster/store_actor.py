@@ -1,4 +1,4 @@
-"""The store of responses in one actor of the cluster, shared by all ingress replicas and outliving each of them.
+"""A store in one actor of the cluster, shared by all ingress replicas and outliving each of them.
 
 What it holds lies in memory: it is gone when its node is, and Ray then starts it again, empty.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -16,10 +16,9 @@ from serving.cluster.names import APPLICATION
 from serving.errors import StoreUnavailableError
 from serving.settings import Settings
 from serving.store.base import Store, StoreLimits, check_size
-from serving.store.choice import RESPONSES, limits, redis_store
+from serving.store.choice import StoreName, limits, local_store, redis_store
 from serving.store.memory import MemoryStore
 
-_NAME = f"store-{RESPONSES}"
 _TIMEOUT_S = 5.0
 _RETRY_AFTER_S = 2.0
 
@@ -27,17 +26,29 @@ _RETRY_AFTER_S = 2.0
 def open_store(settings: Settings) -> Store:
     """The store of responses that the settings ask for. Nothing is connected to before the first call."""
     if settings.responses.backend == "redis":
-        return redis_store(settings)
-    return ActorStore(limits(settings.responses))
+        return redis_store(settings, "responses")
+    return ActorStore("responses", limits(settings.responses))
 
 
-def stop_store() -> None:
-    """End the actor, and with it everything stored; for a cluster that goes on without the application."""
-    try:
-        actor = ray.get_actor(_NAME, namespace=APPLICATION)
-    except ValueError:
-        return  # Ray's word for: no such actor
-    ray.kill(actor, no_restart=True)
+def open_answer_store(settings: Settings) -> Store:
+    """The store of the answer cache, which the settings ask for. Nothing is connected to before the first call."""
+    if settings.cache.backend == "cluster":
+        return ActorStore("cache", limits(settings.cache))
+    return local_store(settings, "cache")
+
+
+def stop_stores() -> None:
+    """End the actors, and with them everything stored; for a cluster that goes on without the application."""
+    for name in get_args(StoreName):
+        try:
+            actor = ray.get_actor(_actor_name(name), namespace=APPLICATION)
+        except ValueError:
+            continue  # Ray's word for: no such actor
+        ray.kill(actor, no_restart=True)
+
+
+def _actor_name(name: StoreName) -> str:
+    return f"store-{name}"
 
 
 class StoreActor:
@@ -66,7 +77,8 @@ class StoreActor:
 class ActorStore:
     """See Store. Finds the actor, or has Ray start it, at the first call and again after the actor was lost."""
 
-    def __init__(self, store_limits: StoreLimits) -> None:
+    def __init__(self, name: StoreName, store_limits: StoreLimits) -> None:
+        self._name = name
         self._limits = store_limits
         self._actor: Any = None
         self._finding = asyncio.Lock()
@@ -115,14 +127,14 @@ class ActorStore:
         async with self._finding:
             if self._actor is None:
                 # Both ask Ray's head node and wait for it.
-                self._actor = await asyncio.to_thread(_find_or_start, self._limits)
+                self._actor = await asyncio.to_thread(_find_or_start, self._name, self._limits)
                 await self._actor.limit.remote(self._limits)
             return self._actor
 
 
-def _find_or_start(store_limits: StoreLimits) -> Any:
+def _find_or_start(name: StoreName, store_limits: StoreLimits) -> Any:
     actor = ray.remote(StoreActor).options(
-        name=_NAME,
+        name=_actor_name(name),
         namespace=APPLICATION,
         lifetime="detached",
         get_if_exists=True,

@@ -46,6 +46,13 @@ def at_once(
     return _events(engine, request, False, mint_call_id, on_recovered)
 
 
+def as_planned(
+    engine: Engine, planned: Plan, mint_call_id: MintId, on_recovered: OnRecovered | None, *, streaming: bool
+) -> AsyncGenerator[ChatEvent, None]:
+    """The events of stream(), or of at_once(), for a request whose plan is made; `engine` gives tokens."""
+    return _events(engine, planned.request, streaming, mint_call_id, on_recovered, planned)
+
+
 async def complete(
     engine: Engine,
     request: ChatGeneration,
@@ -62,14 +69,20 @@ async def complete(
 
 
 async def _events(
-    engine: Engine, request: ChatGeneration, streaming: bool, mint_call_id: MintId, on_recovered: OnRecovered | None
+    engine: Engine,
+    request: ChatGeneration,
+    streaming: bool,
+    mint_call_id: MintId,
+    on_recovered: OnRecovered | None,
+    planned: Plan | None = None,
 ) -> AsyncGenerator[ChatEvent, None]:
     if isinstance(engine, AnswerSource):
         async with aclosing(engine.answer(request, mint_call_id, on_recovered, streaming=streaming)) as answer:
             async for event in answer:
                 yield event
         return
-    planned = await plan(engine, request)
+    if planned is None:
+        planned = await plan(engine, request)
     readers = [
         ChoiceReader(index, request, mint_call_id, on_recovered, planned.max_tokens) for index in range(request.n)
     ]

@@ -15,6 +15,7 @@ from serving.errors import ContextLengthExceededError, EngineDiedError
 from serving.generation.completions_reader import CompletionReader
 from serving.generation.merge import merged
 from serving.generation.portions import portions
+from serving.generation.source import AnswerSource
 from serving.generation.types import (
     ChatEvent,
     ChoiceFinished,
@@ -71,16 +72,16 @@ class CompletionAnswer:
 def stream(engine: Engine, request: CompletionGeneration) -> AsyncGenerator[ChatEvent]:
     """The events as they come; GenerationStarted is the first, GenerationFinished the last.
 
-    The first step raises ContextLengthExceededError(param="prompt") and what the engine does, so that HTTP can still
-    answer with a status. Closing the generator stops all choices.
+    This or its first step raises ContextLengthExceededError(param="prompt") and what the engine does, so that HTTP can
+    still answer with a status. Closing the generator stops all choices.
     """
-    return _events(engine, request, streaming=True)
+    return events_of(engine, request, streaming=True)
 
 
 async def complete(engine: Engine, request: CompletionGeneration) -> CompletionAnswer:
     """The whole answer: what a stream's events join to."""
     choices = [CompletionChoice(index) for index in range(len(request.prompts) * request.n)]
-    async with aclosing(_events(engine, request, streaming=False)) as events:
+    async with aclosing(events_of(engine, request, streaming=False)) as events:
         async for event in events:
             match event:
                 case TextDelta():
@@ -95,7 +96,14 @@ async def complete(engine: Engine, request: CompletionGeneration) -> CompletionA
     raise EngineDiedError("The engine stopped sending before the answer was complete.")
 
 
-async def _events(engine: Engine, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+def events_of(engine: Engine, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+    """As stream(), or where nobody watches (`streaming` is false) all at once."""
+    if isinstance(engine, AnswerSource):
+        return engine.complete_raw(request, streaming=streaming)
+    return _events(engine, request, streaming)
+
+
+async def _events(engine: Engine, request: CompletionGeneration, streaming: bool) -> AsyncGenerator[ChatEvent]:
     info = await engine.info()
     choices = [
         _Choice(engine, request, prompt, number, info, streaming)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
 from serving.errors import UnsupportedParameterError
 from serving.generation.choice import OnRecovered
 from serving.generation.ids import MintId
 from serving.generation.types import ChatEvent, ChatGeneration
+
+if TYPE_CHECKING:
+    from serving.generation.completions import CompletionGeneration
 
 
 class AnswerSource:
@@ -28,6 +32,10 @@ class AnswerSource:
         """As chat.stream, or chat.at_once where nobody watches (`streaming` is false)."""
         raise NotImplementedError
 
+    def complete_raw(self, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+        """As completions.stream. Raises UnsupportedParameterError where there are no tokens to give."""
+        raise _no_tokens()
+
     async def start(self) -> None:
         """See Engine; there is nothing to start."""
 
@@ -41,7 +49,7 @@ class AnswerSource:
         """See Engine. Raises UnsupportedParameterError."""
         raise _no_tokens()
 
-    def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+    def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
         """See Engine. Raises UnsupportedParameterError."""
         raise _no_tokens()
 

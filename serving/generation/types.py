@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from serving.engine.base import Constraint, Sampling
 from serving.harmony.conversation import Conversation, FunctionCall
@@ -57,6 +58,7 @@ class Usage:
 
     `reasoning_tokens` counts analysis only. It, `commentary_tokens`, `final_tokens` and `tool_tokens` (arguments of
     calls) are parts of `completion_tokens`; the rest is structure. `cached_tokens` is part of `prompt_tokens`.
+    `cache` says that no engine worked for this request: its answer was kept ("hit"), or another's ("shared").
     """
 
     prompt_tokens: int
@@ -66,6 +68,7 @@ class Usage:
     commentary_tokens: int = 0
     final_tokens: int = 0
     tool_tokens: int = 0
+    cache: Literal["hit", "shared"] | None = None
 
 
 @dataclass(slots=True)

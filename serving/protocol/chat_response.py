@@ -113,7 +113,10 @@ class CompletionTokensDetails(TypedDict):
 
 
 class CompletionUsage(TypedDict):
-    """Tokens spent, over all choices. `thinking_tokens`: analysis and commentary, where `separate_thinking` asked."""
+    """Tokens spent, over all choices. `thinking_tokens`: analysis and commentary, where `separate_thinking` asked.
+
+    `cache` is there where no engine worked for the request: its answer was kept, or another's was shared.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -121,6 +124,7 @@ class CompletionUsage(TypedDict):
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
     thinking_tokens: NotRequired[int]
+    cache: NotRequired[Literal["hit", "shared"]]
 
 
 class ChatCompletion(TypedDict):

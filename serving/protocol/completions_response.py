@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as quote
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -35,12 +35,13 @@ class TextChoice(TypedDict):
 
 
 class TextUsage(TypedDict):
-    """Tokens spent, over all choices; each prompt counts once."""
+    """Tokens spent, over all choices; each prompt counts once. `cache` as in CompletionUsage."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    cache: NotRequired[Literal["hit", "shared"]]
 
 
 class TextCompletion(TypedDict):

@@ -1,7 +1,7 @@
 """The response object and its output items, as OpenAI shapes them.
 
-Fields marked NotRequired are left out where they say nothing; all others are always there, null or not. `channel` and
-`reasoning_truncated` are ours.
+Fields marked NotRequired are left out where they say nothing; all others are always there, null or not. `channel`,
+`reasoning_truncated` and the usage's `cache` are ours.
 """
 
 from __future__ import annotations
@@ -95,13 +95,14 @@ class OutputTokensDetails(TypedDict):
 
 
 class ResponseUsage(TypedDict):
-    """Tokens spent."""
+    """Tokens spent. `cache` is there where no engine worked for the request: "hit" or "shared"."""
 
     input_tokens: int
     input_tokens_details: InputTokensDetails
     output_tokens: int
     output_tokens_details: OutputTokensDetails
     total_tokens: int
+    cache: NotRequired[Literal["hit", "shared"]]
 
 
 class ResponseFailure(TypedDict):

@@ -1,22 +1,36 @@
-"""The store that the settings ask for."""
+"""The stores that the settings ask for."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from serving.errors import SettingsError
-from serving.settings import Settings, StoreSettings
+from serving.settings import CacheSettings, Settings, StoreSettings
 from serving.store.base import Store, StoreLimits
+from serving.store.memory import MemoryStore
 
-RESPONSES = "responses"
-"""The name of the store of responses, wherever it is."""
+StoreName = Literal["responses", "cache"]
+"""A store's section in the settings, and its name wherever it is."""
 
 
-def limits(settings: StoreSettings) -> StoreLimits:
+def section_of(settings: Settings, name: StoreName) -> StoreSettings | CacheSettings:
+    """What the settings say of a store."""
+    return settings.responses if name == "responses" else settings.cache
+
+
+def limits(settings: StoreSettings | CacheSettings) -> StoreLimits:
     """What a store of these settings keeps, and for how long."""
     return StoreLimits(ttl_s=settings.ttl_s, max_bytes=settings.max_bytes, max_item_bytes=settings.max_item_bytes)
 
 
-def redis_store(settings: Settings) -> Store:
-    """The store of responses at `redis.url`, which settings with that backend have. Raises SettingsError.
+def local_store(settings: Settings, name: StoreName) -> Store:
+    """The store in Redis where that is asked for, else one in this process's memory. Raises SettingsError."""
+    section = section_of(settings, name)
+    return redis_store(settings, name) if section.backend == "redis" else MemoryStore(limits(section))
+
+
+def redis_store(settings: Settings, name: StoreName) -> Store:
+    """A store at `redis.url`, which settings with that backend have. Raises SettingsError.
 
     Nothing is connected to before the first call; the caller closes it.
     """
@@ -25,6 +39,6 @@ def redis_store(settings: Settings) -> Store:
         from serving.store.redis import RedisStore  # redis-py is an extra, and few deployments need it
     except ImportError as error:
         raise SettingsError(
-            [("responses.backend", "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'")]
+            [(f"{name}.backend", "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'")]
         ) from error
-    return RedisStore(settings.redis.url, limits(settings.responses), name=RESPONSES)
+    return RedisStore(settings.redis.url, limits(section_of(settings, name)), name=name)

@@ -161,6 +161,24 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("model", "reason"),
     ),
     Definition(
+        "serving_cache_requests_total",
+        "counter",
+        "Requests that the answer cache was asked for, by what it had.",
+        ("model", "team", "outcome"),
+    ),
+    Definition(
+        "serving_cache_saved_tokens_total",
+        "counter",
+        "Tokens of prompts and answers that no engine worked on, because the answer was kept or shared.",
+        ("model", "team"),
+    ),
+    Definition(
+        "serving_cache_failures_total",
+        "counter",
+        "Answers that the cache could not read or keep.",
+        ("kind",),
+    ),
+    Definition(
         "serving_client_disconnects_total",
         "counter",
         "Clients that left before their reply was over.",

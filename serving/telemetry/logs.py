@@ -104,6 +104,7 @@ def request_fields(record: RequestRecord) -> dict[str, Any]:
         "recoveries": record.recoveries or None,
         "failovers": record.failovers or None,
         "reasoning_truncated": record.reasoning_truncated or None,
+        "cache": record.cache,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -122,6 +123,8 @@ class _Line:
             words.append(f"first token {record.first_token_after_s:.2f} s")
         if record.usage is not None:
             words.append(f"{record.usage.prompt_tokens}+{record.usage.completion_tokens} tokens")
+        if record.cache is not None:
+            words.append(f"cache {record.cache}")
         if record.error_code is not None and record.error_code != record.outcome:
             words.append(record.error_code)
         return ", ".join(filter(None, [*words, record.request_id]))

@@ -32,6 +32,7 @@ FrameLoss = Literal["missing", "late", "doubled", "foreign", "corrupt", "unreach
 FailoverOutcome = Literal["resumed", "restarted", "given_up", "poison"]
 FallbackReason = Literal["not_ready", "full", "deadline", "engine_gone"]
 BackendOutcome = Literal["ok", "full", "failed", "refused", "abandoned"]
+CacheFailure = Literal["read", "write", "too_large"]
 DisconnectStage = Literal["before_first_token", "streaming"]
 
 REJECTION_REASONS: tuple[RejectionReason, ...] = get_args(RejectionReason)
@@ -74,6 +75,8 @@ class Metrics:
 
     def _start_at_zero(self, models: Iterable[str]) -> None:
         """Alerts compare a counter with what it was: the rare ones must be there before their first event."""
+        for failure in get_args(CacheFailure):
+            self._counters["serving_cache_failures_total"].labels(failure)
         for model in models:
             for kind in RECOVERY_KINDS:
                 self._counters["serving_recoveries_total"].labels(model, kind)
@@ -156,6 +159,10 @@ class Metrics:
         """A request goes to the next of its model's fallbacks."""
         self._counters["serving_fallbacks_total"].labels(self._models.fold(model), reason).inc()
 
+    def cache_failed(self, kind: CacheFailure) -> None:
+        """The answer cache could not read or keep an answer."""
+        self._counters["serving_cache_failures_total"].labels(kind).inc()
+
     def frame_lost(self, model: str, kind: FrameLoss, count: int = 1) -> None:
         """Token frames did not arrive as they were sent."""
         self._counters["serving_frame_losses_total"].labels(self._models.fold(model), kind).inc(count)
@@ -190,6 +197,8 @@ class Metrics:
             self._histograms["serving_request_duration_seconds"].labels(record.api, model, team).observe(
                 record.duration_s
             )
+        if record.cache is not None:
+            self._counters["serving_cache_requests_total"].labels(model, team, record.cache).inc()
         self._observe_times(record, model, team)
         self._count_tokens(record, model, team, effort)
 
@@ -202,7 +211,9 @@ class Metrics:
             if seconds is not None:
                 self._histograms[name].labels(model, team).observe(seconds)
         first, last, usage = record.first_token_after_s, record.last_token_after_s, record.usage
-        if first is not None and last is not None and usage is not None and usage.completion_tokens > 1:
+        if first is None or last is None or usage is None or record.cache == "hit":
+            return
+        if usage.completion_tokens > 1:
             per_token = (last - first) / (usage.completion_tokens - 1)
             self._histograms["serving_time_per_output_token_seconds"].labels(model).observe(per_token)
 
@@ -216,6 +227,10 @@ class Metrics:
             return
         if record.outcome == "ok":
             self._histograms["serving_reasoning_tokens"].labels(model, effort).observe(usage.reasoning_tokens)
+        if usage.cache is not None:
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            self._counters["serving_cache_saved_tokens_total"].labels(model, team).inc(tokens)
+            return
         spoken = usage.reasoning_tokens + usage.commentary_tokens + usage.final_tokens + usage.tool_tokens
         for channel, tokens in (
             ("prompt", usage.prompt_tokens - usage.cached_tokens),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from serving.generation.types import Usage
 from serving.telemetry.outcomes import Outcome
 from serving.telemetry.timeline import Timeline
+
+CacheOutcome = Literal["hit", "miss", "shared"]
+"""Of a request that the answer cache was asked for: kept, made for it, or made for another and shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class RequestRecord:
     reasoning_truncated: bool = False
     served_by: str | None = None
     sent_outside: tuple[str, ...] = ()
+    cache: CacheOutcome | None = None
     timeline: Timeline | None = None
 
 

@@ -24,7 +24,7 @@ from serving.generation.types import (
 )
 from serving.telemetry.metrics import FailoverOutcome, Metrics, RejectionReason
 from serving.telemetry.outcomes import of_error, of_status
-from serving.telemetry.record import OnRecord, RequestRecord
+from serving.telemetry.record import CacheOutcome, OnRecord, RequestRecord
 from serving.telemetry.timeline import TimedEngine, Timeline
 
 _T = TypeVar("_T")
@@ -90,6 +90,7 @@ class RequestRecorder:
         self._reasoning_truncated = False
         self.served_by: str | None = None
         self.sent_outside: tuple[str, ...] = ()
+        self.cache: CacheOutcome | None = None
         self._in_flight: tuple[str, str | None] | None = None
         self._timeline = Timeline(self._began, carrier) if recording.timed else None
 
@@ -165,7 +166,8 @@ class RequestRecorder:
             if isinstance(event, TextDelta):
                 now = monotonic()
                 if event.choice == 0:
-                    if self._last_token is not None:
+                    # A kept answer comes as fast as it is read, which says nothing of any engine.
+                    if self._last_token is not None and self.cache != "hit":
                         observe_gap(now - self._last_token)
                     self._last_token = now
                 if not final_seen and event.channel == "final":
@@ -240,6 +242,7 @@ class RequestRecorder:
             reasoning_truncated=self._reasoning_truncated,
             served_by=self.served_by,
             sent_outside=self.sent_outside,
+            cache=self.cache,
             timeline=self._timeline,
         )
 

@@ -134,5 +134,6 @@ def _attributes(record: RequestRecord, operation: str) -> dict[str, Any]:
         "serving.tool_calls": record.tool_calls or None,
         "serving.recoveries": sum(record.recoveries.values()) or None,
         "serving.failovers": record.failovers or None,
+        "serving.cache": record.cache,
     }
     return {name: value for name, value in attributes.items() if value is not None}

@@ -45,7 +45,7 @@ class AdmittedEngine:
         try:
             deltas = self._engine.generate(request)
             try:
-                async for delta in deltas if ticket.deadline is None else ticket.in_time(deltas):
+                async for delta in deltas if ticket.stops_at is None else ticket.in_time(deltas):
                     ticket.count(request, len(delta.token_ids), delta.cached_tokens)
                     yield delta
             finally:

@@ -40,6 +40,7 @@ def audit_line(record: RequestRecord) -> str:
             "reasoning_tokens": usage.reasoning_tokens if usage else 0,
             "served_by": record.served_by if record.status is not None and record.status < 400 else None,
             "sent_outside": list(record.sent_outside),
+            "cache": record.cache,
             "status": record.status,
             "outcome": record.outcome,
             "error": record.error_code,

@@ -36,6 +36,9 @@ class Ticket:
     The first `begin` takes from the team's limits and waits in line, for all sequences of the request together; the
     others wait for it, and for a place among those that it got. `over` says that the request is done with, by whoever
     knows; what was taken is settled when its last engine request has ended too. `clock` is monotonic; `deadline` too.
+
+    A request whose answer costs no engine anything calls `admit` instead. While a ticket is lent, to the making of an
+    answer that others may wait for, it outlives its request, and its deadline holds for the way in alone.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class Ticket:
         self._held = self._running = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._releasing: asyncio.TimerHandle | None = None
-        self._over = self._closed = False
+        self._over = self._closed = self._lent = self._free = False
         self._began: float | None = None
         self._prompts: dict[int, list[int]] = {}
 
@@ -114,6 +117,31 @@ class Ticket:
         self._running += 1
         self._began = self._began or self._clock()
 
+    async def admit(self) -> None:
+        """Take the request itself from the team's limits, and no tokens; raises RateLimitError."""
+        if self._claim is None:
+            try:
+                self._claim = await self._limiter.take(self.identity, 0)
+            except RateLimitError as error:
+                self._refuse(error)
+                raise
+            self._free = True
+
+    def lend(self) -> None:
+        """From here on the ticket serves an answer that others may wait for, until give_back()."""
+        self._lent = True
+
+    def give_back(self) -> None:
+        """No more of that answer is made."""
+        self._lent = False
+        if self._over and not self._running:
+            self._release()
+
+    @property
+    def stops_at(self) -> float | None:
+        """When engine work for the ticket has to stop, by the clock."""
+        return None if self._lent else self.deadline
+
     async def in_time(self, deltas: AsyncIterator[_T]) -> AsyncGenerator[_T, None]:
         """`deltas` until the deadline; then AnswerTimeoutError. Who closes `deltas` stops the engine."""
         assert self.deadline is not None
@@ -150,7 +178,7 @@ class Ticket:
             if not place.done():
                 place.set_result(None)
                 return
-        if self._over:
+        if self._over and not self._lent:
             self._release()
         elif self._releasing is None:
             # Not at once: the next leg may begin in the same turn of the loop.
@@ -159,11 +187,15 @@ class Ticket:
     def over(self) -> None:
         """The request is done with, answered or not."""
         self._over = True
-        if not self._running:
+        if not self._running and not self._lent:
             self._release()
 
     async def _enter(self, request: EngineRequest) -> None:
         expected = self._expected_tokens(request)
+        if self._free and self._claim is not None:
+            # It was to cost nothing, and does after all.
+            self._claim.undo()
+            self._claim, self._free = None, False
         if self._claim is None:
             try:
                 self._claim = await self._limiter.take(self.identity, round(expected))
@@ -174,7 +206,7 @@ class Ticket:
         output = self._admission.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
         try:
             with self.listener.queueing() if self.listener else nullcontext():
-                await self._admission.enter(item, self.deadline, output)
+                await self._admission.enter(item, self.deadline if self._began is None else self.stops_at, output)
         except (RateLimitError, OverloadedError, AnswerTimeoutError) as error:
             self._refuse(error)
             raise
@@ -199,14 +231,14 @@ class Ticket:
         if idle > 0:
             self._held -= idle
             self._admission.release(self.identity.team, idle)
-        if self._over and not self._running and not self._closed:
+        if self._over and not self._running and not self._lent and not self._closed:
             self._closed = True
             self._settle()
 
     def _settle(self) -> None:
         tokens = self.spent_prompt + self.spent_output
         if self._claim is not None:
-            if tokens:
+            if tokens or self._free:
                 self._claim.settle(tokens)
             else:
                 self._claim.undo()

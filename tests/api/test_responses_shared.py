@@ -33,7 +33,7 @@ async def two(request: pytest.FixtureRequest, serve: Serve) -> AsyncIterator[tup
     if request.param == "redis":
         url: SecretStr = request.getfixturevalue("redis_url")
         settings = Settings(redis=RedisSettings(url=url), responses=StoreSettings(backend="redis"))
-        stores = [redis_store(settings) for _ in range(2)]
+        stores = [redis_store(settings, "responses") for _ in range(2)]
     async with serve(store=stores[0]) as first, serve(store=stores[1]) as second:
         yield first, second
     for store in stores:

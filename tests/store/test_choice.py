@@ -21,7 +21,8 @@ def test_limits_are_those_of_the_settings() -> None:
 
 async def test_nothing_is_connected_to_before_the_first_call() -> None:
     store = redis_store(
-        Settings(redis=RedisSettings(url=SecretStr("redis://nowhere.invalid:1")), responses=REDIS.responses)
+        Settings(redis=RedisSettings(url=SecretStr("redis://nowhere.invalid:1")), responses=REDIS.responses),
+        "responses",
     )
     await store.close()
 
@@ -31,7 +32,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(SettingsError, match="pip install"):
-        redis_store(REDIS)
+        redis_store(REDIS, "responses")
 
 
 def test_the_address_of_redis_is_never_shown() -> None:

@@ -18,6 +18,7 @@ COUNTS = (
     "reasoning_tokens",
     "commentary_tokens",
     "final_tokens",
+    "replayed_tokens",
 )
 
 UsageKey = tuple[str, str, str, str]
@@ -27,7 +28,8 @@ UsageKey = tuple[str, str, str, str]
 @dataclass(slots=True)
 class Counts:
     """`failed` requests are among `requests`; their tokens were spent all the same. `cached_tokens` are among those of
-    the prompt; reasoning, commentary and final ones among those of the completion, whose rest is structure."""
+    the prompt; reasoning, commentary and final ones among those of the completion, whose rest is structure. Those of
+    answers that were kept or shared, prompt and completion, are `replayed_tokens` and in none of the others."""
 
     requests: int = 0
     failed: int = 0
@@ -37,6 +39,7 @@ class Counts:
     reasoning_tokens: int = 0
     commentary_tokens: int = 0
     final_tokens: int = 0
+    replayed_tokens: int = 0
 
     def add(self, other: Counts) -> None:
         """Count the other's too."""
@@ -52,7 +55,9 @@ class Counts:
         """What one request was."""
         usage = record.usage
         counts = cls(requests=1, failed=int(record.outcome != "ok"))
-        if usage is not None:
+        if usage is not None and usage.cache is not None:
+            counts.replayed_tokens = usage.prompt_tokens + usage.completion_tokens
+        elif usage is not None:
             counts.prompt_tokens, counts.cached_tokens = usage.prompt_tokens, usage.cached_tokens
             counts.completion_tokens, counts.reasoning_tokens = usage.completion_tokens, usage.reasoning_tokens
             counts.commentary_tokens, counts.final_tokens = usage.commentary_tokens, usage.final_tokens

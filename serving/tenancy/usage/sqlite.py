@@ -15,13 +15,16 @@ from serving.tenancy.usage.base import COUNTS, KEY, Counts, UsageRow
 _T = TypeVar("_T")
 
 _BUSY_S = 5.0
+_COUNT = "INTEGER NOT NULL DEFAULT 0"
+_COLUMNS = ", ".join((*KEY, *COUNTS))
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS usage ("
-    + ", ".join([*(f"{name} TEXT NOT NULL" for name in KEY), *(f"{name} INTEGER NOT NULL" for name in COUNTS)])
+    + ", ".join([*(f"{name} TEXT NOT NULL" for name in KEY), *(f"{name} {_COUNT}" for name in COUNTS)])
     + f", PRIMARY KEY ({', '.join(KEY)})) WITHOUT ROWID"
 )
-_ADD = f"INSERT INTO usage VALUES ({', '.join('?' * (len(KEY) + len(COUNTS)))}) ON CONFLICT DO UPDATE SET " + ", ".join(
-    f"{name} = {name} + excluded.{name}" for name in COUNTS
+_ADD = (
+    f"INSERT INTO usage ({_COLUMNS}) VALUES ({', '.join('?' * (len(KEY) + len(COUNTS)))}) ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
 )
 
 
@@ -43,7 +46,7 @@ class SqliteUsageStore:
 
     async def read(self, first_day: str, last_day: str) -> list[UsageRow]:
         """See UsageStore."""
-        query = f"SELECT * FROM usage WHERE day BETWEEN ? AND ? ORDER BY {', '.join(KEY)}"
+        query = f"SELECT {_COLUMNS} FROM usage WHERE day BETWEEN ? AND ? ORDER BY {', '.join(KEY)}"
         found = await self._run(lambda connection: connection.execute(query, (first_day, last_day)).fetchall())
         return [((row[0], row[1], row[2], row[3]), Counts(*row[len(KEY) :])) for row in found]
 
@@ -64,7 +67,22 @@ class SqliteUsageStore:
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(_TABLE)
+                _add_columns(connection)
                 with connection:
                     return work(connection)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailableError(f"The file of usage, {self._path}, cannot be used: {error}") from error
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Counts that the file does not have yet: it was made by an older version."""
+    there = {row[1] for row in connection.execute("PRAGMA table_info(usage)")}
+    if there.issuperset(COUNTS):
+        return
+    with connection:
+        # Others may be about to do the same.
+        connection.execute("BEGIN IMMEDIATE")
+        there = {row[1] for row in connection.execute("PRAGMA table_info(usage)")}
+        for name in COUNTS:
+            if name not in there:
+                connection.execute(f"ALTER TABLE usage ADD COLUMN {name} {_COUNT}")
