@@ -46,7 +46,7 @@ from serving.cache.answers import AnswerCache
 from serving.engine.base import Engine
 from serving.settings import Settings
 from serving.store.base import Store
-from serving.store.choice import limits, local_store
+from serving.store.choice import limits
 from serving.store.memory import MemoryStore
 from serving.telemetry.exposition import MetricsSource
 from serving.telemetry.process import ProcessTelemetry
@@ -79,7 +79,7 @@ def create_app(
     Responses are kept in `responses_store`, which the caller closes; by default in this process's memory.
     `backends` are started and closed by the caller too; by default those of the settings, and registrations are
     forgotten with the process. Answers are kept in `cache`, which the caller closes; by default, where settings ask
-    for one, in Redis or this process's memory. Raises SettingsError where models and engines do not match.
+    for one, in this process's memory. Raises SettingsError where models and engines do not match.
     """
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
@@ -92,9 +92,8 @@ def create_app(
         backends = Backends(settings.backends, clock=time.monotonic)
     telemetry.before_each_scrape(BackendMetrics(backends, tenancy, telemetry.metrics))
     if cache is None and settings.cache.backend != "off":
-        cache = AnswerCache(
-            settings.cache, local_store(settings, "cache"), clock=clock, on_failure=telemetry.metrics.cache_failed
-        )
+        store = MemoryStore(limits(settings.cache))
+        cache = AnswerCache(settings.cache, store, clock=clock, on_failure=telemetry.metrics.cache_failed)
     models = ModelRegistry(settings.models, engines, int(clock()), backends, settings.variants)
     context = ApiContext(
         models=models,

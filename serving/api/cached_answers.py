@@ -168,7 +168,6 @@ class CachedAnswers(AnswerSource):
         """The answer: one that is being made, one that is kept, or a new one."""
         owner, key, streaming = self._ticket.identity.team, question.key, question.streaming
         while True:
-            outcome: CacheOutcome = "shared"
             reader = self._cache.join(owner, key, streaming=streaming)
             if reader is None:
                 kept = await self._cache.find(owner, key)
@@ -182,8 +181,11 @@ class CachedAnswers(AnswerSource):
                     return
                 # It may have been begun while the store was asked.
                 reader = self._cache.join(owner, key, streaming=streaming)
+            outcome: CacheOutcome = "miss"
             if reader is None:
-                outcome, reader = "miss", self._begin(owner, question)
+                reader = self._begin(owner, question)
+            else:
+                outcome = "hit" if reader.whole else "shared"
             events = self._read(reader, question, outcome)
             begun = False
             try:
@@ -211,13 +213,14 @@ class CachedAnswers(AnswerSource):
         """What `reader` gives, within the request's time."""
         ticket = self._ticket
         try:
-            if outcome == "shared":
+            if outcome != "miss":
                 await ticket.admit()
             self._tell(outcome)
-            async with aclosing(reader.events()) as shared:
-                events = shared if ticket.deadline is None else ticket.in_time(shared)
+            shared = reader.events()
+            in_time = shared if ticket.deadline is None else ticket.in_time(shared)
+            async with aclosing(shared), aclosing(in_time) as events:
                 async for event in events:
-                    yield event if outcome == "miss" else _as_own(event, question)
+                    yield event if outcome == "miss" else _as_own(event, question, outcome)
         finally:
             await reader.leave()
 
@@ -227,7 +230,7 @@ class CachedAnswers(AnswerSource):
             recorder.cache = outcome
 
 
-def _as_own(event: ChatEvent, question: _Question) -> ChatEvent:
+def _as_own(event: ChatEvent, question: _Question, outcome: Literal["hit", "shared"]) -> ChatEvent:
     """Another request's event, as this one's."""
     match event:
         case GenerationStarted():
@@ -236,7 +239,7 @@ def _as_own(event: ChatEvent, question: _Question) -> ChatEvent:
             return replace(event, id=question.mint_call_id())
         case GenerationFinished():
             usage = event.usage
-            return GenerationFinished(replace(usage, cached_tokens=usage.prompt_tokens, cache="shared"))
+            return GenerationFinished(replace(usage, cached_tokens=usage.prompt_tokens, cache=outcome))
         case _:
             return event
 

@@ -62,11 +62,13 @@ class AnswerCache:
     def join(self, owner: str, key: str, *, streaming: bool) -> Reader | None:
         """A reader of the answer that is being made for another request; None where there is none.
 
-        Who watches joins only an answer that comes as it is made.
+        Who watches joins only an answer that comes as it is made, or is there.
         """
         shared = self._running.get((owner, key, True))
-        if shared is None and not streaming:
+        if shared is None:
             shared = self._running.get((owner, key, False))
+            if shared is not None and streaming and not shared.over:
+                shared = None
         return None if shared is None else shared.join()
 
     async def find(self, owner: str, key: str) -> KeptAnswer | None:

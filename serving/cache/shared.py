@@ -15,8 +15,9 @@ logger = logging.getLogger(__name__)
 
 Keep = Callable[[Sequence[ChatEvent]], Awaitable[None]]
 
-_EVENT_BYTES = 100
-_LOGPROB_BYTES = 150
+# About what is stored of an event; in memory it takes up to ten times as much until then.
+_EVENT_BYTES = 16
+_LOGPROB_BYTES = 60
 _AHEAD = 64
 """Events that an answer which is not kept may be ahead of its fastest reader."""
 _LET_GO = 256
@@ -154,6 +155,11 @@ class Reader:
         self._shared = shared
 
     @property
+    def whole(self) -> bool:
+        """Whether all of the answer is there."""
+        return self._shared.over and self._shared.error is None
+
+    @property
     def failed(self) -> bool:
         """Whether the generation failed, for whatever reason."""
         return self._shared.error is not None
@@ -178,7 +184,7 @@ class Reader:
 
 
 def _size(event: ChatEvent) -> int:
-    """About how many bytes the event takes."""
+    """About how many bytes of the event are stored."""
     if isinstance(event, TextDelta):
         entries = event.logprobs or ()
         return _EVENT_BYTES + len(event.text) + _LOGPROB_BYTES * sum(1 + len(entry.top) for entry in entries)

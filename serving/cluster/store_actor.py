@@ -16,7 +16,7 @@ from serving.cluster.names import APPLICATION
 from serving.errors import StoreUnavailableError
 from serving.settings import Settings
 from serving.store.base import Store, StoreLimits, check_size
-from serving.store.choice import StoreName, limits, local_store, redis_store
+from serving.store.choice import StoreName, limits, redis_store
 from serving.store.memory import MemoryStore
 
 _TIMEOUT_S = 5.0
@@ -32,9 +32,13 @@ def open_store(settings: Settings) -> Store:
 
 def open_answer_store(settings: Settings) -> Store:
     """The store of the answer cache, which the settings ask for. Nothing is connected to before the first call."""
-    if settings.cache.backend == "cluster":
-        return ActorStore("cache", limits(settings.cache))
-    return local_store(settings, "cache")
+    match settings.cache.backend:
+        case "redis":
+            return redis_store(settings, "cache")
+        case "cluster":
+            return ActorStore("cache", limits(settings.cache))
+        case _:
+            return MemoryStore(limits(settings.cache))
 
 
 def stop_stores() -> None:

@@ -7,7 +7,6 @@ from typing import Literal
 from serving.errors import SettingsError
 from serving.settings import CacheSettings, Settings, StoreSettings
 from serving.store.base import Store, StoreLimits
-from serving.store.memory import MemoryStore
 
 StoreName = Literal["responses", "cache"]
 """A store's section in the settings, and its name wherever it is."""
@@ -21,12 +20,6 @@ def section_of(settings: Settings, name: StoreName) -> StoreSettings | CacheSett
 def limits(settings: StoreSettings | CacheSettings) -> StoreLimits:
     """What a store of these settings keeps, and for how long."""
     return StoreLimits(ttl_s=settings.ttl_s, max_bytes=settings.max_bytes, max_item_bytes=settings.max_item_bytes)
-
-
-def local_store(settings: Settings, name: StoreName) -> Store:
-    """The store in Redis where that is asked for, else one in this process's memory. Raises SettingsError."""
-    section = section_of(settings, name)
-    return redis_store(settings, name) if section.backend == "redis" else MemoryStore(limits(section))
 
 
 def redis_store(settings: Settings, name: StoreName) -> Store:

@@ -17,10 +17,13 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from serving.app import create_app
 from serving.backends.directory import Backends
+from serving.cache.answers import AnswerCache
 from serving.engine.base import Engine, EngineRequest, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings import HttpSettings, ModelSettings, Settings
 from serving.store.base import Store
+from serving.store.choice import redis_store
+from serving.telemetry.process import ProcessTelemetry
 from serving.tenancy.tenancy import Tenancy
 
 ANALYSIS = "Somebody greets me."
@@ -135,9 +138,20 @@ async def _served(
     models = models or {"demo": ModelSettings(aliases=("gpt-oss", "openai/gpt-oss-20b"))}
     settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
     engines: dict[str, Engine] = dict.fromkeys(models, engine)
-    tenancy = Tenancy(settings, clock=lambda: NOW, monotonic=time.monotonic)
+    tenancy = Tenancy(settings, clock=_now, monotonic=time.monotonic)
     backends = Backends(settings.backends, clock=time.monotonic)
-    app = create_app(settings, engines, clock=lambda: NOW, tenancy=tenancy, responses_store=store, backends=backends)
+    telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": "test"}, clock=_now)
+    cache = _cache(settings, telemetry)
+    app = create_app(
+        settings,
+        engines,
+        clock=_now,
+        telemetry=telemetry,
+        tenancy=tenancy,
+        responses_store=store,
+        backends=backends,
+        cache=cache,
+    )
     async with _listening(app) as port:
         base = f"http://127.0.0.1:{port}"
         # Nothing here is TLS, and reading certificates takes longer than most tests.
@@ -147,9 +161,23 @@ async def _served(
             AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, http_client=transport) as client,
         ):
             yield Served(engine, "127.0.0.1", port, client, plain, tenancy)
+    if cache is not None:
+        await cache.close()
     await backends.close()
     await tenancy.close()
     await engine.close()
+
+
+def _now() -> float:
+    return NOW
+
+
+def _cache(settings: Settings, telemetry: ProcessTelemetry) -> AnswerCache | None:
+    """The cache that the settings ask for; in Redis it has connections, which somebody must close."""
+    if settings.cache.backend != "redis":
+        return None  # the application makes its own
+    store = redis_store(settings, "cache")
+    return AnswerCache(settings.cache, store, clock=_now, on_failure=telemetry.metrics.cache_failed)
 
 
 class _Server(uvicorn.Server):
