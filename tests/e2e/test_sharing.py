@@ -1,0 +1,247 @@
+"""Teams on one endpoint: a flood, a race by weight, overload and limits, on four ingress replicas and one engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from statistics import quantiles
+
+import httpx
+import pytest
+
+from serving.tenancy.keys import Key, new_key, new_salt
+from tests.e2e.conftest import Stack, start, wait_for_output
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+SEQUENCES = 16
+INGRESSES = 4
+STEP_S = 1.0
+WORDS = " ".join(f"w{number}" for number in range(12))
+FINAL = "<|channel|>final<|message|>"
+SCRIPT = [
+    # One step to the first text, three in all.
+    {"prompt_contains": "slow", "completion": f"{FINAL}{WORDS}<|return|>", "tokens_per_step": 12, "step_ms": 1000},
+    {"prompt_contains": "fast", "completion": f"{FINAL}{WORDS}<|return|>", "tokens_per_step": 12, "step_ms": 300},
+    {"completion": f"{FINAL}Hello.<|return|>"},
+]
+TEAMS = {
+    "calm": {},
+    "flood": {},
+    "heavy": {"weight": 2},
+    "light": {"weight": 1},
+    "limited": {"requests_per_minute": 100},
+    "slowed": {"requests_per_minute": 60},
+}
+
+
+@dataclass(frozen=True)
+class Shared:
+    stack: Stack
+    keys: dict[str, Key]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a request ended, in seconds since it was sent and tokens; `ended` by the monotonic clock."""
+
+    status: int
+    first_text_s: float
+    whole_s: float
+    ended: float
+    tokens: int = 0
+    retry_after: str | None = None
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    directory = tmp_path_factory.mktemp("sharing")
+    keys = {name: new_key() for name in TEAMS}
+    teams = {
+        name: {**team, "keys": [{"id": keys[name].id, "hash": str(keys[name].hashed(new_salt()))}]}
+        for name, team in TEAMS.items()
+    }
+    (directory / "teams.yaml").write_text(json.dumps({"teams": teams}))
+    (directory / "script.jsonl").write_text("\n".join(map(json.dumps, SCRIPT)))
+    settings = {
+        "engine": "scripted",
+        "script": str(directory / "script.jsonl"),
+        "teams_file": str(directory / "teams.yaml"),
+        "ingress_replicas": INGRESSES,
+        "models": {"demo": {"max_num_seqs": SEQUENCES}},
+    }
+    (directory / "serving.yaml").write_text(json.dumps(settings))
+    running = start(directory, "--config", str(directory / "serving.yaml"))
+    try:
+        wait_for_output(running, "Ctrl-C stops it.")
+        yield Shared(running, keys)
+    finally:
+        status = running.stop()
+    assert status == 0, running.output()
+
+
+@pytest.fixture
+async def http(shared: Shared) -> AsyncIterator[httpx.AsyncClient]:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
+    async with httpx.AsyncClient(base_url=shared.stack.root, timeout=120, limits=limits) as client:
+        yield client
+
+
+async def ask(http: httpx.AsyncClient, key: Key, words: str, **headers: str) -> Outcome:
+    body = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": words}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    began, first, tokens = time.monotonic(), 0.0, 0
+    headers = {"authorization": f"Bearer {key.text}", **headers}
+    async with http.stream("POST", "/v1/chat/completions", json=body, headers=headers) as reply:
+        async for line in reply.aiter_lines():
+            if not first and '"content":"w' in line:
+                first = time.monotonic() - began
+            if '"usage":{' in line:
+                tokens = json.loads(line.removeprefix("data: "))["usage"]["completion_tokens"]
+    ended = time.monotonic()
+    return Outcome(reply.status_code, first, ended - began, ended, tokens, reply.headers.get("retry-after"))
+
+
+async def keep_asking(
+    http: httpx.AsyncClient, key: Key, words: str, clients: int, stop: asyncio.Event
+) -> list[Outcome]:
+    """What so many clients get that ask again as soon as they have an answer, or a second after a refusal."""
+    outcomes: list[Outcome] = []
+
+    async def one() -> None:
+        while not stop.is_set():
+            outcome = await ask(http, key, words)
+            outcomes.append(outcome)
+            if outcome.status != 200:
+                await asyncio.sleep(1)
+
+    await asyncio.gather(*(one() for _ in range(clients)))
+    return outcomes
+
+
+async def for_some_time(seconds: float, stop: asyncio.Event) -> None:
+    """The length of a measurement; nothing is waited for."""
+    await asyncio.sleep(seconds)
+    stop.set()
+
+
+def p99(values: list[float]) -> float:
+    return quantiles(values, n=100)[98]
+
+
+async def test_a_team_that_floods_delays_itself_only(shared: Shared, http: httpx.AsyncClient) -> None:
+    async def calm(seconds: float, *others: asyncio.Task[list[Outcome]]) -> list[float]:
+        stop = asyncio.Event()
+        asking = asyncio.create_task(keep_asking(http, shared.keys["calm"], "slow", 3, stop))
+        await for_some_time(seconds, stop)
+        outcomes = await asking
+        assert {outcome.status for outcome in outcomes} == {200}
+        return [outcome.first_text_s for outcome in outcomes]
+
+    # Given a team alone, on replicas that are warm
+    await calm(5)
+    alone = await calm(20)
+    # When another has twenty times its share under way, all the time
+    stop = asyncio.Event()
+    clients = 20 * SEQUENCES // 2
+    flood = asyncio.create_task(keep_asking(http, shared.keys["flood"], "slow", clients, stop))
+    await asyncio.sleep(2 * STEP_S)
+    beside = await calm(30)
+    stop.set()
+    flooding = await flood
+    # Then the first team's slowest first texts come as soon as before
+    assert p99(beside) < 1.2 * p99(alone), (sorted(alone)[-3:], sorted(beside)[-3:])
+    # And the flood was real: most of it waited or was refused
+    waits = Counter(
+        outcome.status for outcome in flooding if outcome.status != 200 or outcome.first_text_s > 2 * STEP_S
+    )
+    assert waits.total() > len(flooding) / 2
+
+
+async def test_tokens_are_split_by_weight_between_teams_that_want_more_than_there_is(
+    shared: Shared, http: httpx.AsyncClient
+) -> None:
+    stop = asyncio.Event()
+    racing = {
+        name: asyncio.create_task(keep_asking(http, shared.keys[name], "fast", 2 * SEQUENCES, stop))
+        for name in ("heavy", "light")
+    }
+    await asyncio.sleep(3)
+    begin = time.monotonic()
+    await for_some_time(25, stop)
+    end = time.monotonic()
+    tokens = {
+        name: sum(outcome.tokens for outcome in await task if begin < outcome.ended < end)
+        for name, task in racing.items()
+    }
+    assert tokens["heavy"] / tokens["light"] == pytest.approx(2, rel=0.05), tokens
+
+
+async def test_overload_is_refused_with_a_time_and_leaves_memory_and_latency_as_they_were(
+    shared: Shared, http: httpx.AsyncClient
+) -> None:
+    # Given ten times what the engine can take, for a minute
+    stop = asyncio.Event()
+    asking = asyncio.create_task(keep_asking(http, shared.keys["flood"], "fast", 10 * SEQUENCES, stop))
+    await asyncio.sleep(15)
+    before, begin = memory(shared.stack), time.monotonic()
+    await for_some_time(60, stop)
+    after, end = memory(shared.stack), time.monotonic()
+    outcomes = await asking
+    # Then memory has not grown
+    assert after < 1.05 * before, f"{before / 2**20:.0f} MiB became {after / 2**20:.0f}"
+    # And who was let in at the end waited as long as who was let in at the beginning
+    middle = (begin + end) / 2
+    halves = [
+        p99([each.whole_s for each in outcomes if each.status == 200 and low < each.ended < high])
+        for low, high in ((begin, middle), (middle, end))
+    ]
+    assert halves[1] == pytest.approx(halves[0], rel=0.25)
+    # And every refusal says when to come again
+    refused = [each for each in outcomes if each.status != 200]
+    assert {each.status for each in refused} <= {429, 503}
+    assert len(refused) > 100
+    assert all(each.retry_after is not None and 1 <= int(each.retry_after) <= 60 for each in refused)
+    # Who does so gets in
+    again = await ask(http, shared.keys["calm"], "fast")
+    assert again.status == 200
+
+
+async def test_limits_hold_over_four_ingress_replicas(shared: Shared, http: httpx.AsyncClient) -> None:
+    some = asyncio.Semaphore(20)
+
+    async def one() -> Outcome:
+        async with some:
+            return await ask(http, shared.keys["limited"], "hello")
+
+    outcomes = await asyncio.gather(*(one() for _ in range(300)))
+    admitted = Counter(outcome.status for outcome in outcomes)
+    assert admitted.keys() == {200, 429}
+    assert admitted[200] == pytest.approx(100, rel=0.05)
+
+
+async def test_who_waits_as_long_as_a_refusal_says_gets_in(shared: Shared, http: httpx.AsyncClient) -> None:
+    key = shared.keys["slowed"]
+    while (refusal := await ask(http, key, "hello")).status == 200:
+        pass
+    assert refusal.status == 429
+    assert refusal.retry_after is not None
+    await asyncio.sleep(int(refusal.retry_after))  # as a client does
+    assert (await ask(http, key, "hello")).status == 200
+
+
+def memory(stack: Stack) -> int:
+    """Bytes that the replicas hold for themselves alone."""
+    return sum(
+        process.memory_full_info().uss
+        for process in stack.processes()
+        if " ".join(process.cmdline()).startswith("ray::ServeReplica")
+    )
