@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import sys
+from typing import get_args
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from serving.commands.config import to_yaml
 from serving.errors import SettingsError
-from serving.settings import RedisSettings, Settings, StoreSettings, load_settings
-from serving.store.choice import limits, redis_store
+from serving.settings import CacheSettings, RedisSettings, Settings, StoreSettings, load_settings
+from serving.store.choice import StoreName, limits, redis_store
 
 URL = "redis://user:hunter2@localhost:6379/0"
 REDIS = Settings(redis=RedisSettings(url=SecretStr(URL)), responses=StoreSettings(backend="redis"))
@@ -31,8 +32,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("serving.store.redis", "serving.redis_connection"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    with pytest.raises(SettingsError, match="pip install"):
-        redis_store(REDIS, "responses")
+    for name in get_args(StoreName):
+        with pytest.raises(SettingsError, match=rf"{name}\.backend: .*pip install"):
+            redis_store(REDIS, name)
 
 
 def test_the_address_of_redis_is_never_shown() -> None:
@@ -45,6 +47,25 @@ def test_an_address_of_another_kind_is_refused_without_being_shown() -> None:
         load_settings(config=None, overrides={}, environ={"SERVING_REDIS__URL": "http://user:hunter2@host"})
     assert "redis.url: should be redis://" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["responses", "cache"])
+def test_every_section_that_wants_redis_is_named(section: str) -> None:
+    with pytest.raises(SettingsError, match=rf"redis\.url: is missing.*`{section}\.backend: redis`"):
+        load_settings(config=None, overrides={section: {"backend": "redis"}}, environ={})
+
+
+async def test_stores_of_both_kinds_are_apart(redis_url: SecretStr) -> None:
+    settings = Settings(
+        redis=RedisSettings(url=redis_url),
+        responses=StoreSettings(backend="redis"),
+        cache=CacheSettings(backend="redis"),
+    )
+    responses, answers = redis_store(settings, "responses"), redis_store(settings, "cache")
+    await responses.put("a", "k", b"v")
+    assert await answers.get("a", "k") is None
+    await responses.close()
+    await answers.close()
 
 
 def test_the_redis_backend_needs_an_address() -> None:

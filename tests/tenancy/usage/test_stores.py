@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from serving.errors import StoreUnavailableError
-from serving.tenancy.usage.base import Counts, UsageStore
+from serving.tenancy.usage.base import COUNTS, KEY, Counts, UsageStore
 from serving.tenancy.usage.memory import MemoryUsageStore
 from serving.tenancy.usage.redis import RedisUsageStore
 from serving.tenancy.usage.sqlite import SqliteUsageStore
@@ -67,6 +69,23 @@ async def test_another_process_reads_what_one_has_written(tmp_path: Path) -> Non
     await SqliteUsageStore(tmp_path / "usage.sqlite").add([(RESEARCH, Counts(1))])
 
     assert await SqliteUsageStore(tmp_path / "usage.sqlite").read("2025-10-09", "2025-10-09")
+
+
+async def test_a_file_of_an_older_version_gets_the_counts_that_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "usage.sqlite"
+    columns = ", ".join(
+        [*(f"{name} TEXT NOT NULL" for name in KEY), *(f"{name} INTEGER NOT NULL" for name in COUNTS[:3])]
+    )
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE usage ({columns}, PRIMARY KEY ({', '.join(KEY)})) WITHOUT ROWID")
+        connection.execute("INSERT INTO usage VALUES (?, ?, ?, ?, 1, 0, 10)", RESEARCH)
+
+    stores = [SqliteUsageStore(path) for _ in range(4)]
+    await asyncio.gather(*(store.add([(RESEARCH, Counts(1, replayed_tokens=7))]) for store in stores))
+
+    assert await stores[0].read("2025-10-09", "2025-10-09") == [
+        (RESEARCH, Counts(5, prompt_tokens=10, replayed_tokens=28))
+    ]
 
 
 async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
