@@ -12,7 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import serving
+from serving.adapters.directory import Adapters
 from serving.api.access import Access
+from serving.api.adapters import adapters_router
 from serving.api.admin import admin_router
 from serving.api.authentication import Authentication
 from serving.api.backends import backends_router
@@ -43,7 +45,7 @@ from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
-from serving.engine.base import Engine
+from serving.engine.base import AdapterHost, Engine
 from serving.settings import Settings
 from serving.store.base import Store
 from serving.store.choice import limits
@@ -70,6 +72,7 @@ def create_app(
     responses_store: Store | None = None,
     backends: Backends | None = None,
     cache: AnswerCache | None = None,
+    adapters: Adapters | None = None,
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
@@ -77,9 +80,9 @@ def create_app(
     seconds since the epoch (UTC); `new_request_id` a token of letters and digits that never comes twice. What
     happens is counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone.
     Responses are kept in `responses_store`, which the caller closes; by default in this process's memory.
-    `backends` are started and closed by the caller too; by default those of the settings, and registrations are
-    forgotten with the process. Answers are kept in `cache`, which the caller closes; by default, where settings ask
-    for one, in this process's memory. Raises SettingsError where models and engines do not match.
+    `backends` and `adapters` are started and closed by the caller too; by default those of the settings, and what is
+    added is forgotten with the process. Answers are kept in `cache`, which the caller closes; by default, where settings
+    ask for one, in this process's memory. Raises SettingsError where models and engines do not match.
     """
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
@@ -94,7 +97,10 @@ def create_app(
     if cache is None and settings.cache.backend != "off":
         store = MemoryStore(limits(settings.cache))
         cache = AnswerCache(settings.cache, store, clock=clock, on_failure=telemetry.metrics.cache_failed)
-    models = ModelRegistry(settings.models, engines, int(clock()), backends, settings.variants)
+    if adapters is None:
+        hosts = {name: engine for name, engine in engines.items() if isinstance(engine, AdapterHost)}
+        adapters = Adapters(settings, hosts, new_version=_new_id)
+    models = ModelRegistry(settings.models, engines, int(clock()), backends, settings.variants, adapters)
     context = ApiContext(
         models=models,
         access=Access(models, tenancy, settings.http, telemetry.recording.metrics, time.monotonic, backends, cache),
@@ -140,6 +146,7 @@ def create_app(
         docs_router(),
         admin_router(context, tenancy),
         backends_router(context, backends),
+        adapters_router(adapters),
         metrics_router(source),
         status_router(
             StatusBoard(source, list(settings.models), time.monotonic),

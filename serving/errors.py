@@ -20,6 +20,7 @@ ServingError
     │   └── ResponseNotFoundError        no such stored response, or not the caller's
     ├── MethodNotAllowedError        405
     ├── RequestTimeoutError          408: the body did not arrive in time
+    ├── ConflictError                409: what is asked for does not fit how things are
     ├── BodyTooLargeError            413
     ├── RateLimitError               429: the team's requests or tokens of this minute are used
     │   └── QuotaExceededError           its tokens of this day or month are
@@ -27,6 +28,7 @@ ServingError
     ├── OverloadedError              503: full; come back later
     ├── EngineNotReadyError          503: starting or restarting; come back later
     │   └── BackendUnavailableError      another server that should answer cannot be reached, or fails
+    ├── AdapterUnavailableError      503: a LoRA adapter that is known cannot be loaded
     ├── StoreUnavailableError        503: what requests share cannot be reached; come back later
     ├── EngineDiedError              500: the engine was lost while it worked on this request
     ├── AnswerTimeoutError           504: the answer took longer than the server allows
@@ -220,6 +222,14 @@ class RequestTimeoutError(ApiError):
     default_code = "request_timeout"
 
 
+class ConflictError(ApiError):
+    """What is asked for does not fit how things are; the message says what to do first."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "conflict"
+
+
 class RateLimitError(ApiError):
     """The team used its requests or tokens of this minute, or has too many requests under way or in line."""
 
@@ -270,6 +280,13 @@ class EngineDiedError(ApiError):
     """The engine was lost while it worked on this request."""
 
     default_code = "engine_died"
+
+
+class AdapterUnavailableError(ApiError):
+    """A LoRA adapter that is known cannot be loaded; its files are gone or wrong."""
+
+    status = 503
+    default_code = "adapter_unavailable"
 
 
 class AnswerTimeoutError(ApiError):

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from serving.adapters.settings import AdapterSettings, LoraSettings
 from serving.backends.settings import BackendsSettings
 from serving.configuration.layer import KeyPath, Layer, Problem, dotted
 from serving.configuration.problems import from_validation, several
@@ -95,6 +96,11 @@ OWNED_ENGINE_ARGS: Mapping[str, str] = {
     "disable_log_stats": "metrics are always on",
     "enable_log_requests": "prompts and answers are never logged",
     "skip_tokenizer_init": "structured outputs need vLLM's tokenizer",
+    "enable_lora": "set `adapters` or `lora`",
+    "max_loras": "set `lora.max_loras`",
+    "max_lora_rank": "set `lora.max_lora_rank`",
+    "max_cpu_loras": "set `lora.max_cpu_loras`",
+    "lora_target_modules": "set `lora.target_modules`",
     "trust_remote_code": "code from a checkpoint is never run; gpt-oss needs none",
 }
 """Arguments of vLLM that are not for `engine_args`, and what to do instead."""
@@ -131,12 +137,23 @@ class ModelSettings(Section):
     fallback: tuple[str, ...] = Field(
         (), description="Who answers instead, in turn, while it cannot: PROVIDER:MODEL or a model's name."
     )
+    adapters: dict[str, AdapterSettings] = Field(
+        default_factory=dict, description="LoRA adapters over it, each under a name that clients use like a model's."
+    )
+    lora: LoraSettings | None = Field(
+        None, description="Room for adapters; unset: none, or as by default where `adapters` has some."
+    )
     truncation_answer_share: float = Field(
         0.25, gt=0, lt=1, description="Part of the context that `truncation: auto` keeps free where no max_tokens is."
     )
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of vLLM's AsyncEngineArgs, by their Python names."
     )
+
+    @property
+    def lora_settings(self) -> LoraSettings | None:
+        """The room for adapters that there is; None: the engine is started without."""
+        return self.lora or (LoraSettings() if self.adapters else None)
 
     @property
     def devices(self) -> int:
@@ -484,7 +501,7 @@ class Settings(BaseSettings):
         for name, model in self.models.items():
             for number, selector in enumerate(model.fallback):
                 path = ("models", name, "fallback", str(number))
-                if not _is_name(selector):
+                if not is_model_name(selector):
                     findings.append((path, "should be PROVIDER:MODEL or a model's name, without blanks"))
                 elif selector.removeprefix("local:") in (name, *model.aliases):
                     findings.append((path, "is the model itself"))
@@ -531,24 +548,38 @@ class Settings(BaseSettings):
         findings: list[tuple[KeyPath, str]] = []
         owners: dict[str, str] = {name: name for name in self.models}
         for name, model in self.models.items():
-            if not _is_name(name):
-                findings.append((("models", name), _NAME_RULE))
+            if not is_model_name(name):
+                findings.append((("models", name), NAME_RULE))
             for number, alias in enumerate(model.aliases):
                 path = ("models", name, "aliases", str(number))
-                if not _is_name(alias):
-                    findings.append((path, _NAME_RULE))
+                if not is_model_name(alias):
+                    findings.append((path, NAME_RULE))
                 if alias in owners:
                     findings.append(
                         (path, f"`{alias}` already means the model {owners[alias]}; names are for one model")
                     )
                 owners.setdefault(alias, name)
+        findings += self._adapter_findings(owners)
         return findings + self._variant_findings(owners)
+
+    def _adapter_findings(self, owners: dict[str, str]) -> list[tuple[KeyPath, str]]:
+        """What is wrong with the adapters' names, which become owners' too."""
+        findings: list[tuple[KeyPath, str]] = []
+        for name, model in self.models.items():
+            for adapter in model.adapters:
+                path = ("models", name, "adapters", adapter)
+                if not is_model_name(adapter):
+                    findings.append((path, NAME_RULE))
+                if adapter in owners:
+                    findings.append((path, f"already means the model {owners[adapter]}; use another name"))
+                owners.setdefault(adapter, name)
+        return findings
 
     def _variant_findings(self, owners: Mapping[str, str]) -> list[tuple[KeyPath, str]]:
         findings: list[tuple[KeyPath, str]] = []
         for name, variant in self.variants.items():
-            if not _is_name(name):
-                findings.append((("variants", name), _NAME_RULE))
+            if not is_model_name(name):
+                findings.append((("variants", name), NAME_RULE))
             if name in owners:
                 findings.append((("variants", name), f"already means the model {owners[name]}; use another name"))
             if variant.model not in owners:
@@ -556,10 +587,11 @@ class Settings(BaseSettings):
         return findings
 
 
-_NAME_RULE = "a model's name is 1 to 200 printable characters without blanks, as clients send it"
+NAME_RULE = "a model's name is 1 to 200 printable characters without blanks, as clients send it"
 
 
-def _is_name(name: str) -> bool:
+def is_model_name(name: str) -> bool:
+    """Whether clients can be given that name for a model; see NAME_RULE."""
     return 0 < len(name) <= 200 and name.isprintable() and not any(map(str.isspace, name))
 
 

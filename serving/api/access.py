@@ -117,7 +117,11 @@ class Access:
         settings = served.settings
         if reasoning is not settings.reasoning:
             settings = settings.model_copy(update={"reasoning": reasoning})
-        return ServedModel(served.name, self._engine(request, served, ticket, refusal, mode), settings)
+        if served.adapter is not None and (recorder := find_recorder(request.scope)):
+            recorder.adapter = served.adapter.name
+        return ServedModel(
+            served.name, self._engine(request, served, ticket, refusal, mode), settings, adapter=served.adapter
+        )
 
     def _engine(
         self, request: Request, served: ServedModel, ticket: Ticket, refusal: ApiError | None, mode: CacheMode
@@ -126,7 +130,7 @@ class Access:
         engine: Engine = AdmittedEngine(self._timed(request, served.engine), ticket)
         if self._cache is not None and self._may_be_cached(served, mode):
             engine = CachedAnswers(
-                served.name,
+                served.identity,
                 served.settings,
                 engine,
                 self._cache,
@@ -136,7 +140,7 @@ class Access:
                 refuse=functools.partial(self._refuse, served, identity_of(request).team, refusal),
             )
             refusal = None
-        watch = self._watch(request, served.name)
+        watch = self._watch(request, served.called)
         if not served.settings.fallback:
             watch.served_by(LOCAL)
             return engine
@@ -145,8 +149,10 @@ class Access:
         return FallbackAnswers(served.name, engine, health, others, watch, self._metrics, refusal)
 
     def _may_be_cached(self, served: ServedModel, mode: CacheMode) -> bool:
-        """Answers are kept under their model's name: of no engine but the one that the settings have by that name."""
-        return self._cache is not None and mode != "off" and self._models.resolve(served.name).engine is served.engine
+        """Answers are kept under their model's identity: of no engine but the settings' own and its adapters."""
+        if self._cache is None or mode == "off":
+            return False
+        return served.adapter is not None or self._models.resolve(served.name).engine is served.engine
 
     def _refuse(self, served: ServedModel, team: str, refusal: ApiError | None) -> None:
         """What the line said when the request came, now that it needs a place."""
@@ -172,7 +178,7 @@ class Access:
         ticket = self._ticket_for(request, admission, before.deadline)
         if found is not None:
             return served.name, self._answers(request, found, ticket)
-        return served.name, AdmittedEngine(self._timed(request, served.engine), ticket)
+        return served.called, AdmittedEngine(self._timed(request, served.engine), ticket)
 
     def _elsewhere(self, request: Request, served: ServedModel, found: Found) -> ServedModel:
         """A model of other servers, as this request sees it."""
@@ -281,8 +287,8 @@ class Access:
     def _allows(self, policy: Team, name: str) -> bool:
         if policy.models is None:
             return True
-        served = self._models.resolve(name)
-        return name in policy.models or served.name in policy.models
+        # Who may use a model may use its variants, but not its adapters: those may have learnt what is not for all.
+        return name in policy.models or self._models.resolve(name).called in policy.models
 
     def _allowed(self, request: Request, name: str) -> str:
         """`name`; raises ModelNotFoundError, with one text for models that are not there and not allowed."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from serving.adapters.directory import Adapters, KnownAdapter
 from serving.backends.directory import Backends, Found
 from serving.backends.settings import LOCAL
-from serving.engine.base import Engine
+from serving.engine.adapted import AdaptedEngine
+from serving.engine.base import Adapter, Engine
 from serving.errors import ModelNotFoundError, SettingsError
 from serving.generation.source import AnswerSource
 from serving.protocol.models import ModelCard
@@ -31,10 +33,23 @@ class ServedModel:
     settings: ModelSettings
     found: Found | None = None
     """Where a model of other servers is, which has no engine here."""
+    adapter: Adapter | None = None
+    """What is at work on it; `engine` sees to that."""
+
+    @property
+    def called(self) -> str:
+        """The adapter's name, or the model's where it has none."""
+        return self.name if self.adapter is None else self.adapter.name
+
+    @property
+    def identity(self) -> str:
+        """Another one for each model and for each adapter that ever had a name: answers of one are none of another's."""
+        adapter = self.adapter
+        return self.name if adapter is None else f"{self.name} {adapter.name} {adapter.version}"
 
 
 class ModelRegistry:
-    """Models by name, alias and variant. `created` is what clients are told, in seconds since the epoch.
+    """Models by name, alias, adapter and variant. `created` is what clients are told, in seconds since the epoch.
 
     Raises SettingsError when a model has no engine, or two models share a name or an alias.
     """
@@ -46,10 +61,12 @@ class ModelRegistry:
         created: int,
         backends: Backends | None = None,
         variants: Mapping[str, VariantSettings] | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         problems: list[tuple[str, str]] = []
         self._created = created
         self._backends = backends
+        self._adapters = adapters
         self._by_name: dict[str, ServedModel] = {}
         for name, settings in models.items():
             if name not in engines:
@@ -62,13 +79,16 @@ class ModelRegistry:
                 self._by_name[called] = served
         if problems:
             raise SettingsError(problems)
-        self._by_name |= {name: _varied(self._by_name[each.model], each) for name, each in (variants or {}).items()}
+        for name, each in (variants or {}).items():
+            varied = self._by_name.get(each.model) or self._adapted(each.model)
+            assert varied is not None, "settings refuse variants of what there is not"
+            self._by_name[name] = _varied(varied, each)
 
     def resolve(self, name: str) -> ServedModel:
         """The model called `name`, or `PROVIDER:MODEL`; ours before others'. Raises ModelNotFoundError."""
-        served = self._by_name.get(name) or self._by_name.get(name.removeprefix(f"{LOCAL}:"))
-        if served is not None:
-            return served
+        for own in (name, name.removeprefix(f"{LOCAL}:")):
+            if (served := self._by_name.get(own) or self._adapted(own)) is not None:
+                return served
         found = self._backends.find(name) if self._backends is not None else None
         if found is None:
             shown = name if len(name) <= 64 else name[:64] + "..."
@@ -86,8 +106,10 @@ class ModelRegistry:
         served = self.resolve(name)
         owner = OWNER if served.found is None else served.found.group
         card = ModelCard(id=name, object="model", created=self._created, owned_by=owner)
-        if name != served.name:
-            card["root"] = served.name
+        if name != served.called:
+            card["root"] = served.called
+        if served.adapter is not None:
+            card["parent"] = served.name
         return card
 
     def cards(self) -> list[ModelCard]:
@@ -99,8 +121,23 @@ class ModelRegistry:
         return ", ".join(names[:_MOST_TOLD]) + (", ..." if len(names) > _MOST_TOLD else "")
 
     def _names(self) -> list[str]:
+        adapters = () if self._adapters is None else self._adapters.all()
         others = () if self._backends is None else self._backends.names()
-        return [*self._by_name, *(name for name in others if name not in self._by_name)]
+        return list(dict.fromkeys((*self._by_name, *adapters, *others)))
+
+    def _adapted(self, name: str) -> ServedModel | None:
+        known = self._adapters.find(name) if self._adapters is not None else None
+        return None if known is None else _with_adapter(self._by_name[known.model], known)
+
+
+def _with_adapter(served: ServedModel, known: KnownAdapter) -> ServedModel:
+    """`served` with the adapter at work, and without fallbacks: they do not know what it has learnt."""
+    return ServedModel(
+        served.name,
+        AdaptedEngine(served.engine, known.adapter),
+        served.settings.model_copy(update={"fallback": ()}),
+        adapter=known.adapter,
+    )
 
 
 def _varied(served: ServedModel, variant: VariantSettings) -> ServedModel:

@@ -148,7 +148,8 @@ class BackendsSettings(BackendsSection):
         description="Hosts, *.domains and networks that backends registered while serving may be at.",
     )
     registrations: Literal["file", "redis"] = Field(
-        "file", description="Where registered backends are kept: a file in cache_dir, or the Redis at redis.url."
+        "file",
+        description="Where backends and adapters that are added while serving are kept: in cache_dir, or in Redis.",
     )
     concurrent_requests: int = Field(
         256,

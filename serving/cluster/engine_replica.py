@@ -17,7 +17,15 @@ from serving.cluster.leftovers import leftovers
 from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
 from serving.cluster.outbox import Outbox
 from serving.demo.checkpoint import ensure_checkpoint
-from serving.engine.base import EngineInfo, EngineRequest, FinishReason, PushingEngine, TokenDelta, TokenLogprobs
+from serving.engine.base import (
+    Adapter,
+    EngineInfo,
+    EngineRequest,
+    FinishReason,
+    PushingEngine,
+    TokenDelta,
+    TokenLogprobs,
+)
 from serving.engine.scripted import ScriptedEngine, load_script
 from serving.engine.vllm import VllmEngine
 from serving.errors import EngineDiedError
@@ -54,7 +62,7 @@ def build_engine(settings: Settings, name: str) -> PushingEngine:
     model = settings.models[name]
     if settings.engine == "scripted":
         assert settings.script is not None, "settings refuse the scripted engine without a script"
-        return ScriptedEngine(load_script(Path(settings.script)), model=name)
+        return ScriptedEngine(load_script(Path(settings.script)), model=name, settings=model)
     progress = functools.partial(stages.report, name)
     return VllmEngine(name, model, functools.partial(_checkpoint, model, settings.cache_dir), progress)
 
@@ -106,6 +114,14 @@ class EngineReplica:
         if finish_reason is None:
             raise EngineDiedError("The engine stopped sending before the answer was complete.")
         return Reply(token_ids, finish_reason, cached_tokens, logprobs)
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """See AdapterHost."""
+        await self._engine.load_adapter(adapter)
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """See AdapterHost."""
+        await self._engine.unload_adapter(adapter)
 
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces this replica."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import sys
 import time
+import uuid
 
 import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from serving.adapters.directory import Adapters
 from serving.app import create_app
-from serving.backends.choice import open_registrations
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
 from serving.cluster.drain import DrainGate
@@ -28,6 +29,7 @@ from serving.cluster.store_actor import open_answer_store, open_store
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.settings import Settings
+from serving.store.choice import open_registrations
 from serving.telemetry.logs import configure_logging
 from serving.telemetry.metrics import FrameLoss
 from serving.telemetry.process import ProcessTelemetry
@@ -42,15 +44,16 @@ class Ingress:
         self._labels = replica_labels()
         configure_logging(settings.logging, sys.stderr, **self._labels)
         self._inbox = Inbox(ray.util.get_node_ip_address(), self._frame_lost, settings.frames.curve_keys)
+        remote = {name: RemoteEngine(name, handle, self._inbox) for name, handle in handles.items()}
         self._engines: dict[str, Engine] = {
             name: FailoverEngine(
                 name,
-                RemoteEngine(name, handle, self._inbox),
+                engine,
                 settings.failover,
                 functools.partial(self._failed_over, name),
                 ClusterReadiness(name),
             )
-            for name, handle in handles.items()
+            for name, engine in remote.items()
         }
         for engine in self._engines.values():
             await engine.start()
@@ -68,13 +71,22 @@ class Ingress:
         )
         self._tenancy.start()
         self._store = open_store(settings)
-        self._backends = Backends(settings.backends, clock=time.monotonic, registrations=open_registrations(settings))
+        self._backends = Backends(
+            settings.backends, clock=time.monotonic, registrations=open_registrations(settings, "backends")
+        )
         await self._backends.start()
         self._cache: AnswerCache | None = None
         if settings.cache.backend != "off":
             self._cache = AnswerCache(
                 settings.cache, open_answer_store(settings), on_failure=self._telemetry.metrics.cache_failed
             )
+        self._adapters = Adapters(
+            settings,
+            remote,
+            new_version=lambda: uuid.uuid4().hex,
+            registrations=open_registrations(settings, "adapters"),
+        )
+        await self._adapters.start()
         app = create_app(
             settings,
             self._engines,
@@ -84,6 +96,7 @@ class Ingress:
             responses_store=self._store,
             backends=self._backends,
             cache=self._cache,
+            adapters=self._adapters,
         )
         self._gate = DrainGate(app)
 
@@ -112,6 +125,8 @@ class Ingress:
             await self._backends.close()
         if cache := getattr(self, "_cache", None):
             await cache.close()
+        if hasattr(self, "_adapters"):
+            await self._adapters.close()
         if hasattr(self, "_store"):
             await self._store.close()
         if hasattr(self, "_telemetry"):

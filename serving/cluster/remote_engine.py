@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from serving.cluster.frames import Reply
 from serving.cluster.inbox import Inbox, Stream
-from serving.engine.base import EngineInfo, EngineRequest, TokenDelta
+from serving.engine.base import Adapter, EngineInfo, EngineRequest, TokenDelta
 from serving.errors import ApiError, EngineDiedError, EngineNotReadyError, InternalError, OverloadedError
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 _ASK_TIMEOUT_S = 5.0
 _ASK_EVERY_S = 1.0
 _RETRY_AFTER_S = 5.0
+_ADAPTER_TIMEOUT_S = 120.0
 _FEW_TOKENS = 16
 """So short an answer may be complete before its first frame is through."""
 _BEGUN_AFTER_S = 1.0
@@ -81,6 +82,39 @@ class RemoteEngine:
                 response.cancel()
                 call.cancel()
                 await asyncio.wait({call})
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """See AdapterHost: by every replica that runs. Those that start later load it for the first request."""
+        await self._ask_all("load_adapter", adapter)
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """See AdapterHost: by every replica that runs."""
+        await self._ask_all("unload_adapter", adapter)
+
+    async def _ask_all(self, method: str, *arguments: object) -> list[Any]:
+        """What the replicas that run return. Raises what one of them said, EngineNotReadyError where none answered."""
+        if self._info is None:
+            raise self._not_ready()
+        try:
+            async with asyncio.timeout(_ADAPTER_TIMEOUT_S):
+                calls = await self._handle.broadcast(method, *arguments)._fetch_replica_results_async()
+                ends = await asyncio.gather(*(call.get_async() for call in calls), return_exceptions=True)
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise self._not_ready() from error
+        answers = []
+        for end in ends:
+            if isinstance(end, RayTaskError):
+                raise self._translated(end, True) from end
+            if isinstance(end, RayError | RayServeException):
+                # It is lost, which says nothing of what was asked; the one in its place asks for itself.
+                logger.info("a replica of %s was lost while it was asked to %s", self._model, method)
+            elif isinstance(end, BaseException):
+                raise end
+            else:
+                answers.append(end)
+        if not answers:
+            raise self._not_ready()
+        return answers
 
     async def close(self) -> None:
         """Stop asking. The replicas are Serve's, the inbox is whose who made it."""

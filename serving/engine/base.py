@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 FinishReason = Literal["stop", "length"]
 
@@ -45,13 +45,26 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter over an engine's model: all that an engine needs to find it, also one that starts later.
+
+    `source` is as in AdapterSettings. `version` tells one that was added while serving from others that had the same
+    name and source before.
+    """
+
+    name: str
+    source: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRequest:
     """One completion as an engine sees it. `stream=False` lets an engine send everything in one delta.
 
     The engine goes on after `prompt_token_ids` and `completion_token_ids`, what there is of the completion already;
     it sends, and sampling.max_tokens counts, only what is new. `constraint` holds for the new tokens, and the last
     `constrained_tokens` of those already there are under it too. Of waiting requests the one with the lower `priority`
-    comes first, then the older one.
+    comes first, then the older one. `adapter` is at work on all of it.
     """
 
     request_id: str
@@ -62,6 +75,7 @@ class EngineRequest:
     constraint: Constraint | None = None
     constrained_tokens: int = 0
     priority: int = 0
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +133,7 @@ class Engine(Protocol):
         """The completion's tokens as they come.
 
         Closing or cancelling the iterator stops the work. Raises EngineNotReadyError before the first delta,
-        EngineDiedError after it, InvalidRequestError for what the engine itself refuses.
+        EngineDiedError after it, InvalidRequestError for what the engine itself refuses, AdapterUnavailableError.
         """
         ...
 
@@ -132,7 +146,23 @@ class Engine(Protocol):
         ...
 
 
-class PushingEngine(Engine, Protocol):
+@runtime_checkable
+class AdapterHost(Protocol):
+    """What can hold adapters. A request's adapter is loaded when it comes, so these are for who wants to know first."""
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """Have it ready. Raises InvalidValueError (`source`) for what is no adapter that may be loaded here.
+
+        Also raises EngineNotReadyError, and OverloadedError where all that fit are in use.
+        """
+        ...
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """Put it away as soon as no request uses it; nothing where it is not loaded. Raises EngineNotReadyError."""
+        ...
+
+
+class PushingEngine(Engine, AdapterHost, Protocol):
     """An engine that can also call instead of being asked, which costs no task switch a token."""
 
     async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:

@@ -10,14 +10,18 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from serving.adapters.folder import AdapterFolder
+from serving.adapters.folder import find as find_adapter
+from serving.adapters.shelf import AdapterShelf
 from serving.engine.base import (
+    Adapter,
     EngineInfo,
     EngineRequest,
     FinishReason,
@@ -25,7 +29,14 @@ from serving.engine.base import (
     TokenDelta,
     TokenLogprobs,
 )
-from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError, SettingsError
+from serving.errors import (
+    CheckpointError,
+    EngineDiedError,
+    EngineNotReadyError,
+    InvalidRequestError,
+    InvalidValueError,
+    SettingsError,
+)
 from serving.harmony.vocabulary import (
     CHANNEL,
     END,
@@ -37,17 +48,22 @@ from serving.harmony.vocabulary import (
     encode,
     encode_harmony,
 )
+from serving.settings import ModelSettings
 
 DEFAULT_MAX_MODEL_LEN = 131072
 """gpt-oss's own context, in tokens."""
 
 
 class ScriptLine(BaseModel):
-    """One answer. Without `prompt_contains` it is the answer to everything that no other line fits."""
+    """One answer. Without `prompt_contains` it is the answer to everything that no other line fits.
+
+    Lines with an `adapter` come before all others for requests to it, and never for others.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     prompt_contains: str | None = Field(None, min_length=1, description="Text of the last user message to look for.")
+    adapter: str | None = Field(None, min_length=1, description="Only requests to the adapter of that name get it.")
     completion: str = Field(min_length=1, description="Harmony text after `<|start|>assistant`, special tokens spelled")
     tokens_per_step: int = Field(1, ge=1, description="Tokens of each choice that come at once.")
     step_ms: float = Field(0.0, ge=0, allow_inf_nan=False, description="Milliseconds between steps; 0: no waiting.")
@@ -61,19 +77,27 @@ class ScriptLine(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Answers in the order they are looked through; at most one is a default."""
+    """Answers in the order they are looked through; at most one is a default, and one for each adapter."""
 
     lines: tuple[ScriptLine, ...]
 
-    def line_for(self, user_text: str) -> ScriptLine | None:
+    def line_for(self, user_text: str, adapter: str | None = None) -> ScriptLine | None:
         """The first line whose text occurs in `user_text`, or else the default, or else None."""
-        default = None
-        for line in self.lines:
-            if line.prompt_contains is None:
-                default = default or line
-            elif line.prompt_contains in user_text:
-                return line
-        return default
+        if adapter is not None and (line := _fitting(self.lines, user_text, adapter)) is not None:
+            return line
+        return _fitting(self.lines, user_text, None)
+
+
+def _fitting(lines: tuple[ScriptLine, ...], user_text: str, adapter: str | None) -> ScriptLine | None:
+    default = None
+    for line in lines:
+        if line.adapter != adapter:
+            continue
+        if line.prompt_contains is None:
+            default = default or line
+        elif line.prompt_contains in user_text:
+            return line
+    return default
 
 
 def load_script(path: str | Path) -> Script:
@@ -87,7 +111,7 @@ def load_script(path: str | Path) -> Script:
         raise SettingsError([("script", f"cannot read {path}: {error}")]) from error
     lines: list[ScriptLine] = []
     problems: list[tuple[str, str]] = []
-    default_at = 0
+    defaults: dict[str | None, int] = {}
     # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
     for number, raw in enumerate(text.split("\n"), start=1):
         if not raw.strip():
@@ -98,10 +122,12 @@ def load_script(path: str | Path) -> Script:
             problems += _problems(f"{path}:{number}", error)
             continue
         if line.prompt_contains is None:
-            if default_at:
-                problem = f"is missing, which makes this a default, but line {default_at} is the default already"
+            if line.adapter in defaults:
+                problem = (
+                    f"is missing, which makes this a default, but line {defaults[line.adapter]} is the default already"
+                )
                 problems.append((f"{path}:{number}: prompt_contains", problem))
-            default_at = default_at or number
+            defaults.setdefault(line.adapter, number)
         lines.append(line)
     if not lines and not problems:
         problems.append((str(path), "has no lines; write one JSON object a line with at least a completion"))
@@ -125,9 +151,19 @@ class ScriptedEngine:
     script has what it ends with (see continuation()); of constraints only a choice is kept to.
     """
 
-    def __init__(self, script: Script, *, model: str = "scripted", max_model_len: int = DEFAULT_MAX_MODEL_LEN) -> None:
+    def __init__(
+        self,
+        script: Script,
+        *,
+        model: str = "scripted",
+        max_model_len: int = DEFAULT_MAX_MODEL_LEN,
+        settings: ModelSettings | None = None,
+    ) -> None:
         self.running = 0
         self._script = script
+        self._settings = settings or ModelSettings()
+        room = self._settings.lora_settings
+        self._adapters = AdapterShelf(room.max_cpu_loras if room else 1, self._read_adapter, _forget_adapter)
         self._info = EngineInfo(model=model, max_model_len=max_model_len)
         self._started = False
         self._closed = False
@@ -137,6 +173,8 @@ class ScriptedEngine:
         """See Engine. Encodes the script, so that the first request costs what the others do."""
         for line in self._script.lines:
             _ = line.token_ids
+        for name, adapter in self._settings.adapters.items():
+            await self._adapters.load(Adapter(name, adapter.source))
         self._started, self._closed = True, False
 
     async def info(self) -> EngineInfo:
@@ -147,7 +185,8 @@ class ScriptedEngine:
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         """See Engine. Raises InvalidRequestError where no line fits the prompt."""
         self._require_ready()
-        line = self._script.line_for(last_user_text(request.prompt_token_ids))
+        adapter = request.adapter
+        line = self._script.line_for(last_user_text(request.prompt_token_ids), adapter.name if adapter else None)
         if line is None:
             raise InvalidRequestError("The script has no line for this prompt and no default line.", param="messages")
         token_ids, finish = _cut(continuation(line, request), line.finish, request.sampling)
@@ -157,26 +196,45 @@ class ScriptedEngine:
             step, steps, first_step = len(token_ids), 1, steps
         else:
             first_step = 1
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        self.running += 1
-        try:
-            for number in range(steps):
-                # Due times are reckoned from the beginning: waiting late once does not slow the pace.
-                due = begun + (number + first_step) * line.step_ms / 1000
-                await self._sleep(due - loop.time())
-                tokens = token_ids[number * step : (number + 1) * step]
-                ended = finish if number == steps - 1 else None
-                logprobs = _logprobs(tokens, request.sampling.logprobs)
-                yield TokenDelta(tokens, ended, logprobs)
-        finally:
-            self.running -= 1
+        async with nullcontext() if adapter is None else self._adapters.use(adapter):
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+            self.running += 1
+            try:
+                for number in range(steps):
+                    # Due times are reckoned from the beginning: waiting late once does not slow the pace.
+                    due = begun + (number + first_step) * line.step_ms / 1000
+                    await self._sleep(due - loop.time())
+                    tokens = token_ids[number * step : (number + 1) * step]
+                    ended = finish if number == steps - 1 else None
+                    logprobs = _logprobs(tokens, request.sampling.logprobs)
+                    yield TokenDelta(tokens, ended, logprobs)
+            finally:
+                self.running -= 1
 
     async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
         """See PushingEngine."""
         async with aclosing(self.generate(request)) as deltas:
             async for delta in deltas:
                 push(delta)
+
+    @property
+    def adapters(self) -> list[Adapter]:
+        """The adapters that are loaded."""
+        return self._adapters.adapters
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """See AdapterHost. The folder is read and checked; what it changes is what the script says."""
+        self._require_ready()
+        try:
+            await self._adapters.load(adapter)
+        except CheckpointError as error:
+            raise InvalidValueError(str(error), param="source") from error
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """See AdapterHost."""
+        self._require_ready()
+        await self._adapters.unload(adapter)
 
     async def check_health(self) -> None:
         """See Engine."""
@@ -187,6 +245,10 @@ class ScriptedEngine:
         self._closed = True
         for sleeper in self._sleepers:
             _wake(sleeper)
+        await self._adapters.close()
+
+    async def _read_adapter(self, adapter: Adapter) -> AdapterFolder:
+        return await asyncio.to_thread(find_adapter, adapter, self._settings)
 
     def _require_ready(self) -> None:
         if self._closed:
@@ -277,6 +339,10 @@ def _logprobs(token_ids: list[int], count: int | None) -> list[TokenLogprobs] | 
         )
         for token_id in token_ids
     ]
+
+
+async def _forget_adapter(folder: AdapterFolder) -> None:
+    """There is nothing to free."""
 
 
 def _wake(sleeper: asyncio.Future[None]) -> None:

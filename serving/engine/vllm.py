@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.engine.base import Constraint, EngineInfo, EngineRequest, FinishReason, Sampling, TokenDelta, TokenLogprobs
+from serving.adapters.folder import find as find_adapter
+from serving.adapters.shelf import AdapterShelf
+from serving.adapters.weights import Base
+from serving.engine.base import (
+    Adapter,
+    Constraint,
+    EngineInfo,
+    EngineRequest,
+    FinishReason,
+    Sampling,
+    TokenDelta,
+    TokenLogprobs,
+)
 from serving.engine.continued_grammar import CONSTRAINED_TOKENS
 from serving.engine.device import installed_device, thread_binding
 from serving.engine.fork_server import make_engines_with_it, start_fork_server
-from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError
+from serving.errors import (
+    CheckpointError,
+    ConflictError,
+    EngineDiedError,
+    EngineNotReadyError,
+    InvalidRequestError,
+    InvalidValueError,
+)
 from serving.settings import ModelSettings
 
 if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger(__name__)
@@ -29,6 +50,9 @@ Progress = Callable[[str], None]
 # The demo's whole context for 64 sequences at once; vLLM would otherwise take what memory there is.
 _DEMO_KV_CACHE_BYTES = 256 * 1024 * 1024
 _CPU_KV_CACHE_BYTES = 4 * 1024 * 1024 * 1024
+
+# vLLM has adapted experts on GPUs alone (vllm/lora/layers/fused_moe.py asks for kernels that support LoRA).
+_CPU_LORA_MODULES = ("qkv_proj", "o_proj")
 
 # A short prompt of ordinary words (o200k ids); two lengths so that prefill and decode both run once at least.
 _WARM_UP_PROMPTS = ([13225, 2375], [13225, 2375] * 32)
@@ -55,6 +79,9 @@ class VllmEngine:
         self._progress = progress
         self._llm: AsyncLLM | None = None
         self._info: EngineInfo | None = None
+        room = model.lora_settings
+        self._adapters = AdapterShelf(room.max_cpu_loras, self._load_adapter, self._remove_adapter) if room else None
+        self._adapter_numbers = itertools.count(1)
 
     async def start(self) -> None:
         """Load, then answer two small requests, so that the first user's does not pay for what is made lazily."""
@@ -72,6 +99,9 @@ class VllmEngine:
         self._progress("weights")
         llm = await asyncio.to_thread(_create, self._name, source, self._model)
         self._llm = llm
+        if self._adapters is not None:
+            for name, adapter in self._model.adapters.items():
+                await self._adapters.load(Adapter(name, adapter.source))
         self._progress("warm-up")
         for number, prompt in enumerate(_WARM_UP_PROMPTS):
             sampling = Sampling(max_tokens=_WARM_UP_TOKENS, temperature=0.0)
@@ -108,6 +138,15 @@ class VllmEngine:
 
     async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
         """See PushingEngine. `push` is called from vLLM's own output handler, once a step and request."""
+        if request.adapter is None:
+            await self._run(request, push, None)
+            return
+        async with self._shelf().use(request.adapter) as lora_request:
+            await self._run(request, push, lora_request)
+
+    async def _run(
+        self, request: EngineRequest, push: Callable[[TokenDelta], None], lora_request: LoRARequest | None
+    ) -> None:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -119,6 +158,7 @@ class VllmEngine:
                 request.request_id,
                 {"prompt_token_ids": request.prompt_token_ids + request.completion_token_ids},
                 _sampling_params(request),
+                lora_request=lora_request,
                 priority=request.priority,
             )
             outputs = _Outputs(push, request.sampling.logprobs)
@@ -136,6 +176,44 @@ class VllmEngine:
         except (VLLMClientError, ValueError) as error:
             raise InvalidRequestError(str(error)) from error
 
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """See AdapterHost."""
+        try:
+            await self._shelf().load(adapter)
+        except CheckpointError as error:
+            raise InvalidValueError(str(error), param="source") from error
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """See AdapterHost."""
+        await self._shelf().unload(adapter)
+
+    async def _load_adapter(self, adapter: Adapter) -> LoRARequest:
+        """Check the adapter's files and have vLLM load them; raises CheckpointError."""
+        from vllm.lora.request import LoRARequest
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        llm = self._running()
+        base = _adapter_base(llm.model_config.hf_config, _adapted_modules(self._model))
+        folder = await asyncio.to_thread(find_adapter, adapter, self._model, base)
+        # The prefix cache goes by name and path (vllm/v1/core/kv_cache_utils.py): other content, another name.
+        name = f"{adapter.name}@{folder.fingerprint}"
+        lora_request = LoRARequest(name, next(self._adapter_numbers), str(folder.path))
+        try:
+            await llm.add_lora(lora_request)
+        except EngineDeadError as error:
+            raise EngineNotReadyError(f"The engine of model '{self._name}' is dead.", retry_after_s=5) from error
+        except Exception as error:
+            raise CheckpointError(f"vLLM cannot load {folder.path}: {error}") from error
+        return lora_request
+
+    async def _remove_adapter(self, lora_request: LoRARequest) -> None:
+        await self._running().remove_lora(lora_request.lora_int_id)
+
+    def _shelf(self) -> AdapterShelf[LoRARequest]:
+        if self._adapters is None:
+            raise ConflictError(f"The model '{self._name}' has no room for adapters; set `models.{self._name}.lora`.")
+        return self._adapters
+
     async def check_health(self) -> None:
         """See Engine."""
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -148,6 +226,8 @@ class VllmEngine:
     async def close(self) -> None:
         """See Engine. vLLM waits for its processes and then kills them."""
         llm, self._llm, self._info = self._llm, None, None
+        if self._adapters is not None:
+            await self._adapters.close()
         if llm is not None:
             await asyncio.to_thread(llm.shutdown)
 
@@ -207,6 +287,15 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
         # whitespace lets a small model write blanks until its tokens run out.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
     }
+    if (lora := model.lora_settings) is not None:
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": lora.max_loras,
+            "max_lora_rank": lora.max_lora_rank,
+            "max_cpu_loras": lora.max_cpu_loras,
+        }
+        if (modules := _adapted_modules(model)) is not None:
+            arguments["lora_target_modules"] = list(modules)
     if model.max_model_len is not None:
         arguments["max_model_len"] = model.max_model_len
     if model.devices > 1:
@@ -224,6 +313,25 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
         arguments["enable_chunked_prefill"] = False
         arguments["kv_cache_memory_bytes"] = _DEMO_KV_CACHE_BYTES if model.source == "demo" else _CPU_KV_CACHE_BYTES
     return arguments | model.engine_args
+
+
+def _adapted_modules(model: ModelSettings) -> Sequence[str] | None:
+    """The modules that LoRA may change; None: all that vLLM adapts."""
+    modules = model.lora_settings.target_modules if model.lora_settings else None
+    return _CPU_LORA_MODULES if modules is None and installed_device() == "cpu" else modules
+
+
+def _adapter_base(config: Any, modules: Sequence[str] | None) -> Base:
+    """What adapters have to fit, from a checkpoint's config (transformers' GptOssConfig)."""
+    hidden = config.hidden_size
+    queries, keys = (count * config.head_dim for count in (config.num_attention_heads, config.num_key_value_heads))
+    widths = {
+        "q_proj": (hidden, queries),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (queries, hidden),
+    }
+    return Base(modules, config.num_hidden_layers, widths)
 
 
 def _prepare_environment(model: ModelSettings) -> None:

@@ -8,13 +8,17 @@ from typing_extensions import TypedDict
 
 
 class ModelCard(TypedDict):
-    """A name that requests may use; `root` is there for aliases and says which model they mean."""
+    """A name that requests may use.
+
+    `root` is there for aliases and variants and says which model they mean, `parent` for adapters: what they are over.
+    """
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
     root: NotRequired[str]
+    parent: NotRequired[str]
 
 
 class ModelList(TypedDict):

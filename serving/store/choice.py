@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Literal
 
-from serving.errors import SettingsError
+from serving.demo.checkpoint import default_cache_dir
+from serving.errors import CheckpointError, SettingsError
 from serving.settings import CacheSettings, Settings, StoreSettings
 from serving.store.base import Store, StoreLimits
+from serving.store.registrations import FileRegistrations, MemoryRegistrations, Registrations
+
+logger = logging.getLogger(__name__)
 
 StoreName = Literal["responses", "cache"]
 """A store's section in the settings, and its name wherever it is."""
@@ -35,3 +41,24 @@ def redis_store(settings: Settings, name: StoreName) -> Store:
             [(f"{name}.backend", "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'")]
         ) from error
     return RedisStore(settings.redis.url, limits(section_of(settings, name)), name=name)
+
+
+def open_registrations(settings: Settings, kind: Literal["backends", "adapters"]) -> Registrations:
+    """Where what is added while serving is kept. Nothing is read or connected to before the first call.
+
+    Raises SettingsError.
+    """
+    if settings.backends.registrations == "file":
+        try:
+            folder = Path(settings.cache_dir) if settings.cache_dir else default_cache_dir()
+        except CheckpointError:
+            logger.warning("%s added while serving are forgotten with the process: set cache_dir to keep them", kind)
+            return MemoryRegistrations()
+        return FileRegistrations(folder / f"{kind}.json")
+    assert settings.redis.url is not None, "settings refuse redis without an address"
+    try:
+        from serving.store.redis_registrations import RedisRegistrations  # redis-py is an extra
+    except ImportError as error:
+        needed = "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'"
+        raise SettingsError([("backends.registrations", needed)]) from error
+    return RedisRegistrations(settings.redis.url, kind)

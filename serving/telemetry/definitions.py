@@ -37,6 +37,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("api", "model", "team", "effort", "outcome"),
     ),
     Definition(
+        "serving_adapter_requests_total",
+        "counter",
+        "Requests to LoRA adapters that are over; they count as their model's in all other metrics.",
+        ("model", "adapter", "outcome"),
+    ),
+    Definition(
         "serving_request_duration_seconds",
         "histogram",
         "Arrival to last byte of requests that were answered whole.",

@@ -83,6 +83,7 @@ def request_fields(record: RequestRecord) -> dict[str, Any]:
         "method": record.method,
         "path": record.path[:200],
         "model": record.model,
+        "adapter": record.adapter,
         "team": record.team,
         "effort": record.effort,
         "stream": record.stream,
@@ -117,7 +118,9 @@ class _Line:
 
     def __str__(self) -> str:
         record = self._record
-        who = " ".join(filter(None, (record.team, record.model, record.effort and f"({record.effort})")))
+        who = " ".join(
+            filter(None, (record.team, record.adapter or record.model, record.effort and f"({record.effort})"))
+        )
         words = [f"{record.method} {record.path[:200]}", who, record.outcome, f"{record.duration_s:.2f} s"]
         if record.first_token_after_s is not None:
             words.append(f"first token {record.first_token_after_s:.2f} s")

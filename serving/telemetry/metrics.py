@@ -40,13 +40,14 @@ REJECTION_REASONS: tuple[RejectionReason, ...] = get_args(RejectionReason)
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _MOST_TEAMS = 500
 _MOST_BACKENDS = 200
+_MOST_ADAPTERS = 200
 
 
 class Metrics:
     """Counts into `registry`, which whoever composes the process makes.
 
-    `models` are the names in the settings: other names fold into "other", as do teams after the first 500. Methods
-    take the names as they are; None is for what the request did not get far enough to have.
+    `models` are the names in the settings: other names fold into "other", as do teams after the first 500 and adapters
+    after 200. Methods take the names as they are; None is for what the request did not get far enough to have.
     """
 
     def __init__(self, registry: CollectorRegistry, models: Iterable[str]) -> None:
@@ -55,6 +56,7 @@ class Metrics:
         self._teams = FirstValues(_MOST_TEAMS)
         self._efforts = KnownValues(_EFFORTS)
         self._backends = FirstValues(_MOST_BACKENDS)
+        self._adapters = FirstValues(_MOST_ADAPTERS)
         self._counters = {
             d.name: Counter(d.name, d.help, d.labels, registry=registry) for d in DEFINITIONS if d.kind == "counter"
         }
@@ -190,6 +192,9 @@ class Metrics:
         model, team = self._models.fold(record.model), self._teams.fold(record.team)
         effort = self._efforts.fold(record.effort)
         self._counters["serving_requests_total"].labels(record.api, model, team, effort, record.outcome).inc()
+        if record.adapter is not None:
+            adapter = self._adapters.fold(record.adapter)
+            self._counters["serving_adapter_requests_total"].labels(model, adapter, record.outcome).inc()
         if record.outcome == "client_left":
             stage: DisconnectStage = "before_first_token" if record.first_token_after_s is None else "streaming"
             self._counters["serving_client_disconnects_total"].labels(model, team, stage).inc()

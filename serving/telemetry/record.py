@@ -22,9 +22,10 @@ class RequestRecord:
     first byte and are None where it did not get that far. Of n choices the first to do something counts.
 
     `model`, `team` and `effort` are None where the request did not get far enough to have them; `model` is the name
-    in the settings, not the alias that the client sent. `key_id` is the public part of the key that was used, `address`
-    the client's, as far as trusted proxies say. `served_by` is the selector of what answered; `sent_outside` names the
-    backends outside the house that the conversation was sent to, whether they answered or not.
+    in the settings, not the alias that the client sent, `adapter` that of the LoRA adapter at work on it. `key_id` is
+    the public part of the key that was used, `address` the client's, as far as trusted proxies say. `served_by` is the
+    selector of what answered; `sent_outside` names the backends outside the house that the conversation was sent to,
+    whether they answered or not.
     """
 
     request_id: str
@@ -39,6 +40,7 @@ class RequestRecord:
     key_id: str | None = None
     address: str | None = None
     model: str | None = None
+    adapter: str | None = None
     team: str | None = None
     effort: str | None = None
     stream: bool = False

@@ -75,6 +75,7 @@ class RequestRecorder:
         self.key_id: str | None = None
         self.address: str | None = None
         self.model: str | None = None
+        self.adapter: str | None = None
         self.effort: str | None = None
         self._stream = False
         self._error: ApiError | None = None
@@ -225,6 +226,7 @@ class RequestRecorder:
             status=status,
             error_code=None if error is None else error.code,
             model=self.model,
+            adapter=self.adapter,
             team=self.team,
             key_id=self.key_id,
             address=self.address,

@@ -33,6 +33,7 @@ def audit_line(record: RequestRecord) -> str:
             "method": record.method,
             "path": record.path[:200],
             "model": record.model,
+            "adapter": record.adapter,
             "effort": record.effort,
             "stream": record.stream,
             "prompt_tokens": usage.prompt_tokens if usage else 0,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import pytest
 import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from serving.adapters.directory import Adapters
 from serving.app import create_app
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
@@ -24,6 +26,7 @@ from serving.settings import HttpSettings, ModelSettings, Settings
 from serving.store.base import Store
 from serving.store.choice import redis_store
 from serving.telemetry.process import ProcessTelemetry
+from serving.store.registrations import Registrations
 from serving.tenancy.tenancy import Tenancy
 
 ANALYSIS = "Somebody greets me."
@@ -58,8 +61,8 @@ class RecordingEngine(ScriptedEngine):
     `in_turn` are lines that the next answers are, one each, whatever was asked.
     """
 
-    def __init__(self, script: Script, *, max_model_len: int) -> None:
-        super().__init__(script, model="demo", max_model_len=max_model_len)
+    def __init__(self, script: Script, *, max_model_len: int, settings: ModelSettings) -> None:
+        super().__init__(script, model="demo", max_model_len=max_model_len, settings=settings)
         self.requests: list[EngineRequest] = []
         self.deltas_taken = 0
         self.fails_after: int | None = None
@@ -103,6 +106,7 @@ class Serve(Protocol):
         models: Mapping[str, ModelSettings] | None = None,
         further: Mapping[str, Any] | None = None,
         store: Store | None = None,
+        registrations: Registrations | None = None,
         **http: Any,
     ) -> contextlib.AbstractAsyncContextManager[Served]: ...
 
@@ -130,18 +134,23 @@ async def _served(
     models: Mapping[str, ModelSettings] | None = None,
     further: Mapping[str, Any] | None = None,
     store: Store | None = None,
+    registrations: Registrations | None = None,
     **http: Any,
 ) -> AsyncIterator[Served]:
-    engine = RecordingEngine(Script(lines or LINES), max_model_len=max_model_len)
+    models = models or {"demo": ModelSettings(aliases=("gpt-oss", "openai/gpt-oss-20b"))}
+    engine = RecordingEngine(Script(lines or LINES), max_model_len=max_model_len, settings=next(iter(models.values())))
     if start:
         await engine.start()
-    models = models or {"demo": ModelSettings(aliases=("gpt-oss", "openai/gpt-oss-20b"))}
     settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
     engines: dict[str, Engine] = dict.fromkeys(models, engine)
     tenancy = Tenancy(settings, clock=_now, monotonic=time.monotonic)
     backends = Backends(settings.backends, clock=time.monotonic)
     telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": "test"}, clock=_now)
     cache = _cache(settings, telemetry)
+    adapters = Adapters(
+        settings, dict.fromkeys(models, engine), new_version=lambda: uuid.uuid4().hex, registrations=registrations
+    )
+    await adapters.start()
     app = create_app(
         settings,
         engines,
@@ -151,6 +160,7 @@ async def _served(
         responses_store=store,
         backends=backends,
         cache=cache,
+        adapters=adapters,
     )
     async with _listening(app) as port:
         base = f"http://127.0.0.1:{port}"
@@ -163,6 +173,7 @@ async def _served(
             yield Served(engine, "127.0.0.1", port, client, plain, tenancy)
     if cache is not None:
         await cache.close()
+    await adapters.close()
     await backends.close()
     await tenancy.close()
     await engine.close()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from serving.backends.directory import Backends
-from serving.backends.registrations import FileRegistrations
 from serving.backends.settings import BackendSettings, BackendsSettings
 from serving.engine.scripted import ScriptLine
+from serving.store.registrations import FileRegistrations
 from serving.tenancy.keys import new_key, new_salt
 
 QUESTION = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Say it."}]}

@@ -23,9 +23,9 @@ from starlette.routing import Route
 
 from serving.app import create_app
 from serving.backends.directory import Backends
-from serving.backends.registrations import Registrations
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings import ModelSettings, Settings
+from serving.store.registrations import Registrations
 from serving.tenancy.tenancy import Tenancy
 
 HARMONY = (

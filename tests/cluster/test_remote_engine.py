@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,15 @@ from ray.serve.exceptions import BackPressureError
 from serving.cluster.frames import Address, Reply
 from serving.cluster.inbox import Inbox
 from serving.cluster.remote_engine import RemoteEngine
-from serving.engine.base import EngineInfo, EngineRequest, Sampling, TokenDelta
-from serving.errors import EngineDiedError, EngineNotReadyError, InternalError, InvalidRequestError, OverloadedError
+from serving.engine.base import Adapter, EngineInfo, EngineRequest, Sampling, TokenDelta
+from serving.errors import (
+    EngineDiedError,
+    EngineNotReadyError,
+    InternalError,
+    InvalidRequestError,
+    InvalidValueError,
+    OverloadedError,
+)
 
 Generate = Callable[[EngineRequest, Address | None], Any]
 REQUEST = EngineRequest("r", [1], Sampling(10))
@@ -52,10 +59,36 @@ class Method:
         return self.responses[-1]
 
 
+class Everywhere:
+    """What broadcast() gives: a call for each replica, ending as `ends` say."""
+
+    def __init__(self, ends: Sequence[object]) -> None:
+        self._ends = ends
+
+    async def _fetch_replica_results_async(self) -> list[End]:
+        return [End(end) for end in self._ends]
+
+
+@dataclass
+class End:
+    end: object
+
+    async def get_async(self) -> object:
+        if isinstance(self.end, BaseException):
+            raise self.end
+        return self.end
+
+
 class Handle:
     def __init__(self, generate: Generate) -> None:
         self.info = Method(lambda: EngineInfo("m", 1000))
         self.generate = Method(generate)
+        self.ends: Sequence[object] = ()
+        self.broadcasts: list[tuple[object, ...]] = []
+
+    def broadcast(self, *call: object) -> Everywhere:
+        self.broadcasts.append(call)
+        return Everywhere(self.ends)
 
 
 @pytest.fixture
@@ -159,3 +192,41 @@ async def test_leaving_cancels_the_call(inbox: Inbox) -> None:
     assert handle.generate.responses[0].cancelled
     assert inbox._streams == {}
     await engine.close()
+
+
+LOST = ActorUnavailableError("gone", b"0" * 16)
+REFUSED = InvalidValueError("no such directory", param="source")
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ([None, None], None),
+        ([None, LOST], None),
+        ([None, REFUSED], InvalidValueError),
+        ([LOST, RayTaskError("f", "traceback", REFUSED)], InvalidValueError),
+        ([None, RayTaskError("f", "traceback", ValueError("a bug"))], InternalError),
+        ([None, RuntimeError("what nobody thought of")], RuntimeError),
+        ([LOST], EngineNotReadyError),
+        ([], EngineNotReadyError),
+    ],
+)
+async def test_an_adapter_is_loaded_by_every_replica_or_it_is_told_why_not(
+    inbox: Inbox, ends: list[object], told: type[Exception] | None
+) -> None:
+    engine, handle = await started(inbox, lambda request, address: None)
+    adapter, handle.ends = Adapter("pirate", "/pirate"), ends
+    if told is None:
+        await engine.load_adapter(adapter)
+    else:
+        with pytest.raises(told):
+            await engine.load_adapter(adapter)
+    assert handle.broadcasts == [("load_adapter", adapter)]
+    await engine.close()
+
+
+async def test_where_no_replica_is_known_none_is_waited_for(inbox: Inbox) -> None:
+    handle = Handle(lambda request, address: None)
+    with pytest.raises(EngineNotReadyError):
+        await RemoteEngine("m", handle, inbox).unload_adapter(Adapter("pirate", "/pirate"))
+    assert handle.broadcasts == []

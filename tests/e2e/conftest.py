@@ -24,10 +24,13 @@ models:
   demo:
     source: demo
     aliases: [gpt-oss]
+    lora: {}
   # The same weights, shared by two processes: what tensor parallelism is on a machine without GPUs.
   demo-tp2:
     source: demo
     tensor_parallel_size: 2
+    adapters:
+      pirate-tp2: {source: demo}
 """
 
 

@@ -247,6 +247,7 @@ class TestLoading:
         path = tmp_path / "script.jsonl"
         first = {
             "prompt_contains": "a\u2028b",
+            "adapter": "pirate",
             "completion": COMPLETION,
             "tokens_per_step": 2,
             "step_ms": 1,
@@ -254,10 +255,8 @@ class TestLoading:
         }
         path.write_text(json.dumps(first, ensure_ascii=False) + '\n\n{"completion": "x"}\n', encoding="utf-8")
         script = load_script(path)
-        assert [line.model_dump() for line in script.lines] == [
-            first,
-            {"prompt_contains": None, "completion": "x", "tokens_per_step": 1, "step_ms": 0.0, "finish": "stop"},
-        ]
+        assert script.lines == (ScriptLine.model_validate(first), ScriptLine(completion="x"))
+        assert script.lines[0].model_dump() == first
 
     @pytest.mark.parametrize(
         ("line", "field"),

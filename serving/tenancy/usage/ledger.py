@@ -47,7 +47,9 @@ class UsageLedger:
         if record.model is None or record.api == "tokenize":
             return
         day = day_of(record.started_at)
-        key = (day, record.team or OPEN.team, record.model, record.effort or NO_EFFORT)
+        # An adapter's name is a model's to whoever asks for it.
+        model = record.adapter or record.model
+        key = (day, record.team or OPEN.team, model, record.effort or NO_EFFORT)
         self._pending.setdefault(key, Counts()).add(Counts.of(record))
 
     async def used_lately(self) -> dict[str, tuple[int, int]]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from serving.backends.redis_registrations import RedisRegistrations
-from serving.backends.registrations import FileRegistrations, MemoryRegistrations, Registrations
 from serving.errors import StoreUnavailableError
+from serving.store.redis_registrations import RedisRegistrations
+from serving.store.registrations import FileRegistrations, MemoryRegistrations, Registrations
 
 
 @pytest.fixture(params=["memory", "file", "redis"])
@@ -20,7 +20,7 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     stores: dict[str, Any] = {
         "memory": MemoryRegistrations,
         "file": lambda: FileRegistrations(tmp_path / "new" / "backends.json"),
-        "redis": lambda: RedisRegistrations(request.getfixturevalue("redis_url")),
+        "redis": lambda: RedisRegistrations(request.getfixturevalue("redis_url"), "backends"),
     }
     store: Registrations = stores[request.param]()
     yield store

@@ -1,4 +1,4 @@
-"""Where registered backends are kept: by name, as JSON, until they are removed."""
+"""Where backends and adapters that are added while serving are kept: by name, as JSON, until they are removed."""
 
 from __future__ import annotations
 
@@ -119,6 +119,4 @@ class FileRegistrations:
         try:
             return work()
         except (OSError, ValueError) as error:
-            raise StoreUnavailableError(
-                f"The file of registered backends, {self._path}, cannot be used: {error}"
-            ) from error
+            raise StoreUnavailableError(f"The file of registrations, {self._path}, cannot be used: {error}") from error
