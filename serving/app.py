@@ -81,8 +81,8 @@ def create_app(
     happens is counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone.
     Responses are kept in `responses_store`, which the caller closes; by default in this process's memory.
     `backends` and `adapters` are started and closed by the caller too; by default those of the settings, and what is
-    added is forgotten with the process. Answers are kept in `cache`, which the caller closes; by default, where settings
-    ask for one, in this process's memory. Raises SettingsError where models and engines do not match.
+    added is forgotten with the process. Answers are kept in `cache`, which the caller closes; by default, where
+    settings ask for one, in this process's memory. Raises SettingsError where models and engines do not match.
     """
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)

@@ -43,7 +43,7 @@ class ServedModel:
 
     @property
     def identity(self) -> str:
-        """Another one for each model and for each adapter that ever had a name: answers of one are none of another's."""
+        """Another for each model and each adapter that ever had a name: answers of one are none of another's."""
         adapter = self.adapter
         return self.name if adapter is None else f"{self.name} {adapter.name} {adapter.version}"
 

@@ -25,8 +25,8 @@ from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings import HttpSettings, ModelSettings, Settings
 from serving.store.base import Store
 from serving.store.choice import redis_store
-from serving.telemetry.process import ProcessTelemetry
 from serving.store.registrations import Registrations
+from serving.telemetry.process import ProcessTelemetry
 from serving.tenancy.tenancy import Tenancy
 
 ANALYSIS = "Somebody greets me."

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from serving.adapters.directory import Adapters
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.errors import StoreUnavailableError
-from serving.settings import ModelSettings, Settings
+from serving.settings import CacheSettings, ModelSettings, Settings
 from serving.store.redis_registrations import RedisRegistrations
 from serving.store.registrations import FileRegistrations, Registrations
 from serving.tenancy.keys import new_key, new_salt
@@ -281,3 +281,16 @@ async def test_what_the_store_does_not_take_is_not_there(tmp_path: Path) -> None
         await adapters.add("pirate", "demo", "demo")
     assert adapters.find("pirate") is None
     assert engine.adapters == []
+
+
+async def test_kept_answers_are_never_those_of_its_model_or_of_what_had_its_name_before(serve: Serve) -> None:
+    further = {"cache": CacheSettings(backend="memory")}
+    asked = {"temperature": 0}
+    async with serve(*LINES, **ROOM, further=further) as served:
+        await add(served)
+        replies = [await served.chat(model=name, **asked) for name in ("demo", "pirate", "pirate", "demo")]
+        await add(served)
+        replies.append(await served.chat(model="pirate", **asked))
+    assert [reply.headers["x-cache"] for reply in replies] == ["miss", "miss", "hit", "hit", "miss"]
+    answers = [reply.json()["choices"][0]["message"]["content"] for reply in replies]
+    assert answers == ["Hello there!", "Arr, matey!", "Arr, matey!", "Hello there!", "Arr, matey!"]

@@ -63,6 +63,8 @@ async def test_every_route_is_described(served: Served) -> None:
         "/backends/{name}",
         "/queue/status",
         "/admin/usage",
+        "/admin/adapters",
+        "/admin/adapters/{name}",
         "/status",
     }
     assert all(operation.get("summary") for path in paths.values() for operation in path.values())
