@@ -1,4 +1,4 @@
-"""Teams on one endpoint: a flood, a race by weight, overload and limits, on four ingress replicas and one engine."""
+"""Teams on one endpoint: a flood, a race by weight and overload, on four ingress replicas and one engine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ TEAMS = {
     "flood": {},
     "heavy": {"weight": 2},
     "light": {"weight": 1},
-    "limited": {"requests_per_minute": 100},
     "slowed": {"requests_per_minute": 60},
 }
 
@@ -73,6 +72,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
         "teams_file": str(directory / "teams.yaml"),
         "ingress_replicas": INGRESSES,
         "models": {"demo": {"max_num_seqs": SEQUENCES}},
+        # Of the four or five places that each replica has here, two; a tenth is one.
+        "admission": {"reserve": 0.3},
     }
     (directory / "serving.yaml").write_text(json.dumps(settings))
     running = start(directory, "--config", str(directory / "serving.yaml"))
@@ -198,13 +199,13 @@ async def test_overload_is_refused_with_a_time_and_leaves_memory_and_latency_as_
     outcomes = await asking
     # Then memory has not grown
     assert after < 1.05 * before, f"{before / 2**20:.0f} MiB became {after / 2**20:.0f}"
-    # And who was let in at the end waited as long as who was let in at the beginning
+    # And who was let in at the end waited no longer than who was let in at the beginning
     middle = (begin + end) / 2
     halves = [
         p99([each.whole_s for each in outcomes if each.status == 200 and low < each.ended < high])
         for low, high in ((begin, middle), (middle, end))
     ]
-    assert halves[1] == pytest.approx(halves[0], rel=0.25)
+    assert halves[1] < 1.25 * halves[0]
     # And every refusal says when to come again
     refused = [each for each in outcomes if each.status != 200]
     assert {each.status for each in refused} <= {429, 503}
@@ -213,19 +214,6 @@ async def test_overload_is_refused_with_a_time_and_leaves_memory_and_latency_as_
     # Who does so gets in
     again = await ask(http, shared.keys["calm"], "fast")
     assert again.status == 200
-
-
-async def test_limits_hold_over_four_ingress_replicas(shared: Shared, http: httpx.AsyncClient) -> None:
-    some = asyncio.Semaphore(20)
-
-    async def one() -> Outcome:
-        async with some:
-            return await ask(http, shared.keys["limited"], "hello")
-
-    outcomes = await asyncio.gather(*(one() for _ in range(300)))
-    admitted = Counter(outcome.status for outcome in outcomes)
-    assert admitted.keys() == {200, 429}
-    assert admitted[200] == pytest.approx(100, rel=0.05)
 
 
 async def test_who_waits_as_long_as_a_refusal_says_gets_in(shared: Shared, http: httpx.AsyncClient) -> None:
