@@ -167,7 +167,7 @@ class Limiter:
             missing,
             lease.spare(),
         )
-        asking = asyncio.create_task(self._ask(ask))
+        asking = asyncio.create_task(self._ask(ask, lease))
         asking.add_done_callback(lambda done: self._heard(lease, missing, done))
         # The store may have counted it already: the answer is waited for, be the client there or not.
         outcome = await asyncio.shield(asking)
@@ -186,7 +186,7 @@ class Limiter:
             lease.block = None
             lease.add(outcome.got)
 
-    async def _ask(self, ask: Ask) -> Taken | Refused:
+    async def _ask(self, ask: Ask, lease: Lease) -> Taken | Refused:
         if self._clock() >= self._lost_until:
             try:
                 async with asyncio.timeout(_PATIENCE_S):
@@ -195,7 +195,11 @@ class Limiter:
                 self._lost(error)
         part = {name: max(1, limit // self._replicas) for name in _DIVIDED if (limit := getattr(ask.limits, name))}
         own = Ask(ask.team, ask.limits.model_copy(update=part), ask.holder, ask.sequence, ask.held, ask.need, Amounts())
-        return await self._alone.take(own)
+        outcome = await self._alone.take(own)
+        if isinstance(outcome, Taken):
+            # The store is told once it is back, so that nobody has this twice.
+            lease.correct(self._clock(), outcome.got.requests, outcome.got.tokens)
+        return outcome
 
     def _lost(self, error: StoreUnavailableError | TimeoutError) -> None:
         now = self._clock()

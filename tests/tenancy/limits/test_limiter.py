@@ -239,6 +239,25 @@ async def test_without_the_store_each_replica_goes_by_its_own_part(
     assert store.asked == 1
 
 
+async def test_what_was_let_through_without_the_store_counts_once_it_is_back(
+    store: CountingStore, clock: Clock
+) -> None:
+    # Given two replicas, one of which cannot reach the store for a moment and lets its own part through
+    one, two = (limiter(store, clock, name, replicas=4) for name in ("one", "two"))
+    identity = team(requests_per_minute=40)
+    store.lost = True
+    alone = sum([bool(await taken(one, identity)) for _ in range(100)])
+    # When it can again
+    store.lost = False
+    clock.now += 2
+    await one.flush()
+    # Then the two have the limit together, not each its own
+    together = alone
+    while await taken(two, identity):
+        together += 1
+    assert (alone, together) == (10, 40)
+
+
 async def test_what_could_not_be_told_is_told_later(store: CountingStore, clock: Clock) -> None:
     one, identity = limiter(store, clock), team(tokens_per_minute=1000)
     claim = await one.take(identity, 1000)
