@@ -18,6 +18,7 @@ import pytest
 import yaml
 from helm_python import Chart
 
+from serving.cluster.environment import SIDE_PORTS
 from tests.e2e.conftest import free_port, strays
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -63,9 +64,9 @@ class Cluster:
         environment |= {each["name"]: each["value"] for each in pod["env"] if "value" in each}
         environment |= {
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(BIN / "serving-haproxy"),
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            # A pod has its ports to itself; here another server may have them.
+            **{name: str(free_port()) for name in SIDE_PORTS},
         }
         self.log = directory / "operator.log"
         # The child reads further configurations from its descriptor 3.
