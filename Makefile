@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test lint bench train dashboards pictures lock chart clean require-python
+.PHONY: help install install-dev serve test lint load bench train dashboards pictures lock chart clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,11 +34,14 @@ lint: install-dev  ## Style, format and types
 
 test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k settings" for some
 ifeq ($(ARGS),)
-	@$(STAGE) "pytest, two at a time" $(BIN)/pytest -m "not e2e" --numprocesses 2 --dist worksteal
+	@$(STAGE) "pytest, two at a time" $(BIN)/pytest -m "not e2e and not load" --numprocesses 2 --dist worksteal
 	@$(STAGE) "pytest, end to end" $(BIN)/pytest -m e2e
 else
 	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
 endif
+
+load: install-dev  ## Show on a live stack how teams share it under load; about 4 minutes on an idle machine
+	@$(BIN)/pytest -m load
 
 bench: install  ## Measure against bare vLLM, write benchmarks/RESULTS.md; QUICK=1 for a short form
 	@exec $(BIN)/python -m benchmarks.compare $(if $(QUICK),--quick) $(ARGS)

@@ -1,4 +1,4 @@
-"""Teams on one endpoint: a flood, a race by weight and overload, on four ingress replicas and one engine."""
+"""`make load`. Teams on one endpoint: a flood, a race by weight and overload, on four ingress replicas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from serving.tenancy.keys import Key, new_key, new_salt
 from tests.e2e.conftest import Stack, start, wait_for_output
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.load, pytest.mark.timeout(400)]
 
 SEQUENCES = 16
 INGRESSES = 4
