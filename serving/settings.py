@@ -490,6 +490,7 @@ class Settings(BaseSettings):
             *self._engine_findings(),
             *self._name_findings(),
             *self._store_findings(),
+            *self._access_findings(),
             *self._fallback_findings(),
         ]
         if findings:

@@ -18,6 +18,7 @@ from serving.configuration.sources import read_sources
 from serving.demo.architecture import hf_config
 from serving.errors import SettingsError
 from serving.settings import _KNOWN_SHAPES, ModelSettings, Settings, load, load_settings
+from serving.tenancy.keys import new_key, new_salt
 
 
 @pytest.fixture
@@ -497,3 +498,18 @@ def test_a_default_of_reasoning_above_its_cap_is_named(reasoning: dict[str, Any]
 def test_a_cap_of_effort_alone_is_enough() -> None:
     overrides = {"models": {"demo": {"reasoning": {"highest_effort": "low"}}}}
     assert load_settings(config=None, overrides=overrides, environ={}).models["demo"].reasoning.highest_effort == "low"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        ({"limits": {"backend": "redis"}}, "limits.backend"),
+        ({"usage": {"backend": "redis"}}, "usage.backend"),
+        ({"open": True, "teams_file": "teams.yaml"}, "open"),
+        ({"admin_key_hash": str(new_key().hashed(new_salt())), "admin_key_file": "admin"}, "admin_key_file"),
+    ],
+)
+def test_settings_of_access_that_do_not_fit_together_are_named(overrides: dict[str, Any], field: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(config=None, overrides=overrides, environ={})
+    assert field in [name for name, _ in caught.value.problems]
