@@ -1,4 +1,4 @@
-"""`make load`. Teams on one endpoint: a flood, a race by weight and overload, on four ingress replicas."""
+"""`make load`. Teams on one endpoint: a flood, a limit, a race by weight and overload, on four ingress replicas."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ TEAMS = {
     "heavy": {"weight": 2},
     "light": {"weight": 1},
     "slowed": {"requests_per_minute": 60},
+    "limited": {"requests_per_minute": 200},
 }
 
 
@@ -165,6 +166,27 @@ async def test_a_team_that_floods_delays_itself_only(shared: Shared, http: httpx
         outcome.status for outcome in flooding if outcome.status != 200 or outcome.first_text_s > 2 * STEP_S
     )
     assert waits.total() > len(flooding) / 2
+
+
+async def test_a_limit_holds_over_four_ingress_replicas(shared: Shared, http: httpx.AsyncClient) -> None:
+    # Given more requests at once than a minute's limit, over connections that reach all replicas
+    places = asyncio.Semaphore(20)
+    statuses: Counter[int] = Counter()
+
+    async def one() -> None:
+        body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
+        headers = {"authorization": f"Bearer {shared.keys['limited'].text}"}
+        async with places:
+            reply = await http.post("/v1/chat/completions", json=body, headers=headers)
+        statuses[reply.status_code] += 1
+
+    # When they are asked within less than the minute
+    began = time.monotonic()
+    await asyncio.gather(*(one() for _ in range(500)))
+    assert time.monotonic() - began < 60
+    # Then as many are let in as the limit says
+    assert statuses.keys() == {200, 429}
+    assert statuses[200] == pytest.approx(200, rel=0.05)
 
 
 async def test_tokens_are_split_by_weight_between_teams_that_want_more_than_there_is(

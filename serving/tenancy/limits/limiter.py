@@ -24,7 +24,9 @@ _TELL_S = 0.1
 _BLOCK_S = 0.05
 _RETRY_STORE_S = 1.0
 _REMIND_S = 10.0
-_PATIENCE_S = 1.0
+_PATIENCE_S = 2.0
+_FIRST_PATIENCE_S = 10.0
+"""For a store that has not answered yet: it may have to be started."""
 _LONGEST_SLOT_WAIT_S = 30.0
 _DIVIDED = ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day", "tokens_per_month")
 
@@ -78,6 +80,7 @@ class Limiter:
         self._clock = clock
         self._leases: dict[str, Lease] = {}
         self._alone = MemoryLimitStore(wall)
+        self._patience_s = _FIRST_PATIENCE_S
         self._lost_until = float("-inf")
         self._reminded = float("-inf")
 
@@ -189,8 +192,10 @@ class Limiter:
     async def _ask(self, ask: Ask, lease: Lease) -> Taken | Refused:
         if self._clock() >= self._lost_until:
             try:
-                async with asyncio.timeout(_PATIENCE_S):
-                    return await self._store.take(ask)
+                async with asyncio.timeout(self._patience_s):
+                    outcome = await self._store.take(ask)
+                self._patience_s = _PATIENCE_S
+                return outcome
             except (StoreUnavailableError, TimeoutError) as error:
                 self._lost(error)
         part = {name: max(1, limit // self._replicas) for name in _DIVIDED if (limit := getattr(ask.limits, name))}
@@ -203,6 +208,7 @@ class Limiter:
 
     def _lost(self, error: StoreUnavailableError | TimeoutError) -> None:
         now = self._clock()
+        self._patience_s = _PATIENCE_S
         self._lost_until = now + _RETRY_STORE_S
         if now - self._reminded >= _REMIND_S:
             self._reminded = now

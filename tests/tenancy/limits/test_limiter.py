@@ -239,6 +239,29 @@ async def test_without_the_store_each_replica_goes_by_its_own_part(
     assert store.asked == 1
 
 
+async def test_a_store_that_is_still_starting_is_waited_for_longer(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(CountingStore):
+        async def take(self, ask: Ask) -> Taken | Refused:
+            await asyncio.sleep(0.3)
+            return await super().take(ask)
+
+    # Given a store that takes longer to answer than it may later
+    monkeypatch.setattr("serving.tenancy.limits.limiter._PATIENCE_S", 0.05)
+    store, identity = Slow(clock), team(requests_per_minute=1)
+    replicas = [limiter(store, clock, "one", replicas=2), limiter(store, clock, "two", replicas=2)]
+    # When two replicas ask it for the first time
+    claims = await asyncio.gather(*(taken(each, identity) for each in replicas))
+    # Then the limit holds for both together
+    assert sum(claim is not None for claim in claims) == 1
+    assert store.asked == 2
+    # And from then on a replica does not wait so long
+    clock.now += 120
+    assert await taken(replicas[0], identity) is not None
+    assert store.asked == 2
+
+
 async def test_what_was_let_through_without_the_store_counts_once_it_is_back(
     store: CountingStore, clock: Clock
 ) -> None:
