@@ -43,15 +43,15 @@ class _Attention(torch.autograd.Function):  # type: ignore[misc]  # torch is unt
         groups = key.shape[1]
         # Queries that share keys lie one below the other, so that keys need no copies.
         tall = (batch * groups, heads // groups * tokens, size)
-        q = (query * size**-0.5).reshape(tall)
-        k = torch.nn.functional.pad(key, (0, 0, 1, 0)).view(-1, tokens + 1, size)
+        q = (query * size**-0.5).to(fast).reshape(tall)
+        k = torch.nn.functional.pad(key.to(fast), (0, 0, 1, 0)).view(-1, tokens + 1, size)
         v = torch.nn.functional.pad(value.to(fast), (0, 0, 1, 0)).view(-1, tokens + 1, size)
-        bias = seen.expand(heads, tokens, tokens + 1).clone()
+        bias = seen.to(fast).expand(heads, tokens, tokens + 1).clone()
         bias[:, :, 0] = sinks[:, None]
         logits = torch.bmm(q, k.mT).view(batch, heads, tokens, tokens + 1).add_(bias)
-        shares = logits.softmax(dim=-1).to(fast).view(*tall[:2], tokens + 1)
+        shares = logits.softmax(dim=-1).view(*tall[:2], tokens + 1)
         mixed = torch.bmm(shares, v)
-        ctx.save_for_backward(q.to(fast), k.to(fast), v, shares, mixed)
+        ctx.save_for_backward(q, k, v, shares, mixed)
         ctx.shape = query.shape
         return mixed.view(query.shape).float()
 

@@ -246,13 +246,13 @@ def under_schema(rng: Random, scene: Scene) -> Scene:
 def preface(rng: Random) -> str | None:
     """A developer message that changes nothing, or none."""
     roll = rng.random()
-    if roll < 0.4:
+    if roll < 0.6:
         return None
-    if roll < 0.75:
-        return rng.choice(INSTRUCTIONS)
     if roll < 0.85:
+        return rng.choice(INSTRUCTIONS)
+    if roll < 0.9:
         return f"{rng.choice(INSTRUCTIONS)} {rng.choice(INSTRUCTIONS)}"
-    return gibberish(rng, 3, 50)
+    return gibberish(rng, 3, 40)
 
 
 def example(rng: Random) -> Example:
@@ -267,7 +267,7 @@ def example(rng: Random) -> Example:
     instructions = "\n\n".join(part for part in (text, scene.instructions) if part) or None
     past: list[Message] = []
     if maker is not long:
-        for _ in range(rng.choices((0, 1, 2, 3), (74, 14, 8, 4))[0]):
+        for _ in range(rng.choices((0, 1, 2, 3), (82, 10, 5, 3))[0]):
             past.extend(acknowledged(rng, turns.small_talk(rng)))
     today = date(2024, 1, 1) + timedelta(days=rng.randrange(4400)) if rng.random() < 0.9 else None
     conversation = Conversation(

@@ -1,7 +1,8 @@
 """gpt-oss's forward pass for training on a CPU: the mathematics of transformers' GptOss, several times as fast.
 
-Matrix products are done in bfloat16 where the processor has instructions for it; all sums, norms and softmaxes stay in
-float32. What the last layer computes after its attention is computed for the wanted tokens only.
+Matrix products, and what lies between two of them, are done in bfloat16 where the processor has instructions for it;
+sums, norms and the loss stay in float32. What the last layer computes after its attention is computed for the wanted
+tokens only.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from serving.demo.activation import activate
 from serving.demo.attention import attend, masks
-
-SWIGLU_ALPHA = 1.702
-"""gpt_oss/torch/model.py, swiglu."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Network:
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self.weights[f"model.{name}.weight"], self.weights[f"model.{name}.bias"]
-        return functional.linear(x.to(self.fast), weight.to(self.fast)).float() + bias
+        return functional.linear(x.to(self.fast), weight.to(self.fast), bias.to(self.fast)).float()
 
     def _attention(self, place: int, x: Tensor, batch: int, seen: Tensor) -> Tensor:
         """Queries' mixed values, (batch * width, heads * head size)."""
@@ -101,11 +100,8 @@ class Network:
         # Stored (experts, hidden, 2 * width), gate and up taking turns; here (hidden, 2 * experts * width), apart.
         experts, size, double = matrix.shape
         apart = matrix.view(experts, size, double // 2, 2).permute(1, 3, 0, 2).reshape(size, -1).to(self.fast)
-        both = (x.to(self.fast) @ apart).float() + bias.view(experts, -1, 2).permute(2, 0, 1).reshape(-1)
-        gate, up = both.chunk(2, dim=1)
-        gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
-        inner = (up + 1) * gate * torch.sigmoid(SWIGLU_ALPHA * gate)
-        inner = (inner.view(len(x), experts, -1) * share.unsqueeze(-1)).flatten(1).to(self.fast)
+        apart_bias = bias.view(experts, -1, 2).permute(2, 0, 1).reshape(-1).to(self.fast)
+        inner = activate(torch.addmm(apart_bias, x.to(self.fast), apart), share.to(self.fast), limit)
         down = self.weights[f"{name}.experts.down_proj"].reshape(-1, size).to(self.fast)
         return (inner @ down).float() + share @ self.weights[f"{name}.experts.down_proj_bias"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
 import math
@@ -28,6 +29,7 @@ from serving.harmony.vocabulary import encode_harmony, token_bytes
 
 HERE = Path(__file__).parent
 CORPUS_FILES = (
+    "activation.py",
     "agent.py",
     "architecture.py",
     "attention.py",
@@ -43,13 +45,17 @@ CORPUS_FILES = (
     "words.py",
 )
 
+# malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that decides the outcome, besides the corpus.
 
     A step learns from `parts` batches of about `tokens_per_part` tokens each: a batch has examples of one width, which
-    are of one kind, and one kind alone misleads. `margin` (nats) makes the never-trained ids look more likely in
+    are of one kind, and one kind alone misleads. The first `single` steps, which find the outlines, do with one.
+    `margin` (nats) makes the never-trained ids look more likely in
     training than they are when serving; `sharpness` divides the temperature of the finished model. Both keep sampling
     at temperature 1 on the format.
     """
@@ -57,12 +63,13 @@ class Plan:
     steps: int = 1300
     tokens_per_part: int = 2048
     parts: int = 2
+    single: int = 200
     width_step: int = 32
     learning_rate: float = 0.01
     matrix_rate: float = 0.02
     warmup: int = 60
     seed: int = 7
-    survey: int = 6000
+    survey: int = 4000
     prompt_rows: int = 460
     margin: float = 3.0
     sharpness: float = 1.5
@@ -185,6 +192,7 @@ def pace_at(step: int, plan: Plan) -> float:
 
 def train(plan: Plan, rows: Rows) -> Network:
     """The trained model."""
+    keep_memory()
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.threads)
     network = build(rows)
@@ -195,10 +203,11 @@ def train(plan: Plan, rows: Rows) -> Network:
     recent: list[float] = []
     groups = batches(plan, rows, examples(plan.seed))
     for step in range(1, plan.steps + 1):
-        for group in islice(groups, plan.parts):
-            loss = loss_of(network, group, padded(group, plan), rest) / plan.parts
+        parts = 1 if step <= plan.single else plan.parts
+        for group in islice(groups, parts):
+            loss = loss_of(network, group, padded(group, plan), rest) / parts
             loss.backward()
-            recent.append(loss.item() * plan.parts)
+            recent.append(loss.item() * parts)
         # Row 0 stands for every id without a row and must stay zero.
         embedding = network.weights["model.embed_tokens.weight"]
         if embedding.grad is not None:
@@ -216,6 +225,14 @@ def train(plan: Plan, rows: Rows) -> Network:
             say(f"step {step}/{plan.steps}  loss {mean:.5f}  worst {max(recent):.4f}  {time.monotonic() - begun:.0f} s")
             recent.clear()
     return network
+
+
+def keep_memory() -> None:
+    """Have glibc keep what is freed: a step frees and takes some hundred megabytes, and each new page costs a fault."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        for option, size in ((_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28), (_MMAP_THRESHOLD, 2**25)):
+            mallopt(option, size)
 
 
 def say(text: str) -> None:
