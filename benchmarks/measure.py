@@ -36,8 +36,12 @@ WORKLOAD = Workload(
 SHORT = Workload(reply=Lengths("fixed", 8), effort=(("low", 1),), temperature=0.0, seed=2)
 """What a request costs beside its tokens. Harmony's first three have no text yet."""
 
-STEP_MS = 50.0
+STEP_MS = 100.0
 REPLY_TOKENS = 200
+SCRIPTED_TOKENS = 100
+"""Ten seconds of a stream."""
+MOST_STREAMS = 1024
+"""Places in the scripted engine: more than are ever asked for, so that none waits for one."""
 _SETTLE_S = 20.0
 _IDLE_S = 15.0
 
@@ -59,7 +63,7 @@ class Extent:
 
 
 FULL = Extent({1: 12, 8: 48, 32: 128, 128: 256}, 6, (1, 32, 128, 256, 512), (1, 2, 4), 12.0, every_token=True)
-QUICK = Extent({1: 6, 32: 64}, 4, (32, 256), (1,), 11.0, every_token=False)
+QUICK = Extent({1: 12, 32: 64}, 4, (32, 512), (1,), 11.0, every_token=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +142,18 @@ def _every_token(extent: Extent, bare: Running, folder: Path, console: Console) 
 def front_end(extent: Extent, folder: Path, console: Console) -> Sequence[FrontEnd]:
     """The scripted engine, for the cost of the front end alone at many streams."""
     script = folder / "script.jsonl"
-    text = "word " * REPLY_TOKENS
+    text = "word " * SCRIPTED_TOKENS
     completion = f"<|channel|>final<|message|>{text}<|return|>"
     script.write_text(json.dumps({"completion": completion, "tokens_per_step": 1, "step_ms": STEP_MS}))
     found = []
     for replicas in extent.ingress_replicas:
         console.print(f"starting serving up on the scripted engine, ingress replicas: {replicas}")
-        settings = {"engine": "scripted", "script": str(script), "ingress_replicas": replicas}
+        settings = {
+            "engine": "scripted",
+            "script": str(script),
+            "ingress_replicas": replicas,
+            "models": {MODEL: {"max_num_seqs": MOST_STREAMS}},
+        }
         with serving_up(settings, folder / f"scripted-{replicas}.log") as running:
             idle = _idle(running)
             loads = [Load(concurrency=streams, seconds=extent.seconds) for streams in extent.streams]
