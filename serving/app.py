@@ -32,6 +32,7 @@ from serving.api.header_limit import HeaderLimit
 from serving.api.health import health_router
 from serving.api.messages_route import messages_router
 from serving.api.metrics import metrics_router
+from serving.api.model_life import model_life_router
 from serving.api.models import models_router
 from serving.api.openapi import openapi
 from serving.api.registry import ModelRegistry
@@ -45,7 +46,11 @@ from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
-from serving.engine.base import AdapterHost, Engine
+from serving.engine.base import AdapterHost, Engine, Sleeper
+from serving.life.engine import LivingEngine
+from serving.life.in_process import EngineReplicas
+from serving.life.lives import Lives
+from serving.life.store import MemoryLifeStore
 from serving.settings import Settings
 from serving.store.base import Store
 from serving.store.choice import limits
@@ -73,6 +78,7 @@ def create_app(
     backends: Backends | None = None,
     cache: AnswerCache | None = None,
     adapters: Adapters | None = None,
+    lives: Lives | None = None,
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
@@ -81,8 +87,10 @@ def create_app(
     happens is counted in `telemetry`; GET /metrics shows what `metrics_source` collects, by default that alone.
     Responses are kept in `responses_store`, which the caller closes; by default in this process's memory.
     `backends` and `adapters` are started and closed by the caller too; by default those of the settings, and what is
-    added is forgotten with the process. Answers are kept in `cache`, which the caller closes; by default, where
-    settings ask for one, in this process's memory. Raises SettingsError where models and engines do not match.
+    added is forgotten with the process. `lives`, which the caller closes, says which models are in memory; by default
+    this process alone does, and starts and closes `engines` as is asked for. Answers are kept in `cache`, which the
+    caller closes; by default, where settings ask for one, in this process's memory. Raises SettingsError where models
+    and engines do not match.
     """
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
@@ -100,7 +108,22 @@ def create_app(
     if adapters is None:
         hosts = {name: engine for name, engine in engines.items() if isinstance(engine, AdapterHost)}
         adapters = Adapters(settings, hosts, new_version=_new_id)
-    models = ModelRegistry(settings.models, engines, int(clock()), backends, settings.variants, adapters)
+    if lives is None:
+        lives = Lives(
+            settings,
+            {name: engine for name, engine in engines.items() if isinstance(engine, Sleeper)},
+            MemoryLifeStore(),
+            EngineReplicas(engines),
+            telemetry.metrics,
+            clock=clock,
+            monotonic=time.monotonic,
+        )
+    lives.attend(lambda model: tenancy.admission(model).in_use > 0)
+    telemetry.before_each_scrape(lives.observe)
+    living = {
+        name: LivingEngine(engine, lives, lives.of(name)) for name, engine in engines.items() if name in settings.models
+    }
+    models = ModelRegistry(settings.models, living, int(clock()), backends, settings.variants, adapters)
     context = ApiContext(
         models=models,
         access=Access(models, tenancy, settings.http, telemetry.recording.metrics, time.monotonic, backends, cache),
@@ -108,6 +131,7 @@ def create_app(
         clock=clock,
         new_id=new_request_id,
         variants=settings.variants,
+        lives=lives,
     )
     app = FastAPI(
         title="gpt-oss-serving",
@@ -147,6 +171,7 @@ def create_app(
         admin_router(context, tenancy),
         backends_router(context, backends),
         adapters_router(adapters),
+        model_life_router(lives),
         metrics_router(source),
         status_router(
             StatusBoard(source, list(settings.models), time.monotonic),

@@ -27,7 +27,8 @@ ServingError
     ├── HeadersTooLargeError         431
     ├── OverloadedError              503: full; come back later
     ├── EngineNotReadyError          503: starting or restarting; come back later
-    │   └── BackendUnavailableError      another server that should answer cannot be reached, or fails
+    │   ├── BackendUnavailableError      another server that should answer cannot be reached, or fails
+    │   └── ModelUnloadedError           an administrator has unloaded the model
     ├── AdapterUnavailableError      503: a LoRA adapter that is known cannot be loaded
     ├── StoreUnavailableError        503: what requests share cannot be reached; come back later
     ├── EngineDiedError              500: the engine was lost while it worked on this request
@@ -267,6 +268,12 @@ class BackendUnavailableError(EngineNotReadyError):
     """Another server that should answer cannot be reached, breaks off, or does not take our key."""
 
     default_code = "backend_unavailable"
+
+
+class ModelUnloadedError(EngineNotReadyError):
+    """An administrator has unloaded the model, and nobody else loads it."""
+
+    default_code = "model_unloaded"
 
 
 class StoreUnavailableError(ApiError):

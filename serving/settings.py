@@ -20,6 +20,7 @@ from serving.configuration.problems import from_validation, several
 from serving.configuration.sources import read_sources
 from serving.errors import SettingsError
 from serving.harmony.conversation import EFFORTS, Effort
+from serving.life.settings import HoldSettings, IdleSettings
 from serving.tenancy.keys import KeyHash
 from serving.variants.settings import VariantSettings
 
@@ -143,6 +144,13 @@ class ModelSettings(Section):
     lora: LoraSettings | None = Field(
         None, description="Room for adapters; unset: none, or as by default where `adapters` has some."
     )
+    idle: IdleSettings | None = Field(
+        None, description="When it leaves memory for want of use; unset: never, or as by default with replicas.min 0."
+    )
+    hold: HoldSettings = Field(HoldSettings(), description="Requests that come while it is loaded again.")
+    warm_up: tuple[str, ...] = Field(
+        (), description="What each replica is asked, as a user would, before it says that it is ready."
+    )
     truncation_answer_share: float = Field(
         0.25, gt=0, lt=1, description="Part of the context that `truncation: auto` keeps free where no max_tokens is."
     )
@@ -154,6 +162,17 @@ class ModelSettings(Section):
     def lora_settings(self) -> LoraSettings | None:
         """The room for adapters that there is; None: the engine is started without."""
         return self.lora or (LoraSettings() if self.adapters else None)
+
+    @property
+    def idle_settings(self) -> IdleSettings | None:
+        """When it leaves memory; None: it stays. What has no replica to begin with has none in the end either."""
+        return self.idle or (IdleSettings() if self.replicas.min == 0 else None)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether its engines are started so that they can sleep, which costs a little memory."""
+        asked = self.engine_args.get("enable_sleep_mode") is True
+        return asked or (self.idle is not None and self.idle.action == "sleep")
 
     @property
     def devices(self) -> int:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from serving.api.access import Access
 from serving.api.registry import ModelRegistry
 from serving.generation.constraint_check import ConstraintChecks
+from serving.life.lives import Lives
 from serving.settings import HttpSettings
 from serving.variants.settings import VariantSettings
 
@@ -19,7 +20,7 @@ class ApiContext:
     """`clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits.
 
     `access` says what teams may do, `variants` what the names of presets stand for. `constraints` knows the schemas
-    and grammars that engines have taken.
+    and grammars that engines have taken. `lives` says which models are not in memory because nobody wants them to be.
     """
 
     models: ModelRegistry
@@ -29,6 +30,7 @@ class ApiContext:
     new_id: Callable[[], str]
     variants: Mapping[str, VariantSettings] = field(default_factory=dict)
     constraints: ConstraintChecks = field(default_factory=ConstraintChecks)
+    lives: Lives | None = None
 
 
 def request_id(request: Request) -> str:

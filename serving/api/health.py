@@ -42,14 +42,20 @@ def health_router(context: ApiContext) -> APIRouter:
         queue = Queue(running=sum(line.in_use for line in lines), waiting=sum(line.waiting for line in lines))
         return Health(status="ok", queue=queue)
 
-    @router.get("/ready", summary="Whether every model's engines answer; 503 while one does not")
+    @router.get("/ready", summary="Whether every model's engines answer; 503 while one does not that should")
     async def ready() -> Response:
         models = context.models.models()
         failures = await asyncio.gather(*map(_failure, models))
-        states = {
-            model.name: {"status": failure.code, "message": failure.message} if failure else {"status": "ready"}
-            for model, failure in zip(models, failures, strict=True)
-        }
+        states: dict[str, dict[str, str | None]] = {}
+        for number, (model, failure) in enumerate(zip(models, failures, strict=True)):
+            life = context.lives.of(model.name) if context.lives is not None else None
+            if failure is None:
+                states[model.name] = {"status": "ready"}
+            elif life is not None and life.away_on_purpose:
+                states[model.name] = {"status": life.state}
+                failures[number] = None
+            else:
+                states[model.name] = {"status": failure.code, "message": failure.message}
         if not any(failures):
             return JSONResponse({"status": "ready", "models": states})
         waiting = ", ".join(model.name for model, failure in zip(models, failures, strict=True) if failure)

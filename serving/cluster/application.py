@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from serving.cluster.engine_replica import EngineReplica
 from serving.cluster.ingress import Ingress
+from serving.cluster.life_store import replicas_at_first
 from serving.cluster.names import INGRESS, engine_deployment
+from serving.cluster.scaling import POLICY
 from serving.configuration.revision import wait_for_revision
 from serving.engine.device import Device, installed_device
-from serving.settings import ModelSettings, Settings, load_settings
+from serving.settings import ModelSettings, ReasoningSettings, ReplicaSettings, Settings, load_settings
 from serving.tenancy.protection import refuse_strangers
 
 # vLLM queues by itself, and what waits in Serve's router cannot be seen by it; so Serve is told to hold nothing back.
@@ -76,8 +78,18 @@ def build(settings: Settings, *, more_ingress: int = 0, ingress_version: str | N
 def engine_settings(settings: Settings, name: str) -> Settings:
     """The part of `settings` that an engine replica of model `name` sees, the rest as by default."""
     plain = ModelSettings()
-    model = settings.models[name].model_copy(
-        update={"aliases": plain.aliases, "reasoning": plain.reasoning, "replicas": plain.replicas}
+    model = settings.models[name]
+    sleeps = model.idle is not None and model.idle.action == "sleep"
+    # Prompts to warm up with are rendered as most requests are.
+    reasoning = ReasoningSettings(default_effort=model.reasoning.default_effort) if model.warm_up else plain.reasoning
+    model = model.model_copy(
+        update={
+            "aliases": plain.aliases,
+            "reasoning": reasoning,
+            "replicas": plain.replicas,
+            "idle": model.idle if sleeps else None,
+            "hold": plain.hold,
+        }
     )
     return Settings(
         engine=settings.engine,
@@ -117,13 +129,21 @@ def engine_options(name: str, model: ModelSettings, longest_answer_s: float, dev
         options["placement_group_strategy"] = "PACK"
     else:
         options["ray_actor_options"] = {"num_cpus": 1, "num_gpus": model.devices}
-    replicas = model.replicas
-    if replicas.max is None or replicas.max == replicas.min:
-        options["num_replicas"] = replicas.min
-    else:
-        options["autoscaling_config"] = AutoscalingConfig(
-            min_replicas=replicas.min,
-            max_replicas=replicas.max,
-            target_ongoing_requests=replicas.target_ongoing_requests,
-        )
+    options["autoscaling_config"] = _scaling(name, model.replicas)
     return options
+
+
+def _scaling(name: str, replicas: ReplicaSettings) -> AutoscalingConfig:
+    """Every model may be unloaded, so to Serve any number is within bounds; the policy keeps to the settings'."""
+    most = replicas.max or replicas.min
+    return AutoscalingConfig(
+        min_replicas=0,
+        initial_replicas=replicas_at_first(name, replicas.min, most),
+        max_replicas=most,
+        target_ongoing_requests=replicas.target_ongoing_requests,
+        upscale_delay_s=0,
+        downscale_delay_s=0,
+        policy=AutoscalingPolicy(
+            policy_function=POLICY, policy_kwargs={"model": name, "fewest": replicas.min, "most": most}
+        ),
+    )

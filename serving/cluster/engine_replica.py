@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+import time
 from pathlib import Path
 
 import prometheus_client
@@ -20,12 +21,14 @@ from serving.demo.checkpoint import ensure_checkpoint
 from serving.engine.base import (
     Adapter,
     EngineInfo,
+    EngineReport,
     EngineRequest,
     FinishReason,
     PushingEngine,
     TokenDelta,
     TokenLogprobs,
 )
+from serving.engine.resting import RestingEngine
 from serving.engine.scripted import ScriptedEngine, load_script
 from serving.engine.vllm import VllmEngine
 from serving.errors import EngineDiedError
@@ -79,7 +82,9 @@ class EngineReplica:
     async def __init__(self, settings: Settings, name: str) -> None:  # type: ignore[misc]  # Serve awaits a constructor
         bind_to_node_address()
         configure_logging(settings.logging, sys.stderr, **replica_labels())
-        self._engine = build_engine(settings, name)
+        self._engine = RestingEngine(
+            name, build_engine(settings, name), settings.models[name], clock=time.time, monotonic=time.monotonic
+        )
         self._outbox = Outbox(settings.frames.pace_ms / 1000, settings.frames.curve_keys)
         for sentence in leftovers():
             logger.warning("%s", sentence)
@@ -122,6 +127,18 @@ class EngineReplica:
     async def unload_adapter(self, adapter: Adapter) -> None:
         """See AdapterHost."""
         await self._engine.unload_adapter(adapter)
+
+    async def sleep(self) -> None:
+        """See Sleeper."""
+        await self._engine.sleep()
+
+    async def wake(self) -> None:
+        """See Sleeper."""
+        await self._engine.wake()
+
+    async def reports(self) -> list[EngineReport]:
+        """See Sleeper: this replica's own."""
+        return await self._engine.reports()
 
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces this replica."""

@@ -25,13 +25,32 @@ class ClusterFleet:
 
     def size(self) -> FleetSize:
         """See Fleet."""
-        engines = {model: _running(handle) for model, handle in self._engines.items()}
+        engines = {model: running_replicas(handle) for model, handle in self._engines.items()}
         return FleetSize(
-            {model: count for model, count in engines.items() if count is not None}, _running(self._ingress)
+            {model: count for model, count in engines.items() if count is not None}, running_replicas(self._ingress)
         )
 
 
-def _running(handle: DeploymentHandle) -> int | None:
+class ServeReplicas:
+    """See Replicas (serving/life). Serve's autoscaler brings about what is wanted, by the policy in scaling.py."""
+
+    def __init__(self, handles: Mapping[str, DeploymentHandle]) -> None:
+        self._handles = handles
+        for handle in handles.values():
+            handle.options()  # as above: a model that is not loaded may not be called for a long time
+
+    def running(self, model: str) -> int | None:
+        """See Replicas."""
+        return running_replicas(self._handles[model])
+
+    def want(self, model: str, loaded: bool) -> None:
+        """See Replicas."""
+
+    async def close(self) -> None:
+        """See Replicas."""
+
+
+def running_replicas(handle: DeploymentHandle) -> int | None:
     """How many replicas run; None before the router has heard of any."""
     if not handle.running_replicas_populated():
         return None

@@ -18,8 +18,9 @@ from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
-from serving.cluster.fleet import ClusterFleet
+from serving.cluster.fleet import ClusterFleet, ServeReplicas
 from serving.cluster.inbox import Inbox
+from serving.cluster.life_store import ClusterLifeStore
 from serving.cluster.limits_actor import open_limits, open_usage
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
@@ -28,6 +29,7 @@ from serving.cluster.remote_engine import RemoteEngine
 from serving.cluster.store_actor import open_answer_store, open_store
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
+from serving.life.lives import Lives
 from serving.settings import Settings
 from serving.store.choice import open_registrations
 from serving.telemetry.logs import configure_logging
@@ -44,7 +46,11 @@ class Ingress:
         self._labels = replica_labels()
         configure_logging(settings.logging, sys.stderr, **self._labels)
         self._inbox = Inbox(ray.util.get_node_ip_address(), self._frame_lost, settings.frames.curve_keys)
-        remote = {name: RemoteEngine(name, handle, self._inbox) for name, handle in handles.items()}
+        replicas = ServeReplicas(handles)
+        remote = {
+            name: RemoteEngine(name, handle, self._inbox, functools.partial(replicas.running, name))
+            for name, handle in handles.items()
+        }
         self._engines: dict[str, Engine] = {
             name: FailoverEngine(
                 name,
@@ -87,6 +93,16 @@ class Ingress:
             registrations=open_registrations(settings, "adapters"),
         )
         await self._adapters.start()
+        self._lives = Lives(
+            settings,
+            remote,
+            ClusterLifeStore(),
+            replicas,
+            self._telemetry.metrics,
+            clock=time.time,
+            monotonic=time.monotonic,
+        )
+        await self._lives.start()
         app = create_app(
             settings,
             self._engines,
@@ -97,6 +113,7 @@ class Ingress:
             backends=self._backends,
             cache=self._cache,
             adapters=self._adapters,
+            lives=self._lives,
         )
         self._gate = DrainGate(app)
 
@@ -127,6 +144,8 @@ class Ingress:
             await cache.close()
         if hasattr(self, "_adapters"):
             await self._adapters.close()
+        if hasattr(self, "_lives"):
+            await self._lives.close()
         if hasattr(self, "_store"):
             await self._store.close()
         if hasattr(self, "_telemetry"):

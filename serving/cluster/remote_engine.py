@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -14,13 +14,14 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from serving.cluster.frames import Reply
 from serving.cluster.inbox import Inbox, Stream
-from serving.engine.base import Adapter, EngineInfo, EngineRequest, TokenDelta
+from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, TokenDelta
 from serving.errors import ApiError, EngineDiedError, EngineNotReadyError, InternalError, OverloadedError
 
 logger = logging.getLogger(__name__)
 
 _ASK_TIMEOUT_S = 5.0
 _ASK_EVERY_S = 1.0
+_LOOK_EVERY_S = 0.1
 _RETRY_AFTER_S = 5.0
 _ADAPTER_TIMEOUT_S = 120.0
 _FEW_TOKENS = 16
@@ -36,12 +37,21 @@ class RemoteEngine:
     one that streams come as frames into `inbox`; the call's reply has them all and fills in what frames did not bring.
 
     Serve holds a call until a replica appears, however long that takes. A client is better told; so a task asks for
-    EngineInfo all the time, and a request that comes while nobody answers is refused.
+    EngineInfo all the time, and a request that comes while nobody answers is refused. While the router knows of no
+    replica nothing is asked: a call that waits has Serve start one, also of a model that nobody wants. `running` says
+    how many it knows of.
     """
 
-    def __init__(self, model: str, handle: DeploymentHandle, inbox: Inbox) -> None:
+    def __init__(
+        self,
+        model: str,
+        handle: DeploymentHandle,
+        inbox: Inbox,
+        running: Callable[[], int | None],
+    ) -> None:
         self._model = model
         self._handle = handle
+        self._running = running
         self._inbox = inbox
         self._info: EngineInfo | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -64,7 +74,7 @@ class RemoteEngine:
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         """See Engine. Closing the iterator cancels the call in the replica."""
-        if self._info is None:
+        if self._info is None or not self._running():
             raise self._not_ready()
         stream = self._inbox.open(self._model)
         response = self._handle.generate.remote(request, stream.address if request.stream else None)
@@ -90,6 +100,18 @@ class RemoteEngine:
     async def unload_adapter(self, adapter: Adapter) -> None:
         """See AdapterHost: by every replica that runs."""
         await self._ask_all("unload_adapter", adapter)
+
+    async def sleep(self) -> None:
+        """See Sleeper: every replica that runs. A request wakes the one that it comes to."""
+        await self._ask_all("sleep")
+
+    async def wake(self) -> None:
+        """See Sleeper: every replica that runs."""
+        await self._ask_all("wake")
+
+    async def reports(self) -> list[EngineReport]:
+        """See Sleeper: of every replica that runs."""
+        return [report for reports in await self._ask_all("reports") for report in reports]
 
     async def _ask_all(self, method: str, *arguments: object) -> list[Any]:
         """What the replicas that run return. Raises what one of them said, EngineNotReadyError where none answered."""
@@ -145,13 +167,24 @@ class RemoteEngine:
             if (info is None) != (self._info is None):
                 logger.info("engine of %s is %s", self._model, "not ready" if info is None else "ready")
             self._info = info
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until it is time to ask again; until something has changed, at most."""
+        running = self._running()
+        for _ in range(round(_ASK_EVERY_S / _LOOK_EVERY_S)):
             try:
-                async with asyncio.timeout(_ASK_EVERY_S):
+                async with asyncio.timeout(_LOOK_EVERY_S):
                     await self._lost.wait()
             except TimeoutError:
-                continue
+                if bool(self._running()) != bool(running):
+                    return
+            else:
+                return
 
     async def _ask(self) -> EngineInfo | None:
+        if not self._running():
+            return None
         response = self._handle.info.remote()
         try:
             async with asyncio.timeout(_ASK_TIMEOUT_S):

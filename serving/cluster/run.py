@@ -29,6 +29,7 @@ from serving.cluster.application import build, fingerprint
 from serving.cluster.console import Console, base_url, ready_message
 from serving.cluster.control import DONE, FAILED, ControlServer
 from serving.cluster.leftovers import leftovers
+from serving.cluster.life_store import forget
 from serving.cluster.limits_actor import stop_limits
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.process_tree import die_with_parent
@@ -148,6 +149,8 @@ async def take_down(settings: Settings, console: Console) -> None:
         await asyncio.to_thread(serve.delete, APPLICATION)
         await asyncio.to_thread(stop_stores)
         await asyncio.to_thread(stop_limits)
+        for name in settings.models:
+            await asyncio.to_thread(forget, name)
         return
     handles = [serve.get_deployment_handle(engine_deployment(name), APPLICATION) for name in settings.models]
     await asyncio.gather(*(each.broadcast("close").results_async(timeout_s=_ASK_S) for each in handles))

@@ -162,6 +162,34 @@ class AdapterHost(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What one engine says of itself: `memory_bytes` of the machine's memory are its processes'."""
+
+    asleep: bool
+    memory_bytes: int
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """What can give its accelerator's memory back and stay, and what tells how it is."""
+
+    async def sleep(self) -> None:
+        """Give it back; nothing where it sleeps. Raises ConflictError where it is at work, or cannot sleep at all.
+
+        Also raises EngineNotReadyError.
+        """
+        ...
+
+    async def wake(self) -> None:
+        """Be ready again; nothing where it is. Raises EngineNotReadyError."""
+        ...
+
+    async def reports(self) -> list[EngineReport]:
+        """How it is; of several, how each is that answers."""
+        ...
+
+
 class PushingEngine(Engine, AdapterHost, Protocol):
     """An engine that can also call instead of being asked, which costs no task switch a token."""
 
@@ -171,4 +199,15 @@ class PushingEngine(Engine, AdapterHost, Protocol):
         Cancelling it stops the work. Raises as generate() does, and EngineNotReadyError, never EngineDiedError, where
         no work was begun.
         """
+        ...
+
+    async def fall_asleep(self) -> None:
+        """Give the accelerator's memory back, with no request at work and until wake_up(), without which none may come.
+
+        Raises ConflictError where the platform or the settings do not allow it, EngineNotReadyError.
+        """
+        ...
+
+    async def wake_up(self) -> None:
+        """Take the memory again. Raises EngineNotReadyError."""
         ...

@@ -160,6 +160,7 @@ class ScriptedEngine:
         settings: ModelSettings | None = None,
     ) -> None:
         self.running = 0
+        self.asleep = False
         self._script = script
         self._settings = settings or ModelSettings()
         room = self._settings.lora_settings
@@ -175,7 +176,7 @@ class ScriptedEngine:
             _ = line.token_ids
         for name, adapter in self._settings.adapters.items():
             await self._adapters.load(Adapter(name, adapter.source))
-        self._started, self._closed = True, False
+        self._started, self._closed, self.asleep = True, False, False
 
     async def info(self) -> EngineInfo:
         """See Engine."""
@@ -185,6 +186,8 @@ class ScriptedEngine:
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         """See Engine. Raises InvalidRequestError where no line fits the prompt."""
         self._require_ready()
+        if self.asleep:
+            raise EngineNotReadyError("The scripted engine sleeps.", retry_after_s=1)
         adapter = request.adapter
         line = self._script.line_for(last_user_text(request.prompt_token_ids), adapter.name if adapter else None)
         if line is None:
@@ -235,6 +238,16 @@ class ScriptedEngine:
         """See AdapterHost."""
         self._require_ready()
         await self._adapters.unload(adapter)
+
+    async def fall_asleep(self) -> None:
+        """See PushingEngine. There is nothing to give back, so that what comes of it can be tested anywhere."""
+        self._require_ready()
+        self.asleep = True
+
+    async def wake_up(self) -> None:
+        """See PushingEngine."""
+        self._require_ready()
+        self.asleep = False
 
     async def check_health(self) -> None:
         """See Engine."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,6 +210,33 @@ class VllmEngine:
     async def _remove_adapter(self, lora_request: LoRARequest) -> None:
         await self._running().remove_lora(lora_request.lora_int_id)
 
+    async def fall_asleep(self) -> None:
+        """See PushingEngine: vLLM's sleep of level 1, the weights to the machine's memory, the KV cache to nowhere."""
+        if installed_device() == "cpu":
+            raise ConflictError("Sleep gives a GPU's memory back, and this engine has none; use unload.")
+        if not self._model.sleeps:
+            raise ConflictError(
+                f"The engines of model '{self._name}' were started without sleep; use unload, or set "
+                f"`models.{self._name}.engine_args.enable_sleep_mode: true` and start the server again."
+            )
+        with self._alive():
+            await self._running().sleep(level=1)
+
+    async def wake_up(self) -> None:
+        """See PushingEngine."""
+        with self._alive():
+            await self._running().wake_up()
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Around what a dead engine cannot do."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            yield
+        except EngineDeadError as error:
+            raise EngineNotReadyError(f"The engine of model '{self._name}' is dead.", retry_after_s=5) from error
+
     def _shelf(self) -> AdapterShelf[LoRARequest]:
         if self._adapters is None:
             raise ConflictError(f"The model '{self._name}' has no room for adapters; set `models.{self._name}.lora`.")
@@ -296,6 +324,8 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
         }
         if (modules := _adapted_modules(model)) is not None:
             arguments["lora_target_modules"] = list(modules)
+    if model.sleeps and installed_device() != "cpu":
+        arguments["enable_sleep_mode"] = True
     if model.max_model_len is not None:
         arguments["max_model_len"] = model.max_model_len
     if model.devices > 1:

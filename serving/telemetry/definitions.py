@@ -212,6 +212,37 @@ DEFINITIONS: tuple[Definition, ...] = (
         "serving_engine_ready", "gauge", "1 while a model's engines answer this ingress replica, else 0.", ("model",)
     ),
     Definition(
+        "serving_model_state",
+        "gauge",
+        "1 for how a model is to this ingress replica, 0 for how else it could be.",
+        ("model", "state"),
+    ),
+    Definition(
+        "serving_model_loads_total",
+        "counter",
+        "Times that a model was to be loaded again, by why.",
+        ("model", "cause"),
+    ),
+    Definition(
+        "serving_model_unloads_total",
+        "counter",
+        "Times that a model was to be unloaded, by why.",
+        ("model", "cause"),
+    ),
+    Definition(
+        "serving_model_load_seconds",
+        "histogram",
+        "Time from when a model was to be loaded again until its engines answered.",
+        ("model",),
+        SECONDS,
+    ),
+    Definition(
+        "serving_requests_held",
+        "gauge",
+        "Requests that wait for a model to be loaded, before they wait for admission.",
+        ("model",),
+    ),
+    Definition(
         "serving_build_info", "gauge", "Always 1; the versions are in its labels.", ("version", "python", "ray", "vllm")
     ),
     Definition(

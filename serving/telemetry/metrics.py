@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.harmony.recovery import RECOVERY_KINDS
+from serving.life.state import LOAD_CAUSES, UNLOAD_CAUSES, Cause, State
 from serving.telemetry.build import Versions
 from serving.telemetry.chunk_histogram import ChunkHistogram
 from serving.telemetry.definitions import BY_NAME, DEFINITIONS
@@ -88,6 +89,11 @@ class Metrics:
                 self._counters["serving_frame_losses_total"].labels(model, loss)
             for reason in get_args(FallbackReason):
                 self._counters["serving_fallbacks_total"].labels(model, reason)
+            for cause in LOAD_CAUSES:
+                self._counters["serving_model_loads_total"].labels(model, cause)
+            for cause in UNLOAD_CAUSES:
+                self._counters["serving_model_unloads_total"].labels(model, cause)
+            self._histograms["serving_model_load_seconds"].labels(model)
             self._histograms["serving_failover_seconds"].labels(model)
             self._gaps.bind(model)
 
@@ -186,6 +192,24 @@ class Metrics:
     def engine_ready(self, model: str, ready: bool) -> None:
         """Whether the model's engines answer this process."""
         self._gauges["serving_engine_ready"].labels(self._models.fold(model)).set(ready)
+
+    def model_changed(self, model: str, loaded: bool, cause: Cause) -> None:
+        """A model is to be loaded again, or unloaded."""
+        name = "serving_model_loads_total" if loaded else "serving_model_unloads_total"
+        self._counters[name].labels(self._models.fold(model), cause).inc()
+
+    def model_back(self, model: str, seconds: float) -> None:
+        """A model that was to be loaded answers after so long."""
+        self._histograms["serving_model_load_seconds"].labels(self._models.fold(model)).observe(seconds)
+
+    def model_is(self, model: str, state: State) -> None:
+        """How a model is now."""
+        for each in get_args(State):
+            self._gauges["serving_model_state"].labels(self._models.fold(model), each).set(each == state)
+
+    def requests_held(self, model: str, count: int) -> None:
+        """So many requests wait for a model to be loaded."""
+        self._gauges["serving_requests_held"].labels(self._models.fold(model)).set(count)
 
     def finished(self, record: RequestRecord) -> None:
         """Count a request that is over."""

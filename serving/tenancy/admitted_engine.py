@@ -24,8 +24,8 @@ class AdmittedEngine:
         """See Engine; the engine is another's to close."""
 
     async def info(self) -> EngineInfo:
-        """See Engine; no more than the team may have."""
-        info, policy = await self._engine.info(), self._ticket.identity.policy
+        """See Engine; no more than the team may have. Raises AnswerTimeoutError when the deadline passes."""
+        info, policy = await self._ticket.before_deadline(self._engine.info()), self._ticket.identity.policy
         if policy.max_context is not None and policy.max_context < info.max_model_len:
             info = replace(info, max_model_len=policy.max_context)
         if policy.max_output is not None:

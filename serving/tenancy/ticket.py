@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
@@ -141,6 +141,20 @@ class Ticket:
     def stops_at(self) -> float | None:
         """When engine work for the ticket has to stop, by the clock."""
         return None if self._lent else self.deadline
+
+    async def before_deadline(self, answer: Awaitable[_T]) -> _T:
+        """What `answer` comes to, until the deadline; then AnswerTimeoutError."""
+        if self.deadline is None:
+            return await answer
+        try:
+            async with asyncio.timeout(max(0.0, self.deadline - self._clock())):
+                return await answer
+        except TimeoutError as error:
+            raise AnswerTimeoutError(
+                "The request's time ran out while it waited for the model.",
+                code="deadline_exceeded",
+                should_retry=False,
+            ) from error
 
     async def in_time(self, deltas: AsyncIterator[_T]) -> AsyncGenerator[_T, None]:
         """`deltas` until the deadline; then AnswerTimeoutError. Who closes `deltas` stops the engine."""

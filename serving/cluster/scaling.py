@@ -1,0 +1,112 @@
+"""How many replicas of a model Ray Serve runs: a policy for its autoscaler, asked 10 times a second by its controller.
+
+Serve's own policy scales by load alone, and never ends the last replica of a model that it may not start again by
+itself. This one does what that does, between the same bounds and with the same delays, while the model is wanted.
+
+Serve pickles this module by value: nothing in it may refer to what cannot be pickled.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+from ray.exceptions import RayError
+from ray.serve.config import AutoscalingContext
+
+from serving.cluster.life_store import keep_replicas, wanted_now
+
+POLICY = "serving.cluster.scaling:LifePolicy"
+
+UPSCALE_DELAY_S = 30.0
+DOWNSCALE_DELAY_S = 600.0
+"""Serve's defaults (ray/serve/config.py, AutoscalingConfig)."""
+
+_READ_EVERY_S = 1.0
+_READ_WITHIN_S = 1.0
+_UNLOAD_AFTER_S = 2.5
+"""By then every ingress replica, which read once a second, knows and sends no more requests."""
+
+
+class LifePolicy:
+    """Serve makes one for each deployment, and another when the deployment changes."""
+
+    def __init__(self, model: str, fewest: int, most: int) -> None:
+        self._model = model
+        self._fewest = fewest
+        self._most = most
+        self._loaded = fewest > 0
+        self._read_at = float("-inf")
+        self._unwanted_since: float | None = None
+        self._told: int | None = None
+        self._drift = Drift()
+
+    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+        """The replicas that there should be, and no state that Serve should keep."""
+        now = time.monotonic()
+        if now - self._read_at >= _READ_EVERY_S:
+            self._read_at = now
+            self._read(now)
+        count = self._count(context, now)
+        if count != self._told and self._tell(count):
+            self._told = count
+        return count, {}
+
+    def _count(self, context: AutoscalingContext, now: float) -> int:
+        if not self._loaded:
+            waited = self._unwanted_since is not None and now - self._unwanted_since >= _UNLOAD_AFTER_S
+            # Serve starts a deployment without replicas again as long as it remembers calls that waited for one
+            # (ray/serve/autoscaling_policy.py, _get_cold_start_scale_up_replicas); it forgets them after 30 s.
+            unload = context.target_num_replicas == 0 or (waited and not context.total_queued_requests)
+            return 0 if unload else context.target_num_replicas
+        fewest = max(1, self._fewest)
+        if fewest >= self._most:
+            return fewest
+        target = min(self._most, max(fewest, context.target_num_replicas))
+        running = context.current_num_replicas
+        if running == 0:
+            return target
+        desired = math.ceil(context.total_num_requests / context.config.get_target_ongoing_requests())
+        return self._drift.follow(min(self._most, max(fewest, desired)), target, now)
+
+    def _read(self, now: float) -> None:
+        try:
+            wanted = wanted_now(self._model, _READ_WITHIN_S)
+        except (RayError, TimeoutError) as error:
+            logging.getLogger(__name__).warning("it cannot be read whether %s is wanted: %s", self._model, error)
+            return
+        loaded = self._fewest > 0 if wanted is None else wanted.loaded
+        if loaded:
+            self._unwanted_since = None
+        elif self._unwanted_since is None:
+            self._unwanted_since = now
+        self._loaded = loaded
+
+    def _tell(self, count: int) -> bool:
+        try:
+            keep_replicas(self._model, count, _READ_WITHIN_S)
+        except (RayError, TimeoutError) as error:
+            logging.getLogger(__name__).warning("it cannot be told how many replicas of %s: %s", self._model, error)
+            return False
+        return True
+
+
+class Drift:
+    """Lets a number follow another one that has been above or below it for long enough."""
+
+    def __init__(self) -> None:
+        self._direction = 0
+        self._since = 0.0
+
+    def follow(self, desired: int, current: int, now: float) -> int:
+        """`desired` after the delay, `current` until then; `now` is monotonic, in seconds."""
+        direction = (desired > current) - (desired < current)
+        if direction != self._direction:
+            self._direction, self._since = direction, now
+        delay = UPSCALE_DELAY_S if direction > 0 else DOWNSCALE_DELAY_S
+        if direction == 0 or now - self._since < delay:
+            return current
+        self._direction = 0
+        return desired

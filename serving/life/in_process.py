@@ -1,0 +1,52 @@
+"""The replicas of an application that is one process: each model's engine is its only one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from serving.engine.base import Engine
+from serving.errors import ServingError
+
+logger = logging.getLogger(__name__)
+
+
+class EngineReplicas:
+    """See Replicas. `engines` are taken to be started; from then on they are closed and started as is wanted."""
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self._engines = engines
+        self._running = dict.fromkeys(engines, True)
+        self._wanted = dict.fromkeys(engines, True)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def running(self, model: str) -> int | None:
+        """See Replicas."""
+        return int(self._running[model])
+
+    def want(self, model: str, loaded: bool) -> None:
+        """See Replicas."""
+        self._wanted[model] = loaded
+        if self._running[model] != loaded and model not in self._tasks:
+            task = asyncio.create_task(self._follow(model), name=f"load or unload {model}")
+            self._tasks[model] = task
+            task.add_done_callback(lambda _: self._tasks.pop(model, None))
+
+    async def close(self) -> None:
+        """See Replicas. The engines are closed by whoever made them."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, model: str) -> None:
+        while self._running[model] != (loaded := self._wanted[model]):
+            engine = self._engines[model]
+            try:
+                await (engine.start() if loaded else engine.close())
+            except ServingError as error:
+                # It is asked for again within a second.
+                logger.error("the engine of %s was not %s: %s", model, "started" if loaded else "closed", error)
+                return
+            self._running[model] = loaded

@@ -1,0 +1,189 @@
+"""The lives of all models, as one ingress process sees and steers them.
+
+What is wanted is kept in a store that all processes read once a second. Bringing it about is left to `Replicas`: in a
+cluster, to the policy by which Ray Serve scales a model. It waits before it ends replicas until every process has read
+that none are wanted, so that none hands them a request then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+from serving.engine.base import EngineReport, Sleeper
+from serving.errors import ConflictError, EngineNotReadyError, ModelNotFoundError, StoreUnavailableError
+from serving.life.model_life import ModelLife, Observer, Replicas
+from serving.life.store import LifeStore
+from serving.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+REFRESH_S = 1.0
+_LOOK_EVERY_S = 0.1
+
+Change = Literal["load", "unload", "sleep", "wake"]
+
+
+class Busy(Protocol):
+    """Whoever knows whether requests are at work."""
+
+    def __call__(self, model: str) -> bool:
+        """True while an engine works on a request to `model`."""
+        ...
+
+
+class Lives:
+    """Made once by whoever makes the application, who calls `start` and `close`.
+
+    `sleepers` are the engines that can be put to sleep. `clock` gives seconds since the epoch, `monotonic` seconds
+    that never go back.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sleepers: Mapping[str, Sleeper],
+        store: LifeStore,
+        replicas: Replicas,
+        observer: Observer,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._sleepers = sleepers
+        self._store = store
+        self._replicas = replicas
+        self._observer = observer
+        self._clock = clock
+        self._lives = {
+            name: ModelLife(name, model, store, replicas, observer, clock=clock, monotonic=monotonic)
+            for name, model in settings.models.items()
+        }
+        self._busy: Busy = _idle
+        self._watch: asyncio.Task[None] | None = None
+        self._started = False
+        self._unreadable = False
+
+    def attend(self, busy: Busy) -> None:
+        """Ask `busy` from now on whether a model is in use, which long answers say of no request that comes."""
+        self._busy = busy
+
+    def of(self, model: str) -> ModelLife:
+        """The life of a model, by its name in the settings; raises ModelNotFoundError."""
+        life = self._lives.get(model)
+        if life is None:
+            raise ModelNotFoundError(
+                f"The settings have no model '{model[:64]}'; they have {', '.join(self._lives)}.", param="name"
+            )
+        return life
+
+    def all(self) -> list[ModelLife]:
+        """All of them."""
+        return list(self._lives.values())
+
+    async def start(self) -> None:
+        """Read what is wanted, and keep reading; nothing the second time."""
+        if self._started:
+            return
+        self._started = True
+        await self._refresh()
+        self._watch = asyncio.create_task(self._keep_current(), name="follow the lives of models")
+        self._watch.add_done_callback(_tell_failure)
+
+    async def close(self) -> None:
+        """End it. May be called more than once."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        await self._replicas.close()
+
+    async def change(self, model: str, change: Change) -> ModelLife:
+        """What an administrator asks for; returns once it is under way.
+
+        Raises ModelNotFoundError, ConflictError where a model that is not loaded, or cannot, is to sleep or to wake,
+        EngineNotReadyError, StoreUnavailableError.
+        """
+        life = self.of(model)
+        match change:
+            case "load" | "unload":
+                await life.want(loaded=change == "load", cause="admin")
+            case "sleep" | "wake":
+                await life.read()
+                if life.state != "loaded":
+                    raise ConflictError(f"The model '{model}' is {life.state}, and only a loaded one can {change}.")
+                sleeper = self._sleeper(model)
+                await (sleeper.sleep() if change == "sleep" else sleeper.wake())
+        return life
+
+    async def reached(self, life: ModelLife, change: Change, *, wait: bool) -> bool:
+        """Whether what `change` asked for is there.
+
+        With `wait` it is waited for, no longer than requests may wait for the model.
+        """
+        goal = {"load": "loaded", "unload": "unloaded"}.get(change, life.state)
+        if not wait:
+            return life.state == goal
+        try:
+            async with asyncio.timeout(life.settings.hold.longest_s):
+                while True:
+                    if life.state == goal:
+                        return True
+                    await asyncio.sleep(_LOOK_EVERY_S)
+        except TimeoutError:
+            return False
+
+    async def reports(self, model: str) -> list[EngineReport]:
+        """What the model's replicas say of themselves; those that do not answer are left out."""
+        sleeper = self._sleepers.get(model)
+        if sleeper is None:
+            return []
+        try:
+            return await sleeper.reports()
+        except EngineNotReadyError:
+            return []
+
+    async def read(self) -> None:
+        """Know what other processes have changed since the last look; nothing where the store cannot be read."""
+        await self._refresh()
+
+    def observe(self) -> None:
+        """Tell the observer how things are; before each scrape."""
+        for life in self._lives.values():
+            self._observer.model_is(life.name, life.state)
+            self._observer.requests_held(life.name, life.held)
+
+    def _sleeper(self, model: str) -> Sleeper:
+        sleeper = self._sleepers.get(model)
+        if sleeper is None:
+            raise ConflictError(f"The engines of model '{model}' cannot sleep; use unload.")
+        return sleeper
+
+    async def _keep_current(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        try:
+            kept = await self._store.read(self._lives)
+            for name, life in self._lives.items():
+                life.take(kept[name])
+                await life.attend(self._busy(name))
+        except StoreUnavailableError as error:
+            if not self._unreadable:
+                logger.error("%s Models stay as they are.", error)
+            self._unreadable = True
+        else:
+            self._unreadable = False
+
+
+def _idle(model: str) -> bool:
+    return False
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("%s ended, which it never should", task.get_name(), exc_info=error)

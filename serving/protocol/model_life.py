@@ -1,0 +1,47 @@
+"""What the routes below /admin/models reply."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from serving.life.state import Cause, State
+
+
+class ReplicaCounts(TypedDict):
+    """Replicas of a model; null where this process has not heard of it yet."""
+
+    running: int | None
+    wanted: int | None
+
+
+class ReplicaReport(TypedDict):
+    """What a replica says of itself: whether it sleeps, and the machine's memory that its processes take."""
+
+    asleep: bool
+    memory_bytes: int
+
+
+class ModelLifeCard(TypedDict):
+    """How a model is, why and since when; times are in seconds since the epoch.
+
+    `held` requests wait at the ingress replica that replies. `last_used` is null for one that nobody has used.
+    """
+
+    object: Literal["model.life"]
+    name: str
+    state: State
+    cause: Cause
+    since: int
+    last_used: int | None
+    held: int
+    replicas: ReplicaCounts
+    reports: list[ReplicaReport]
+
+
+class ModelLifeList(TypedDict):
+    """All models of the settings."""
+
+    object: Literal["list"]
+    data: list[ModelLifeCard]
