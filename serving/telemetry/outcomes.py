@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from serving.errors import ApiError, EngineDiedError, EngineNotReadyError
+from serving.errors import ApiError, EngineDiedError, EngineNotReadyError, ModelUnloadedError
 
 Outcome = Literal[
     "ok",  # answered whole
@@ -17,6 +17,7 @@ Outcome = Literal[
     "rate_limited",  # 429
     "overloaded",  # 503 for want of room
     "not_ready",  # 503 while engines start or are replaced
+    "unloaded",  # 503 since an administrator has unloaded the model
     "engine_died",  # the engine was lost and nothing could take over
     "timeout",  # 504 and 408
     "internal_error",  # a bug of ours
@@ -24,7 +25,7 @@ Outcome = Literal[
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 SERVER_FAULTS: tuple[Outcome, ...] = ("overloaded", "not_ready", "engine_died", "timeout", "internal_error")
-"""What counts against availability; the client's own mistakes and its leaving do not."""
+"""What counts against availability; the client's own mistakes, its leaving and an administrator's wish do not."""
 
 _BY_STATUS: dict[int, Outcome] = {
     401: "unauthenticated",
@@ -48,6 +49,8 @@ def of_status(status: int) -> Outcome:
 
 def of_error(error: ApiError) -> Outcome:
     """The outcome of a request that failed with `error`."""
+    if isinstance(error, ModelUnloadedError):
+        return "unloaded"
     if isinstance(error, EngineNotReadyError):
         return "not_ready"
     if isinstance(error, EngineDiedError):

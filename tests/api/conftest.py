@@ -21,7 +21,11 @@ from serving.app import create_app
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
 from serving.engine.base import Engine, EngineRequest, TokenDelta
+from serving.engine.resting import RestingEngine
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.life.in_process import EngineReplicas
+from serving.life.lives import Lives
+from serving.life.store import LifeStore, MemoryLifeStore
 from serving.settings import HttpSettings, ModelSettings, Settings
 from serving.store.base import Store
 from serving.store.choice import redis_store
@@ -67,6 +71,12 @@ class RecordingEngine(ScriptedEngine):
         self.deltas_taken = 0
         self.fails_after: int | None = None
         self.in_turn: list[ScriptLine] = []
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+
+    async def start(self) -> None:
+        await self.may_start.wait()
+        await super().start()
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         self.requests.append(request)
@@ -79,6 +89,35 @@ class RecordingEngine(ScriptedEngine):
                     raise RuntimeError("the secret reason")
                 self.deltas_taken += 1
                 yield delta
+
+
+class Life:
+    """Lives of models by clocks that stand still until they are moved, shared by all servers that are made with it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.store: LifeStore = MemoryLifeStore()
+        self._resting: dict[str, RestingEngine] = {}
+
+    def rest(self, engine: RecordingEngine, models: Mapping[str, ModelSettings]) -> RestingEngine:
+        """`engine` as a replica has it."""
+        name, settings = next(iter(models.items()))
+        resting = RestingEngine(name, engine, settings, clock=lambda: self.now, monotonic=lambda: self.now)
+        self._resting = dict.fromkeys(models, resting)
+        return resting
+
+    def lives(self, settings: Settings, engine: RecordingEngine, telemetry: ProcessTelemetry) -> Lives:
+        """What create_app makes where it is given none, by these clocks and with this store."""
+        engines = self._resting
+        return Lives(
+            settings,
+            engines,
+            self.store,
+            EngineReplicas(engines),
+            telemetry.metrics,
+            clock=lambda: self.now,
+            monotonic=lambda: self.now,
+        )
 
 
 @dataclass(frozen=True)
@@ -107,12 +146,19 @@ class Serve(Protocol):
         further: Mapping[str, Any] | None = None,
         store: Store | None = None,
         registrations: Registrations | None = None,
+        life: Life | None = None,
         **http: Any,
     ) -> contextlib.AbstractAsyncContextManager[Served]: ...
 
 
 class Until(Protocol):
     async def __call__(self, condition: Callable[[], bool], deadline_s: float = 10.0) -> float: ...
+
+
+@pytest.fixture
+def life(monkeypatch: pytest.MonkeyPatch) -> Life:
+    monkeypatch.setattr("serving.life.lives.REFRESH_S", 0.01)
+    return Life()
 
 
 @pytest.fixture
@@ -135,6 +181,7 @@ async def _served(
     further: Mapping[str, Any] | None = None,
     store: Store | None = None,
     registrations: Registrations | None = None,
+    life: Life | None = None,
     **http: Any,
 ) -> AsyncIterator[Served]:
     models = models or {"demo": ModelSettings(aliases=("gpt-oss", "openai/gpt-oss-20b"))}
@@ -142,7 +189,7 @@ async def _served(
     if start:
         await engine.start()
     settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
-    engines: dict[str, Engine] = dict.fromkeys(models, engine)
+    engines: dict[str, Engine] = dict.fromkeys(models, engine if life is None else life.rest(engine, models))
     tenancy = Tenancy(settings, clock=_now, monotonic=time.monotonic)
     backends = Backends(settings.backends, clock=time.monotonic)
     telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": "test"}, clock=_now)
@@ -151,6 +198,7 @@ async def _served(
         settings, dict.fromkeys(models, engine), new_version=lambda: uuid.uuid4().hex, registrations=registrations
     )
     await adapters.start()
+    lives = None if life is None else life.lives(settings, engine, telemetry)
     app = create_app(
         settings,
         engines,
@@ -161,6 +209,7 @@ async def _served(
         backends=backends,
         cache=cache,
         adapters=adapters,
+        lives=lives,
     )
     async with _listening(app) as port:
         base = f"http://127.0.0.1:{port}"
@@ -173,10 +222,13 @@ async def _served(
             yield Served(engine, "127.0.0.1", port, client, plain, tenancy)
     if cache is not None:
         await cache.close()
+    if lives is not None:
+        await lives.close()
     await adapters.close()
     await backends.close()
     await tenancy.close()
-    await engine.close()
+    for each in {id(each): each for each in engines.values()}.values():
+        await each.close()
 
 
 def _now() -> float:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.serve.config import AutoscalingConfig
 
-from serving.cluster.application import application, engine_options
+from serving.cluster.application import application, engine_options, engine_settings, fingerprint
 from serving.errors import SettingsError
-from serving.settings import ModelSettings, ReplicaSettings
+from serving.settings import ModelSettings, Settings
 
 
 def model(**values: object) -> ModelSettings:
@@ -35,14 +36,31 @@ def test_a_machine_without_gpus_is_asked_for_a_share_of_a_cpu() -> None:
     assert "num_gpus" not in options["ray_actor_options"]
 
 
-def test_replicas_between_bounds_are_scaled_and_fixed_ones_are_not() -> None:
-    fixed = engine_options("m", model(replicas=ReplicaSettings(min=3)), 900, "cuda")
-    assert fixed["num_replicas"] == 3
-    scaled = engine_options("m", model(replicas={"min": 1, "max": 4, "target_ongoing_requests": 9}), 900, "cuda")
-    autoscaling = scaled["autoscaling_config"]
-    assert isinstance(autoscaling, AutoscalingConfig)
-    assert (autoscaling.min_replicas, autoscaling.max_replicas) == (1, 4)
-    assert autoscaling.target_ongoing_requests == 9
+@pytest.mark.parametrize(
+    ("replicas", "initial", "most"),
+    [({"min": 3}, 3, 3), ({"min": 1, "max": 4, "target_ongoing_requests": 9}, 1, 4), ({"min": 0, "max": 2}, 0, 2)],
+)
+def test_replicas_are_the_policys_between_none_and_the_most(replicas: Any, initial: int, most: int) -> None:
+    scaling = engine_options("m", model(replicas=replicas), 900, "cuda")["autoscaling_config"]
+    assert isinstance(scaling, AutoscalingConfig)
+    assert (scaling.min_replicas, scaling.initial_replicas, scaling.max_replicas) == (0, initial, most)
+    assert scaling.target_ongoing_requests == replicas.get("target_ongoing_requests", 32)
+    assert scaling.policy.policy_kwargs == {"model": "m", "fewest": replicas["min"], "most": most}
+    # The policy has delays of its own; these would hold back what an administrator asks for too.
+    assert (scaling.upscale_delay_s, scaling.downscale_delay_s, scaling.downscale_to_zero_delay_s) == (0, 0, None)
+
+
+def test_how_a_model_comes_and_goes_restarts_no_engine() -> None:
+    def version(**changes: Any) -> str:
+        settings = Settings(models={"m": model(**changes)})
+        return fingerprint(engine_settings(settings, "m"))
+
+    plain = version()
+    assert version(idle={"after_s": 60}, hold={"longest_s": 5}) == plain
+    assert version(idle={"after_s": 60, "action": "sleep"}) != plain
+    assert version(warm_up=["Hi!"]) != plain
+    assert version(reasoning={"default_effort": "low"}) == plain
+    assert version(warm_up=["Hi!"], reasoning={"default_effort": "low"}) != version(warm_up=["Hi!"])
 
 
 def test_running_answers_may_finish_when_a_replica_goes() -> None:

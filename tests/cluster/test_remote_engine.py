@@ -14,7 +14,7 @@ from ray.serve.exceptions import BackPressureError
 from serving.cluster.frames import Address, Reply
 from serving.cluster.inbox import Inbox
 from serving.cluster.remote_engine import RemoteEngine
-from serving.engine.base import Adapter, EngineInfo, EngineRequest, Sampling, TokenDelta
+from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, Sampling, TokenDelta
 from serving.errors import (
     EngineDiedError,
     EngineNotReadyError,
@@ -84,6 +84,7 @@ class Handle:
         self.info = Method(lambda: EngineInfo("m", 1000))
         self.generate = Method(generate)
         self.ends: Sequence[object] = ()
+        self.replicas: int | None = 1
         self.broadcasts: list[tuple[object, ...]] = []
 
     def broadcast(self, *call: object) -> Everywhere:
@@ -102,7 +103,7 @@ async def started(
     inbox: Inbox, generate: Callable[[EngineRequest, Address | None], Any]
 ) -> tuple[RemoteEngine, Handle]:
     handle = Handle(generate)
-    engine = RemoteEngine("m", handle, inbox)
+    engine = RemoteEngine("m", handle, inbox, lambda: handle.replicas)
     await engine.start()
     async with asyncio.timeout(10):
         while True:
@@ -230,3 +231,40 @@ async def test_where_no_replica_is_known_none_is_waited_for(inbox: Inbox) -> Non
     with pytest.raises(EngineNotReadyError):
         await RemoteEngine("m", handle, inbox).unload_adapter(Adapter("pirate", "/pirate"))
     assert handle.broadcasts == []
+
+
+@pytest.mark.parametrize("replicas", [None, 0])
+async def test_nobody_is_called_where_no_replica_runs(inbox: Inbox, replicas: int | None) -> None:
+    engine, handle = await started(inbox, lambda request, address: pytest.fail("it was called"))
+    handle.replicas = replicas
+    # At once, though it is asked for a second more at most whether it is ready.
+    with pytest.raises(EngineNotReadyError):
+        async for _ in engine.generate(REQUEST):
+            pass
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await engine.info()
+            except EngineNotReadyError:
+                break
+            await asyncio.sleep(0.001)
+    asked = len(handle.info.responses)
+    handle.replicas = 1
+    async with asyncio.timeout(10):
+        while True:
+            if len(handle.info.responses) > asked:
+                break
+            await asyncio.sleep(0.001)
+    await engine.close()
+
+
+async def test_every_replica_sleeps_wakes_and_reports(inbox: Inbox) -> None:
+    engine, handle = await started(inbox, lambda request, address: None)
+    handle.ends = [None, None]
+    await engine.sleep()
+    await engine.wake()
+    one, other = EngineReport(asleep=True, memory_bytes=1), EngineReport(asleep=False, memory_bytes=2)
+    handle.ends = [[one], [other], ActorUnavailableError("gone", b"0" * 16)]
+    assert await engine.reports() == [one, other]
+    assert [call[0] for call in handle.broadcasts] == ["sleep", "wake", "reports"]
+    await engine.close()

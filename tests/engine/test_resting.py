@@ -1,0 +1,198 @@
+"""What surrounds an engine's work: prompts before it is ready, and sleep."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from serving.engine.base import EngineRequest, Sampling, TokenDelta
+from serving.engine.resting import RestingEngine
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, last_user_text
+from serving.errors import ConflictError
+from serving.settings import ModelSettings
+
+FINAL = "<|channel|>final<|message|>"
+LINES = (ScriptLine(prompt_contains="known", completion=f"{FINAL}Yes.<|return|>"),)
+# 2 tokens that no line of the script fits; what is asked does not matter here.
+RAW = EngineRequest("r", [1, 2], Sampling(4))
+
+
+@dataclass
+class Clock:
+    now: float = 1_760_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Watched(ScriptedEngine):
+    """Keeps the texts that it was asked, and can be slow to fall asleep and to wake."""
+
+    def __init__(self, *lines: ScriptLine) -> None:
+        super().__init__(Script(lines or LINES))
+        self.asked: list[str] = []
+        self.changes: list[str] = []
+        self.may_change = asyncio.Event()
+        self.may_change.set()
+
+    async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
+        self.asked.append(last_user_text(request.prompt_token_ids))
+        await super().run(request, push)
+
+    async def fall_asleep(self) -> None:
+        await self.may_change.wait()
+        await super().fall_asleep()
+        self.changes.append("asleep")
+
+    async def wake_up(self) -> None:
+        await self.may_change.wait()
+        await super().wake_up()
+        self.changes.append("awake")
+
+
+def resting(engine: ScriptedEngine, clock: Clock, **settings: Any) -> RestingEngine:
+    return RestingEngine("m", engine, ModelSettings.model_validate(settings), clock=clock, monotonic=clock)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)
+
+
+async def asked(engine: RestingEngine) -> list[TokenDelta]:
+    deltas: list[TokenDelta] = []
+    await engine.run(EngineRequest("r", [1], Sampling(4)), deltas.append)
+    return deltas
+
+
+async def test_prompts_are_asked_before_it_is_ready_and_one_that_fails_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inner = Watched()
+    engine = resting(inner, Clock(), warm_up=["a known one", "secret", "known too"])
+    with caplog.at_level(logging.WARNING):
+        await engine.start()
+    assert inner.asked == ["a known one", "secret", "known too"]
+    assert "prompt 2 of 3 failed" in caplog.text
+    assert "secret" not in caplog.text
+    assert (await engine.info()).model == "scripted"
+    await engine.close()
+
+
+async def test_a_request_wakes_it_and_the_prompts_are_asked_again() -> None:
+    inner = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>"))
+    engine = resting(inner, Clock(), warm_up=["Hi!"])
+    await engine.start()
+    await engine.sleep()
+    await engine.sleep()
+    assert (await engine.reports())[0].asleep
+    assert (await asked(engine))[-1].finish_reason
+    await until(lambda: inner.asked.count("Hi!") == 2)
+    assert inner.changes == ["asleep", "awake"]
+    assert not (await engine.reports())[0].asleep
+    await engine.close()
+
+
+async def test_requests_that_come_while_it_changes_wait_for_that() -> None:
+    inner = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>"))
+    engine = resting(inner, Clock())
+    await engine.start()
+    inner.may_change.clear()
+    sleeping = asyncio.create_task(engine.sleep())
+    await asyncio.sleep(0.01)
+    waiting = [asyncio.create_task(asked(engine)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in waiting)
+    inner.may_change.set()
+    await asyncio.gather(sleeping, *waiting)
+    assert inner.changes == ["asleep", "awake"]
+    await engine.close()
+
+
+async def test_who_leaves_while_it_wakes_does_not_stop_it() -> None:
+    inner = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>"))
+    engine = resting(inner, Clock())
+    await engine.start()
+    await engine.sleep()
+    inner.may_change.clear()
+    leaving = asyncio.create_task(asked(engine))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    inner.may_change.set()
+    await until(lambda: inner.changes == ["asleep", "awake"])
+    await engine.close()
+
+
+async def test_it_does_not_sleep_under_a_request() -> None:
+    inner = Watched(ScriptLine(completion=f"{FINAL}{'word ' * 100}", step_ms=600_000))
+    engine = resting(inner, Clock())
+    await engine.start()
+    deltas = engine.generate(RAW)
+    working = asyncio.ensure_future(anext(deltas))
+    await until(lambda: inner.running == 1)
+    with pytest.raises(ConflictError, match="1 requests"):
+        await engine.sleep()
+    working.cancel()
+    await asyncio.wait({working})
+    await until(lambda: inner.running == 0)
+    await engine.sleep()
+    await engine.close()
+
+
+async def test_idle_engines_fall_asleep_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, clock = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>")), Clock()
+    sleep = asyncio.sleep
+
+    async def quick(seconds: float) -> None:
+        """The clock goes on by what is slept, at once."""
+        clock.now += seconds
+        await sleep(0)
+
+    engine = resting(inner, clock, idle={"after_s": 60, "action": "sleep"})
+    monkeypatch.setattr("serving.engine.resting.asyncio.sleep", quick)
+    await engine.start()
+    async with asyncio.timeout(10):
+        while not inner.changes:
+            await sleep(0.001)
+    await engine.close()
+    assert inner.changes == ["asleep"]
+
+
+async def test_an_engine_that_cannot_sleep_is_left_awake_and_it_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Sleepless(Watched):
+        async def fall_asleep(self) -> None:
+            raise ConflictError("It never sleeps.")
+
+    inner, clock = Sleepless(), Clock()
+    sleep = asyncio.sleep
+
+    async def quick(seconds: float) -> None:
+        clock.now += seconds
+        await sleep(0)
+
+    engine = resting(inner, clock, idle={"after_s": 60, "action": "sleep"})
+    monkeypatch.setattr("serving.engine.resting.asyncio.sleep", quick)
+    with caplog.at_level(logging.WARNING):
+        await engine.start()
+        async with asyncio.timeout(10):
+            while "It never sleeps." not in caplog.text:
+                await sleep(0.001)
+    assert (await engine.info()).model
+    await engine.close()
+
+
+async def test_it_tells_what_memory_its_processes_take() -> None:
+    engine = resting(Watched(), Clock())
+    (report,) = await engine.reports()
+    assert report.memory_bytes > 1_000_000
