@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from typing import get_args
 
 from fastapi import APIRouter
@@ -44,6 +43,7 @@ def model_life_router(lives: Lives) -> APIRouter:
         await lives.start()
         life = await lives.change(name, asked)
         done = await lives.reached(life, asked, wait=wait)
+        await life.read()
         return JSONResponse(await _card(lives, life), status_code=200 if done else 202)
 
     return router
@@ -60,7 +60,10 @@ async def _card(lives: Lives, life: ModelLife) -> ModelLifeCard:
         last_used=None if used is None else int(used),
         held=life.held,
         replicas=ReplicaCounts(running=life.running, wanted=life.target),
-        reports=[ReplicaReport(**asdict(report)) for report in await lives.reports(life.name)],
+        reports=[
+            ReplicaReport(asleep=report.asleep, memory_bytes=report.memory_bytes)
+            for report in await lives.reports(life.name)
+        ],
     )
 
 

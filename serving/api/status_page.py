@@ -29,6 +29,7 @@ from serving.telemetry.recent import RecentEvents
 from serving.telemetry.status import CHANNELS, BackendStatus, StatusBoard
 
 _RUN_OF_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_AWAY = ("unloaded", "unloading")  # on purpose; status.html knows them too
 _RUN_OF_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
@@ -106,7 +107,7 @@ def _filled(data: dict[str, Any] | None, base: str) -> dict[str, str]:
 def _state(data: dict[str, Any] | None) -> str:
     if data is None:
         return "locked"
-    waiting = [name for name, model in data["models"].items() if not model["ready"]]
+    waiting = [name for name, model in data["models"].items() if not (model["ready"] or model["state"] in _AWAY)]
     return f"not ready: {', '.join(waiting)}" if waiting else "ready"
 
 
@@ -116,11 +117,13 @@ def _rates(data: dict[str, Any] | None) -> list[float | None]:
 
 
 def _model_row(name: str, model: dict[str, Any]) -> str:
-    state = "ready" if model["ready"] else "not ready"
+    away = not model["ready"] and model["state"] in _AWAY
+    state = "ready" if model["ready"] else model["state"] if away else "not ready"
+    kind = "good" if model["ready"] or away else "bad"
     replicas = f"{model['replicas']}" + (f" (+{model['silent']} silent)" if model["silent"] else "")
     cells = [replicas, model["in_flight"], model["queued"], model["running"], f"{model['kv_cache']:.0%}"]
     return (
-        f'<tr><th scope="row">{html.escape(name)}</th><td class="{"good" if model["ready"] else "bad"}">{state}</td>'
+        f'<tr><th scope="row">{html.escape(name)}</th><td class="{kind}">{state}</td>'
         + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
         + "</tr>"
     )

@@ -60,7 +60,7 @@ class LifePolicy:
             # Serve starts a deployment without replicas again as long as it remembers calls that waited for one
             # (ray/serve/autoscaling_policy.py, _get_cold_start_scale_up_replicas); it forgets them after 30 s.
             unload = context.target_num_replicas == 0 or (waited and not context.total_queued_requests)
-            return 0 if unload else context.target_num_replicas
+            return 0 if unload else int(context.target_num_replicas)
         fewest = max(1, self._fewest)
         if fewest >= self._most:
             return fewest

@@ -95,8 +95,8 @@ class ModelLife:
 
     @property
     def target(self) -> int | None:
-        """How many replicas whoever scales it wants; None where nobody has said."""
-        return self._target
+        """How many replicas it is to have; None where whoever scales it has not said."""
+        return self._target if self._wanted.loaded else 0
 
     @property
     def running(self) -> int | None:
@@ -184,15 +184,17 @@ class ModelLife:
         Raises ModelUnloadedError where an administrator has unloaded it, StoreUnavailableError.
         """
         self._own_use = self._clock()
-        if self._wanted.loaded:
-            return
+        if not self._wanted.loaded:
+            await self._come_back()
+
+    async def _come_back(self) -> None:
         if self._monotonic() - self._read_at > _FRESH_S:
             await self.read()
-        if self._wanted.loaded:
-            return
-        if self._wanted.cause == "admin":
+        wanted = self._wanted
+        if not wanted.loaded and wanted.cause == "admin":
             raise self._unloaded()
-        await self.want(loaded=True, cause="request")
+        if not wanted.loaded:
+            await self.want(loaded=True, cause="request")
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[Callable[[], None]]:

@@ -11,7 +11,9 @@ from serving.telemetry.record import RequestRecord
 
 Kind = Literal["refused", "failed", "recovered"]
 
-_REFUSED: frozenset[Outcome] = frozenset({"rate_limited", "overloaded", "not_ready", "unloaded", "forbidden", "unauthenticated"})
+_REFUSED: frozenset[Outcome] = frozenset(
+    {"rate_limited", "overloaded", "not_ready", "unloaded", "forbidden", "unauthenticated"}
+)
 _FAILED: frozenset[Outcome] = frozenset({"engine_died", "timeout", "internal_error"})
 
 

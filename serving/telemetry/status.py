@@ -18,7 +18,7 @@ _KEEP_S = 1.0
 _WINDOW_S = 5.0
 
 _WANTED = re.compile(
-    r"^(serving_engine_ready|serving_requests_in_flight|serving_requests_queued|serving_tokens_total"
+    r"^(serving_engine_ready|serving_model_state|serving_requests_in_flight|serving_requests_queued|serving_tokens_total"
     r"|serving_backend_ready|serving_backend_requests_total"
     r"|vllm:num_requests_running|vllm:num_requests_waiting|vllm:kv_cache_usage_perc)\{(.*)\} (\S+)$",
     re.MULTILINE,
@@ -28,9 +28,13 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(slots=True)
 class ModelStatus:
-    """One model now. `replicas` are the engine's that answer, `silent` those that do not."""
+    """One model now. `replicas` are the engine's that answer, `silent` those that do not.
+
+    `state` is that of serving_model_state.
+    """
 
     ready: bool = False
+    state: str = ""
     replicas: int = 0
     silent: int = 0
     in_flight: int = 0
@@ -144,6 +148,10 @@ def _summed(expositions: Sequence[Exposition], models: Sequence[str]) -> Status:
                 continue
             if name.startswith("serving_backend_"):
                 _add_backend(status.backends.setdefault(labels["backend"], BackendStatus()), labels, value)
+                continue
+            if name == "serving_model_state":
+                if value and (known := status.models.get(labels["model"])) is not None:
+                    known.state = labels["state"]
                 continue
             _add(replica, name, value)
             model = status.models.get(labels.get("model") or exposition.labels.get("model", ""))

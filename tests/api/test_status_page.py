@@ -143,6 +143,13 @@ async def test_where_keys_are_on_nothing_is_shown_until_they_are_given(
         assert team.text not in page.url
 
 
+async def test_an_unloaded_model_is_shown_as_that_and_as_no_fault(served: Served) -> None:
+    await served.http.post("/admin/models/demo/unload?wait=true")
+    page = (await served.http.get("/")).text
+    assert '<td class="good">unloaded</td>' in page
+    assert "not ready" not in page.split("<main")[1].split("<script")[0]
+
+
 async def test_names_from_outside_stay_text(serve: Serve) -> None:
     async with serve(ScriptLine(completion=BROKEN)) as served:
         await served.http.post(

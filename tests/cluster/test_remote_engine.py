@@ -229,7 +229,7 @@ async def test_an_adapter_is_loaded_by_every_replica_or_it_is_told_why_not(
 async def test_where_no_replica_is_known_none_is_waited_for(inbox: Inbox) -> None:
     handle = Handle(lambda request, address: None)
     with pytest.raises(EngineNotReadyError):
-        await RemoteEngine("m", handle, inbox).unload_adapter(Adapter("pirate", "/pirate"))
+        await RemoteEngine("m", handle, inbox, lambda: 1).unload_adapter(Adapter("pirate", "/pirate"))
     assert handle.broadcasts == []
 
 

@@ -34,6 +34,16 @@ def engine(replica: str, running: int | None) -> Exposition:
     return Exposition({**ENGINE, "replica": replica}, None if running is None else body.encode())
 
 
+async def test_how_a_model_is_comes_with_it() -> None:
+    body = (
+        'serving_model_state{model="demo",state="loaded"} 0.0\nserving_model_state{model="demo",state="unloaded"} 1.0\n'
+    )
+    source = Source()
+    source.expositions = [Exposition({**INGRESS, "replica": "a"}, body.encode())]
+    status = await StatusBoard(source, ["demo"], Clock()).look()
+    assert (status.models["demo"].state, status.models["demo"].ready) == ("unloaded", False)
+
+
 class Clock:
     now = 100.0
 
