@@ -40,7 +40,8 @@ class LivingEngine:
         await self._engine.check_health()
 
     def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
-        """See Engine."""
+        """See Engine. Raises ModelUnloadedError where it was unloaded while the request waited for its turn."""
+        self._life.refuse_if_gone()
         # The engine's own iterator: one more around it would cost a step for each token.
         return self._engine.generate(request)
 

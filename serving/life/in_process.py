@@ -42,11 +42,14 @@ class EngineReplicas:
 
     async def _follow(self, model: str) -> None:
         while self._running[model] != (loaded := self._wanted[model]):
-            engine = self._engines[model]
+            if not loaded:
+                self._running[model] = False  # one that closes answers nobody
+                await self._engines[model].close()
+                continue
             try:
-                await (engine.start() if loaded else engine.close())
+                await self._engines[model].start()
             except ServingError as error:
                 # It is asked for again within a second.
-                logger.error("the engine of %s was not %s: %s", model, "started" if loaded else "closed", error)
+                logger.error("the engine of %s was not started: %s", model, error)
                 return
-            self._running[model] = loaded
+            self._running[model] = True

@@ -187,6 +187,11 @@ class ModelLife:
         if not self._wanted.loaded:
             await self._come_back()
 
+    def refuse_if_gone(self) -> None:
+        """Raise ModelUnloadedError where an administrator has unloaded it and no replica is left."""
+        if not self._wanted.loaded and self._wanted.cause == "admin" and not self.running:
+            raise self._unloaded()
+
     async def _come_back(self) -> None:
         if self._monotonic() - self._read_at > _FRESH_S:
             await self.read()

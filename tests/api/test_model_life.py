@@ -75,6 +75,17 @@ class TestByAnAdministrator:
         assert (loaded.status_code, loaded.json()["state"]) == (200, "loaded")
         assert answered.status_code == 200
 
+    async def test_who_waits_in_line_when_it_goes_is_refused_too(self, serve: Serve, life: Life, until: Until) -> None:
+        models = {"demo": ModelSettings(max_num_seqs=1)}
+        async with serve(models=models, life=life, further={"admission": {"margin": 0}}) as served:
+            slow = asyncio.create_task(served.chat(messages=[{"role": "user", "content": "silently"}]))
+            await until(lambda: served.engine.running == 1)
+            waiting = asyncio.create_task(served.chat())
+            await until(lambda: served.tenancy.admission("demo").waiting == 1)
+            await change(served, "unload?wait=true")
+            replies = await asyncio.gather(slow, waiting)
+        assert [reply.json()["error"]["code"] for reply in replies] == ["engine_died", "model_unloaded"]
+
     async def test_without_wait_the_reply_says_that_it_is_under_way(self, serve: Serve, life: Life) -> None:
         async with serve(life=life) as served:
             await change(served, "unload?wait=true")
