@@ -34,7 +34,9 @@ class Section(BaseModel):
 class ReplicaSettings(Section):
     """How many copies of something Ray Serve runs."""
 
-    min: int = Field(1, ge=0, description="Replicas kept at all times; 0 lets a model sleep until it is asked for.")
+    min: int = Field(
+        1, ge=0, description="Replicas while the model is loaded; with 0 it is loaded when it is asked for."
+    )
     max: int | None = Field(None, ge=1, description="Replicas at most; unset: the same as min, no autoscaling.")
     target_ongoing_requests: int = Field(
         32, ge=1, description="Requests under way in a replica that autoscaling aims at."

@@ -136,6 +136,7 @@ def engine_options(name: str, model: ModelSettings, longest_answer_s: float, dev
 def _scaling(name: str, replicas: ReplicaSettings) -> AutoscalingConfig:
     """Every model may be unloaded, so to Serve any number is within bounds; the policy keeps to the settings'."""
     most = replicas.max or replicas.min
+    bounds = {} if most == replicas.min else {"fewest": replicas.min}
     return AutoscalingConfig(
         min_replicas=0,
         initial_replicas=replicas_at_first(name, replicas.min, most),
@@ -143,7 +144,5 @@ def _scaling(name: str, replicas: ReplicaSettings) -> AutoscalingConfig:
         target_ongoing_requests=replicas.target_ongoing_requests,
         upscale_delay_s=0,
         downscale_delay_s=0,
-        policy=AutoscalingPolicy(
-            policy_function=POLICY, policy_kwargs={"model": name, "fewest": replicas.min, "most": most}
-        ),
+        policy=AutoscalingPolicy(policy_function=POLICY, policy_kwargs={"model": name, **bounds}),
     )

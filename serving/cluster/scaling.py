@@ -31,13 +31,17 @@ _UNLOAD_AFTER_S = 2.5
 
 
 class LifePolicy:
-    """Serve makes one for each deployment, and another when the deployment changes."""
+    """Serve makes one for each deployment, and another when the deployment changes.
 
-    def __init__(self, model: str, fewest: int, most: int) -> None:
+    `fewest` replicas are there while the model is wanted, and as many as Serve's configuration allows where nobody says
+    otherwise: a fixed number. Then the keywords are the same for any number, of which a change restarts nothing.
+    """
+
+    def __init__(self, model: str, fewest: int | None = None) -> None:
         self._model = model
         self._fewest = fewest
-        self._most = most
-        self._loaded = fewest > 0
+        self._loaded = fewest != 0
+        self._has_read = False
         self._read_at = float("-inf")
         self._unwanted_since: float | None = None
         self._told: int | None = None
@@ -61,15 +65,16 @@ class LifePolicy:
             # (ray/serve/autoscaling_policy.py, _get_cold_start_scale_up_replicas); it forgets them after 30 s.
             unload = context.target_num_replicas == 0 or (waited and not context.total_queued_requests)
             return 0 if unload else int(context.target_num_replicas)
-        fewest = max(1, self._fewest)
-        if fewest >= self._most:
-            return fewest
-        target = min(self._most, max(fewest, context.target_num_replicas))
+        most: int = context.config.max_replicas
+        fewest = most if self._fewest is None else max(1, self._fewest)
+        if fewest >= most:
+            return most
+        target = min(most, max(fewest, context.target_num_replicas))
         running = context.current_num_replicas
         if running == 0:
             return target
         desired = math.ceil(context.total_num_requests / context.config.get_target_ongoing_requests())
-        return self._drift.follow(min(self._most, max(fewest, desired)), target, now)
+        return self._drift.follow(min(most, max(fewest, desired)), target, now)
 
     def _read(self, now: float) -> None:
         try:
@@ -77,12 +82,13 @@ class LifePolicy:
         except (RayError, TimeoutError) as error:
             logging.getLogger(__name__).warning("it cannot be read whether %s is wanted: %s", self._model, error)
             return
-        loaded = self._fewest > 0 if wanted is None else wanted.loaded
+        loaded = self._fewest != 0 if wanted is None else wanted.loaded
         if loaded:
             self._unwanted_since = None
         elif self._unwanted_since is None:
-            self._unwanted_since = now
-        self._loaded = loaded
+            # What was not wanted before this policy was made has no replica that a request could have come to.
+            self._unwanted_since = now if self._has_read else float("-inf")
+        self._loaded, self._has_read = loaded, True
 
     def _tell(self, count: int) -> bool:
         try:

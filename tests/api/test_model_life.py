@@ -221,10 +221,11 @@ class TestIdle:
                 await sample(served, 'serving_model_unloads_total{cause="idle",model="demo"}'),
                 await sample(served, 'serving_model_loads_total{cause="request",model="demo"}'),
                 await sample(served, 'serving_model_loads_total{cause="admin",model="demo"}'),
+                await sample(served, 'serving_model_load_seconds_count{model="demo"}'),
             ]
         assert (still["state"], idle["cause"], held) == ("loaded", "idle", 1)
         assert (answered.status_code, answered.json()["choices"][0]["message"]["content"]) == (200, "Hello there!")
-        assert counts == [1, 1, 0]
+        assert counts == [1, 1, 0, 1]
 
     async def test_a_long_answer_keeps_it_loaded(self, serve: Serve, life: Life, until: Until) -> None:
         async with serve(**IDLE, life=life) as served:

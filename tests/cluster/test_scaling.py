@@ -31,18 +31,19 @@ class Played:
     target: int = 0
     requests: float = 0.0
     queued: float = 0.0
+    most: int = 1
     policy: Any = None
 
-    def deploy(self, fewest: int, most: int, initial: int | None = None) -> None:
-        policy = LifePolicy("m", fewest, most)
+    def deploy(self, fewest: int, most: int) -> None:
+        policy = LifePolicy("m", None if fewest == most else fewest)
         self.policy = _apply_autoscaling_config(policy)
-        self.target = fewest if initial is None else initial
+        self.target, self.most = fewest, most
 
     def tick(self, seconds: float = 0.1) -> int:
         """One round of the controller's loop, after so long."""
         self.now += seconds
         config = AutoscalingConfig(
-            min_replicas=0, max_replicas=100, target_ongoing_requests=10, upscale_delay_s=0, downscale_delay_s=0
+            min_replicas=0, max_replicas=self.most, target_ongoing_requests=10, upscale_delay_s=0, downscale_delay_s=0
         )
         context = AutoscalingContext(
             deployment_id=None,  # type: ignore[arg-type]  # nobody asks for it
@@ -56,7 +57,7 @@ class Played:
             aggregated_metrics=None,
             raw_metrics=None,
             capacity_adjusted_min_replicas=0,
-            capacity_adjusted_max_replicas=100,
+            capacity_adjusted_max_replicas=self.most,
             policy_state={},
             last_scale_up_time=None,
             last_scale_down_time=None,
@@ -113,6 +114,20 @@ def test_an_unwanted_model_goes_once_everybody_knows(serve: Played) -> None:
     serve.loaded = True
     assert serve.after(1.5) == 2
     assert serve.told == [2, 0, 2] or serve.told == [2, 1, 0, 2]
+
+
+def test_a_deployment_that_changes_while_its_model_is_unwanted_does_not_begin_again(serve: Played) -> None:
+    serve.loaded = False
+    serve.deploy(2, 2)
+    assert serve.tick() in (0, 1)
+    assert serve.tick() == 0
+
+
+def test_another_fixed_number_is_taken_at_once(serve: Played) -> None:
+    serve.deploy(2, 2)
+    serve.after(2)
+    serve.most = 3
+    assert serve.tick() == 3
 
 
 def test_a_model_that_is_wanted_again_in_time_does_not_go(serve: Played) -> None:
@@ -187,10 +202,10 @@ def test_the_store_is_read_once_a_second(serve: Played) -> None:
 
 
 def test_serve_can_ship_it(serve: Played) -> None:
-    policy = AutoscalingPolicy(policy_function=POLICY, policy_kwargs={"model": "m", "fewest": 1, "most": 1})
+    policy = AutoscalingPolicy(policy_function=POLICY, policy_kwargs={"model": "m", "fewest": 1})
     shipped = cloudpickle.loads(policy.get_serialized_policy_def())
     made = shipped(**policy.policy_kwargs)
-    assert made._most == 1
+    assert made._fewest == 1
 
 
 def test_the_delays_are_the_pinned_serves_own() -> None:

@@ -11,6 +11,7 @@ import chart as chart_files
 import pytest
 import yaml
 from helm_python import Chart
+from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
 from serving.cluster.application import engine_options
@@ -71,12 +72,11 @@ def test_engines_get_what_the_application_would_give_them_and_nodes_of_their_own
     for name, model in settings.models.items():
         deployed = deployments(release)[engine_deployment(name)]
         ours = engine_options(name, model, settings.http.longest_answer_s, device)
-        if "autoscaling_config" in ours:
-            scaling = ours["autoscaling_config"]
-            wanted = deployed["autoscaling_config"]
-            assert {key: getattr(scaling, key) for key in wanted} == wanted
-        else:
-            assert deployed["num_replicas"] == ours["num_replicas"]
+        assert "num_replicas" not in deployed
+        fixed = model.replicas.max in (None, model.replicas.min)
+        assert ("autoscaling_config" in deployed) == fixed, "those between bounds are the application's to say"
+        if fixed:
+            assert AutoscalingConfig(**deployed["autoscaling_config"]) == ours["autoscaling_config"]
         actor = {key: value for key, value in deployed["ray_actor_options"].items() if key != "label_selector"}
         assert actor == ours["ray_actor_options"]
         assert deployed.get("placement_group_bundles") == ours.get("placement_group_bundles")
@@ -132,7 +132,11 @@ def test_more_replicas_restart_nothing(render: Render) -> None:
     before, after = render(values(2, 1)), render(values(4, 3))
     (old,), (new,) = before.serve_config["applications"], after.serve_config["applications"]
     assert old["args"] == new["args"], "Serve builds the application anew only for other args"
-    assert [each["num_replicas"] for each in new["deployments"]] == [4, 3]
+    ingress, engine = new["deployments"]
+    assert (ingress["num_replicas"], engine["autoscaling_config"]["max_replicas"]) == (4, 3)
+    # Serve builds it anew for another policy too (ray/serve/_private/deploy_utils.py, get_app_code_version).
+    policies = [each["deployments"][1]["autoscaling_config"]["policy"] for each in (old, new)]
+    assert policies[0] == policies[1]
     # KubeRay compares clusters without the numbers of workers.
     clusters = [copy.deepcopy(release.cluster) for release in (before, after)]
     for cluster in clusters:
@@ -140,6 +144,15 @@ def test_more_replicas_restart_nothing(render: Render) -> None:
             for number in ("replicas", "minReplicas", "maxReplicas"):
                 del group[number]
     assert clusters[0] == clusters[1]
+
+
+def test_other_bounds_have_the_application_built_anew(render: Render) -> None:
+    def revision(most: int) -> str:
+        model = {"source": "openai/gpt-oss-20b", "replicas": {"min": 1, "max": most}}
+        (application,) = render({"settings": {"models": {"gpt-oss-20b": model}}}).serve_config["applications"]
+        return str(application["args"]["revision"])
+
+    assert revision(2) != revision(3)
 
 
 def test_another_release_of_the_chart_is_no_new_cluster(render: Render, tmp_path: Path) -> None:

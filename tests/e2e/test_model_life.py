@@ -117,7 +117,7 @@ def test_an_unloaded_models_processes_are_gone_until_it_is_loaded(
     until(lambda: not replicas(cluster, "steady"))
     # And requests are refused, which has nobody load it, while the server is as ready as before
     for _ in range(5):
-        with pytest.raises(InternalServerError, match="model_unloaded"):
+        with pytest.raises(InternalServerError, match="is unloaded"):
             answer(client, "steady")
     assert http.get("/ready").json()["models"]["steady"] == {"status": "unloaded"}
     assert replicas(cluster, "steady") == []

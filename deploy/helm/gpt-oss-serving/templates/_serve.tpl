@@ -27,12 +27,18 @@ applications:
   {{- range (include "serving.models" . | fromYaml).models }}
   - name: {{ .deployment | quote }}
     {{- if eq (int .least) (int .most) }}
-    num_replicas: {{ .least }}
-    {{- else }}
+    # As the application says it; here, so that another number restarts nothing. Those between bounds it says alone: it
+    # knows how many run, and Serve would begin anew with the fewest.
     autoscaling_config:
-      min_replicas: {{ .least }}
-      max_replicas: {{ .most }}
+      min_replicas: 0
+      initial_replicas: {{ .least }}
+      max_replicas: {{ .least }}
       target_ongoing_requests: {{ .target }}
+      upscale_delay_s: 0
+      downscale_delay_s: 0
+      policy:
+        policy_function: serving.cluster.scaling:LifePolicy
+        policy_kwargs: {model: {{ .name | quote }}}
     {{- end }}
     graceful_shutdown_timeout_s: {{ $times.answer }}
     max_surge_percent: {{ min 100 (div (mul 100 (int .options.sparePods)) (max 1 (int .most) | int)) }}

@@ -61,12 +61,16 @@
 {{- toYaml $settings -}}
 {{- end }}
 
-{{/* Changes with everything in the settings but the numbers of replicas, which Serve changes without a restart. */}}
+{{/* Changes with everything in the settings but fixed numbers of replicas, which Serve changes without a restart. */}}
 {{- define "serving.revision" -}}
 {{- $settings := include "serving.settings" . | fromYaml -}}
 {{- $_ := unset $settings "ingress_replicas" -}}
 {{- range $settings.models -}}
+{{- $replicas := .replicas | default dict -}}
+{{- $least := ternary (int $replicas.min) 1 (hasKey $replicas "min") -}}
+{{- if eq $least (int ($replicas.max | default $least)) -}}
 {{- $_ := unset . "replicas" -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $settings | sha256sum | trunc 16 -}}
 {{- end }}
