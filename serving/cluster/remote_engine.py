@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import AsyncGenerator, Callable
@@ -64,7 +65,7 @@ class RemoteEngine:
 
     async def info(self) -> EngineInfo:
         """See Engine."""
-        if self._info is None:
+        if self._info is None or not self._running():
             raise self._not_ready()
         return self._info
 
@@ -170,17 +171,13 @@ class RemoteEngine:
             await self._pause()
 
     async def _pause(self) -> None:
-        """Until it is time to ask again; until something has changed, at most."""
-        running = self._running()
-        for _ in range(round(_ASK_EVERY_S / _LOOK_EVERY_S)):
-            try:
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await self._lost.wait()
-            except TimeoutError:
-                if bool(self._running()) != bool(running):
-                    return
-            else:
-                return
+        """Until it is time to ask again: when something was lost, when the first replica is there, or in a while."""
+        if not self._running():
+            await asyncio.sleep(_LOOK_EVERY_S)  # asks nobody
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ASK_EVERY_S):
+                await self._lost.wait()
 
     async def _ask(self) -> EngineInfo | None:
         if not self._running():
