@@ -28,9 +28,9 @@ class ApiContext:
     http: HttpSettings
     clock: Callable[[], float]
     new_id: Callable[[], str]
+    lives: Lives
     variants: Mapping[str, VariantSettings] = field(default_factory=dict)
     constraints: ConstraintChecks = field(default_factory=ConstraintChecks)
-    lives: Lives | None = None
 
 
 def request_id(request: Request) -> str:

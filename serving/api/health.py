@@ -48,10 +48,10 @@ def health_router(context: ApiContext) -> APIRouter:
         failures = await asyncio.gather(*map(_failure, models))
         states: dict[str, dict[str, str | None]] = {}
         for number, (model, failure) in enumerate(zip(models, failures, strict=True)):
-            life = context.lives.of(model.name) if context.lives is not None else None
+            life = context.lives.of(model.name)
             if failure is None:
                 states[model.name] = {"status": "ready"}
-            elif life is not None and life.away_on_purpose:
+            elif life.away_on_purpose:
                 states[model.name] = {"status": life.state}
                 failures[number] = None
             else:

@@ -13,7 +13,7 @@ from serving.errors import InvalidValueError, NotFoundError
 from serving.life.lives import Change, Lives
 from serving.life.model_life import ModelLife
 from serving.protocol.model_life import ModelLifeCard, ModelLifeList, ReplicaCounts, ReplicaReport
-from serving.telemetry.recorder import find_recorder
+from serving.telemetry.recorder import recorder_of
 
 PATH = "/admin/models"
 
@@ -38,8 +38,7 @@ def model_life_router(lives: Lives) -> APIRouter:
     async def change(request: Request, name: str, change: str) -> Response:
         asked = _change(change)
         wait = _wait(request.query_params.get("wait", "false"))
-        if recorder := find_recorder(request.scope):
-            recorder.model = name  # for the audit log
+        recorder_of(request.scope).model = lives.of(name).name  # for the audit log
         await lives.start()
         life = await lives.change(name, asked)
         done = await lives.reached(life, asked, wait=wait)

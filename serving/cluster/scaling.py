@@ -69,7 +69,7 @@ class LifePolicy:
         fewest = most if self._fewest is None else max(1, self._fewest)
         if fewest >= most:
             return most
-        target = min(most, max(fewest, context.target_num_replicas))
+        target: int = min(most, max(fewest, context.target_num_replicas))
         running = context.current_num_replicas
         if running == 0:
             return target

@@ -46,7 +46,7 @@ class Played:
             min_replicas=0, max_replicas=self.most, target_ongoing_requests=10, upscale_delay_s=0, downscale_delay_s=0
         )
         context = AutoscalingContext(
-            deployment_id=None,  # type: ignore[arg-type]  # nobody asks for it
+            deployment_id=None,  # nobody asks for it
             deployment_name="m",
             app_name="a",
             current_num_replicas=self.running,
@@ -92,7 +92,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Played:
 
     monkeypatch.setattr(scaling, "wanted_now", wanted_now)
     monkeypatch.setattr(scaling, "keep_replicas", keep_replicas)
-    monkeypatch.setattr(scaling.time, "monotonic", lambda: played.now)
+    monkeypatch.setattr("serving.cluster.scaling.time.monotonic", lambda: played.now)
     return played
 
 

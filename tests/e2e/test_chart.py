@@ -215,3 +215,18 @@ def test_a_changed_setting_arrives_under_load_without_a_failed_request(cluster: 
     # Then nobody noticed
     assert load.failures == []
     assert load.answers > 20
+
+
+def test_a_model_comes_and_goes_though_its_number_of_replicas_is_the_charts(cluster: Cluster) -> None:
+    with httpx.Client(base_url=cluster.root, timeout=150) as client:
+        unloaded = client.post("/admin/models/demo/unload?wait=true").json()
+        assert (unloaded["state"], unloaded["replicas"]) == ("unloaded", {"running": 0, "wanted": 0})
+        # An upgrade of something else does not bring it back, and is no fault of the application's.
+        cluster.upgrade(VALUES | {"settings": {"models": {"demo": {"source": "demo", "aliases": ["other"]}}}})
+        cluster.wait("/v1/models", lambda reply: "other" in reply.text)
+        cluster.wait("/ready", lambda reply: reply.status_code == 200 and "unloaded" in reply.text)
+        loaded = client.post("/admin/models/demo/load?wait=true").json()
+        assert (loaded["state"], loaded["replicas"]) == ("loaded", {"running": 1, "wanted": 1})
+    with Load(cluster.root, clients=1) as load:
+        cluster.wait("/ready", lambda reply: load.answers > 0 or bool(load.failures))
+    assert load.failures == []

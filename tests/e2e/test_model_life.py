@@ -71,7 +71,8 @@ def client(cluster: Stack) -> Iterator[OpenAI]:
 
 
 def answer(client: OpenAI, model: str) -> str | None:
-    return client.chat.completions.create(model=model, **ASKED).choices[0].message.content
+    content: str | None = client.chat.completions.create(model=model, **ASKED).choices[0].message.content
+    return content
 
 
 def life(http: httpx.Client, model: str) -> dict[str, Any]:
