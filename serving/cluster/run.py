@@ -21,7 +21,8 @@ from types import FrameType
 import ray
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 from serving.cluster import stages
@@ -153,7 +154,14 @@ async def take_down(settings: Settings, console: Console) -> None:
             await asyncio.to_thread(forget, name)
         return
     handles = [serve.get_deployment_handle(engine_deployment(name), APPLICATION) for name in settings.models]
-    await asyncio.gather(*(each.broadcast("close").results_async(timeout_s=_ASK_S) for each in handles))
+    await asyncio.gather(*map(_close, handles))
+
+
+async def _close(engines: DeploymentHandle) -> None:
+    try:
+        await engines.broadcast("close").results_async(timeout_s=_ASK_S)
+    except DeploymentUnavailableError:
+        return  # none runs: the model is unloaded
 
 
 def serve_until(stop: threading.Event, settings: Settings, console: Console) -> Settings:

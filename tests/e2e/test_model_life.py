@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -56,6 +53,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         status = running.stop() if running.process.poll() is None else running.process.returncode
     assert status == 0, running.output()
+    # Though some models have no replica that could be told to stop
+    assert "not everything stopped" not in running.output()
 
 
 @pytest.fixture(scope="module")
@@ -163,18 +162,3 @@ def test_a_model_without_replicas_comes_when_it_is_asked_for(
     assert replicas(cluster, "unused") == []
     assert answer(client, "unused") == "Hello!"
     assert life(http, "unused")["replicas"] == {"running": 1, "wanted": 1}
-
-
-def test_an_update_leaves_an_unloaded_model_unloaded(cluster: Stack, http: httpx.Client, client: OpenAI) -> None:
-    http.post("/admin/models/steady/unload?wait=true")
-    config = cluster.log.parent / "serving.yaml"
-    # Another version of every engine, and of the ingress
-    config.write_text(SETTINGS.replace("{source: demo}", "{source: demo, max_num_seqs: 8}"))
-    command = [str(Path(sys.executable).with_name("serving")), "up", "--update", "--port", str(cluster.port)]
-    second = subprocess.run([*command, "--config", str(config)], capture_output=True, text=True, timeout=120)
-    assert second.returncode == 0, second.stderr
-    assert life(http, "steady")["state"] == "unloaded"
-    assert replicas(cluster, "steady") == []
-    assert answer(client, "unused") == "Hello!"
-    assert http.post("/admin/models/steady/load?wait=true").json()["state"] == "loaded"
-    assert answer(client, "steady") == "Hello!"
