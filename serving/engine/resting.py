@@ -24,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class RestingEngine:
-    """See PushingEngine and Sleeper. `clock` gives seconds since the epoch, `monotonic` seconds that never go back."""
+    """See Engine, AdapterHost and Sleeper.
+
+    `clock` gives seconds since the epoch, `monotonic` seconds that never go back.
+    """
 
     def __init__(
         self,
@@ -87,14 +90,6 @@ class RestingEngine:
         async with self._awake():
             await self._engine.unload_adapter(adapter)
 
-    async def fall_asleep(self) -> None:
-        """See PushingEngine; sleep() takes care of what has to be so for it."""
-        await self.sleep()
-
-    async def wake_up(self) -> None:
-        """See PushingEngine."""
-        await self.wake()
-
     async def sleep(self) -> None:
         """See Sleeper."""
         await self._to_its_end(self._sleep())
@@ -154,7 +149,7 @@ class RestingEngine:
     async def _warm_up(self) -> None:
         if prompts := self._settings.warm_up:
             today = datetime.fromtimestamp(self._clock(), UTC).date()
-            await warm_up(self, prompts, self._settings.reasoning.default_effort, today)
+            await warm_up(self.run, prompts, self._settings.reasoning.default_effort, today)
 
     async def _sleep_when_idle(self, after_s: float) -> None:
         while True:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 
-from serving.engine.base import EngineRequest, PushingEngine, Sampling, TokenDelta
+from serving.engine.base import EngineRequest, Sampling, TokenDelta
 from serving.errors import ApiError
 from serving.harmony.conversation import Conversation, Effort, UserMessage
 from serving.harmony.render import render_prompt
@@ -14,11 +15,14 @@ from serving.harmony.vocabulary import STOP_TOKEN_IDS
 
 logger = logging.getLogger(__name__)
 
+Run = Callable[[EngineRequest, Callable[[TokenDelta], None]], Awaitable[None]]
+"""An engine's run(); see PushingEngine."""
+
 _TOKENS = 8
 
 
-async def warm_up(engine: PushingEngine, prompts: Sequence[str], effort: Effort, today: date) -> None:
-    """Ask each of the prompts, as a user's only message, for a few tokens.
+async def warm_up(run: Run, prompts: Sequence[str], effort: Effort, today: date) -> None:
+    """Have an engine run each of the prompts, as a user's only message, for a few tokens.
 
     One that fails is logged by its number, and keeps nobody from being served.
     """
@@ -26,9 +30,9 @@ async def warm_up(engine: PushingEngine, prompts: Sequence[str], effort: Effort,
         conversation = Conversation((UserMessage(text),), effort, today)
         sampling = Sampling(max_tokens=_TOKENS, temperature=0.0, stop_token_ids=tuple(STOP_TOKEN_IDS))
         try:
-            # Tokenizing a long one holds the event loop, which nobody needs yet.
-            request = EngineRequest(f"warm-up-prompt-{number}", render_prompt(conversation), sampling)
-            await engine.run(request, _ignore)
+            prompt = await asyncio.to_thread(render_prompt, conversation)  # it may be long
+            request = EngineRequest(f"warm-up-prompt-{number}", prompt, sampling)
+            await run(request, _ignore)
         except ApiError as error:
             logger.warning("warm_up: prompt %d of %d failed (%s)", number, len(prompts), error.code or error.status)
 
