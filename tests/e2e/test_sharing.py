@@ -18,7 +18,7 @@ from tests.e2e.conftest import Stack, start, wait_for_output
 
 pytestmark = [pytest.mark.load, pytest.mark.timeout(400)]
 
-SEQUENCES = 16
+SEQUENCES = 32
 INGRESSES = 4
 STEP_S = 1.0
 WORDS = " ".join(f"w{number}" for number in range(12))
@@ -73,7 +73,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
         "teams_file": str(directory / "teams.yaml"),
         "ingress_replicas": INGRESSES,
         "models": {"demo": {"max_num_seqs": SEQUENCES}},
-        # Of the four or five places that each replica has here, two; a tenth is one.
+        # Of the nine or so places that each replica has here, three: as many as a calm team may come with at once.
         "admission": {"reserve": 0.3},
     }
     (directory / "serving.yaml").write_text(json.dumps(settings))
@@ -115,7 +115,7 @@ async def ask(http: httpx.AsyncClient, key: Key, words: str, **headers: str) -> 
 async def keep_asking(
     http: httpx.AsyncClient, key: Key, words: str, clients: int, stop: asyncio.Event
 ) -> list[Outcome]:
-    """What so many clients get that ask again as soon as they have an answer, or a second after a refusal."""
+    """What so many clients get that ask again as soon as they have an answer, or as late as a refusal says."""
     outcomes: list[Outcome] = []
 
     async def one() -> None:
@@ -123,7 +123,7 @@ async def keep_asking(
             outcome = await ask(http, key, words)
             outcomes.append(outcome)
             if outcome.status != 200:
-                await asyncio.sleep(1)
+                await asyncio.sleep(int(outcome.retry_after or 1))
 
     await asyncio.gather(*(one() for _ in range(clients)))
     return outcomes
@@ -155,7 +155,8 @@ async def test_a_team_that_floods_delays_itself_only(shared: Shared, http: httpx
     stop = asyncio.Event()
     clients = 20 * SEQUENCES // 2
     flood = asyncio.create_task(keep_asking(http, shared.keys["flood"], "slow", clients, stop))
-    await asyncio.sleep(2 * STEP_S)
+    # (once all of its clients have connected, which takes one machine that plays them all some seconds)
+    await asyncio.sleep(8 * STEP_S)
     beside = await calm(18)
     stop.set()
     flooding = await flood
