@@ -23,7 +23,7 @@ _WIDTH = 140
 def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description="Measure serving up against bare vLLM and write RESULTS.md.")
-    parser.add_argument("--quick", action="store_true", help="about 10 minutes instead of 30")
+    parser.add_argument("--quick", action="store_true", help="about 13 minutes instead of 30")
     parser.add_argument("--logs", type=Path, help="keep the servers' logs in this folder")
     arguments = parser.parse_args()
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH)

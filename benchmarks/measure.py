@@ -63,7 +63,7 @@ class Extent:
 
 
 FULL = Extent({1: 12, 8: 48, 32: 128, 128: 256}, 6, (1, 32, 128, 256, 512), (1, 2, 4), 12.0, every_token=True)
-QUICK = Extent({1: 12, 32: 64}, 4, (32, 512), (1,), 11.0, every_token=True)
+QUICK = Extent({1: 12, 32: 64}, 4, (32, 512), (1, 4), 11.0, every_token=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ async def test_every_route_is_described(served: Served) -> None:
         "/backends/register",
         "/backends/{name}",
         "/queue/status",
+        "/admin/models",
+        "/admin/models/{name}/{change}",
         "/admin/usage",
         "/admin/adapters",
         "/admin/adapters/{name}",
