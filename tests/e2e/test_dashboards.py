@@ -305,8 +305,10 @@ async def _load(monitored: Monitored) -> None:
         await _repeat_a_long_prompt(client)
         await asyncio.sleep(LOAD_S / 2)
         # Long answers on both engines, so that one is lost in the middle of some.
-        counting = [asyncio.create_task(_count(client)) for _ in range(6)]
-        await asyncio.sleep(1.0)
+        begun = [asyncio.Event() for _ in range(6)]
+        counting = [asyncio.create_task(_count(client, each)) for each in begun]
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(each.wait() for each in begun))
         _engines(monitored.stack)[0].kill()
         await asyncio.gather(*users, *counting)
 
@@ -319,10 +321,10 @@ async def _client(monitored: Monitored, key: Key) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-async def _count(client: AsyncOpenAI) -> None:
-    say: Any = [{"role": "user", "content": "Count from 1 to 100."}]
+async def _count(client: AsyncOpenAI, begun: asyncio.Event) -> None:
+    say: Any = [{"role": "user", "content": "Count from 1 to 150."}]
     async for _ in await client.chat.completions.create(model="demo", messages=say, temperature=0, stream=True):
-        pass
+        begun.set()
 
 
 async def _repeat_a_long_prompt(client: AsyncOpenAI) -> None:
