@@ -29,6 +29,7 @@ RECOVERY_S = 240.0
     [
         ("Ray: starting", signal.SIGINT),
         ("Ray Serve: starting", signal.SIGTERM),
+        ("demo: importing vLLM", signal.SIGINT),
         ("demo: starting the engine", signal.SIGHUP),
     ],
 )
