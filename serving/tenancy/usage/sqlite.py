@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from serving.tenancy.usage.base import COUNTS, KEY, Counts, UsageRow
 _T = TypeVar("_T")
 
 _BUSY_S = 5.0
+_SWITCH_AGAIN_S = 0.01
 _COUNT = "INTEGER NOT NULL DEFAULT 0"
 _COLUMNS = ", ".join((*KEY, *COUNTS))
 _TABLE = (
@@ -65,13 +67,26 @@ class SqliteUsageStore:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
+                _write_ahead(connection)
                 connection.execute(_TABLE)
                 _add_columns(connection)
                 with connection:
                     return work(connection)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailableError(f"The file of usage, {self._path}, cannot be used: {error}") from error
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch the file to write-ahead logging. SQLite does not wait by itself where another is just doing the same."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_SWITCH_AGAIN_S)
 
 
 def _add_columns(connection: sqlite3.Connection) -> None:

@@ -88,6 +88,14 @@ async def test_a_file_of_an_older_version_gets_the_counts_that_it_lacks(tmp_path
     ]
 
 
+async def test_many_that_make_the_file_at_the_same_time_all_write_to_it(tmp_path: Path) -> None:
+    for attempt in range(40):
+        stores = [SqliteUsageStore(tmp_path / f"{attempt}.sqlite") for _ in range(8)]
+        await asyncio.gather(*(store.add([(RESEARCH, Counts(1))]) for store in stores))
+
+        assert await stores[0].read("2025-10-09", "2025-10-09") == [(RESEARCH, Counts(8))]
+
+
 async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     path = tmp_path / "usage.sqlite"
     path.write_text("this is a text " * 100)
