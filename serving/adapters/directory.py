@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from serving.background import Background
 from serving.engine.base import Adapter, AdapterHost
 from serving.errors import (
     ApiError,
@@ -62,7 +63,7 @@ class Adapters:
         }
         self._added: dict[str, KnownAdapter] = {}
         self._kept: Mapping[str, str] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._background = Background()
         self._started = False
         self._changing = asyncio.Lock()
         self._unreadable = False
@@ -81,15 +82,11 @@ class Adapters:
             return
         self._started = True
         await self._refresh()
-        self._watch = asyncio.create_task(self._keep_current(), name="read added adapters")
-        self._watch.add_done_callback(_tell_failure)
+        self._background.run(self._keep_current(), "read added adapters")
 
     async def close(self) -> None:
         """End it. May be called more than once."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+        await self._background.close()
         await self._registrations.close()
 
     async def add(self, name: str, model: str, source: str) -> KnownAdapter:
@@ -209,8 +206,3 @@ class Adapters:
 def _text(known: KnownAdapter) -> str:
     adapter = known.adapter
     return json.dumps({"model": known.model, "source": adapter.source, "version": adapter.version})
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s ended, which it never should", task.get_name(), exc_info=error)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from serving.backends.backend import Backend
 from serving.backends.client import quiet_client
 from serving.backends.routing import Router, Target
 from serving.backends.settings import BackendSettings, BackendsSettings
+from serving.background import Background
 from serving.errors import InvalidValueError, NotFoundError, StoreUnavailableError
 from serving.store.registrations import MemoryRegistrations, Registrations
 
@@ -65,7 +66,8 @@ class Backends:
             name: Backend(name, backend, section, clock, declared=True) for name, backend in section.servers.items()
         }
         self._retired: list[Backend] = []
-        self._tasks: list[asyncio.Task[None]] | None = None
+        self._background = Background()
+        self._started = False
         self._unreadable = False
         self.router = Router(section.patience, uniform)
         quiet_client()
@@ -119,20 +121,18 @@ class Backends:
 
     async def start(self) -> None:
         """Read what is registered, look at every backend once, and go on doing both; nothing the second time."""
-        if self._tasks is not None:
+        if self._started:
             return
-        self._tasks = []
+        self._started = True
         await self._refresh()
         await asyncio.gather(*(backend.check() for backend in self._backends.values()))
-        self._run(self._keep_current(), "read registered backends")
-        self._run(self._keep_checking(), "look at backends")
+        self._background.run(self._keep_current(), "read registered backends")
+        self._background.run(self._keep_checking(), "look at backends")
 
     async def close(self) -> None:
         """End it, and close all connections. May be called more than once."""
-        tasks, self._tasks = self._tasks or [], []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._started = True  # nothing begins after the end
+        await self._background.close()
         for backend in (*self._backends.values(), *self._retired):
             await backend.close()
         await self._registrations.close()
@@ -231,20 +231,9 @@ class Backends:
             await asyncio.sleep(self._section.patience.check_every_s)
             await asyncio.gather(*(backend.check() for backend in self._backends.values()))
 
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_tell_failure)
-        assert self._tasks is not None
-        self._tasks.append(task)
-
 
 def _plain(text: str) -> Mapping[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("it is no object")
     return value
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s ended, which it never should", task.get_name(), exc_info=error)

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
+from serving.background import Background
 from serving.engine.base import EngineReport, Sleeper
 from serving.errors import ConflictError, EngineNotReadyError, ModelNotFoundError, StoreUnavailableError
 from serving.life.model_life import ModelLife, Observer, Replicas
@@ -62,7 +63,7 @@ class Lives:
             for name, model in settings.models.items()
         }
         self._busy: Busy = _idle
-        self._watch: asyncio.Task[None] | None = None
+        self._background = Background()
         self._started = False
         self._unreadable = False
 
@@ -89,15 +90,11 @@ class Lives:
             return
         self._started = True
         await self._refresh()
-        self._watch = asyncio.create_task(self._keep_current(), name="follow the lives of models")
-        self._watch.add_done_callback(_tell_failure)
+        self._background.run(self._keep_current(), "follow the lives of models")
 
     async def close(self) -> None:
         """End it. May be called more than once."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+        await self._background.close()
         await self._replicas.close()
 
     async def change(self, model: str, change: Change) -> ModelLife:
@@ -182,8 +179,3 @@ class Lives:
 
 def _idle(model: str) -> bool:
     return False
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s ended, which it never should", task.get_name(), exc_info=error)

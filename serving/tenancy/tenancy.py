@@ -7,10 +7,10 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from serving.background import Background
 from serving.errors import SettingsError
 from serving.settings import Settings
 from serving.telemetry.record import OnRecord
@@ -74,7 +74,8 @@ class Tenancy:
             name: Admission(name, self._capacity(name), monotonic, many_teams=self.directory is not None)
             for name in settings.models
         }
-        self._tasks: list[asyncio.Task[None]] | None = None
+        self._background = Background()
+        self._started = False
 
     def admission(self, model: str) -> Admission:
         """The line in front of a model, by its name in the settings."""
@@ -115,34 +116,26 @@ class Tenancy:
 
     def start(self) -> None:
         """Begin what runs beside the requests; does nothing the second time."""
-        if self._tasks is not None:
+        if self._started:
             return
-        self._tasks = []
-        self._run(self.limiter.run(self.ledger.used_lately), "report to the store of limits")
-        self._run(self.ledger.run(), "bring usage to its store")
+        self._started = True
+        self._background.run(self.limiter.run(self.ledger.used_lately), "report to the store of limits")
+        self._background.run(self.ledger.run(), "bring usage to its store")
         if self.audit is not None:
-            self._run(self.audit.run(), "write the audit log")
+            self._background.run(self.audit.run(), "write the audit log")
         if self.directory is not None:
-            self._run(self.directory.watch(), "watch the teams file")
+            self._background.run(self.directory.watch(), "watch the teams file")
         if self._fleet is not None:
-            self._run(self._follow(self._fleet), "follow the number of replicas")
+            self._background.run(self._follow(self._fleet), "follow the number of replicas")
 
     async def close(self) -> None:
         """End it. May be called more than once."""
-        tasks, self._tasks = self._tasks or [], []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._started = True  # nothing begins after the end
+        await self._background.close()
         await self.limiter.close()
         await self.ledger.close()
         if self.audit is not None:
             await self.audit.close()
-
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_tell_failure)
-        assert self._tasks is not None
-        self._tasks.append(task)
 
 
 def make_limit_store(settings: Settings, clock: Callable[[], float]) -> LimitStore:
@@ -155,8 +148,3 @@ def make_limit_store(settings: Settings, clock: Callable[[], float]) -> LimitSto
             raise SettingsError([("limits.backend", NO_REDIS)]) from error
         return RedisLimitStore(settings.redis.url)
     return MemoryLimitStore(clock)
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s ended, which it never should", task.get_name(), exc_info=error)

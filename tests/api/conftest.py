@@ -106,7 +106,7 @@ class Life:
         self._resting = dict.fromkeys(models, resting)
         return resting
 
-    def lives(self, settings: Settings, engine: RecordingEngine, telemetry: ProcessTelemetry) -> Lives:
+    def lives(self, settings: Settings, telemetry: ProcessTelemetry) -> Lives:
         """What create_app makes where it is given none, by these clocks and with this store."""
         engines = self._resting
         return Lives(
@@ -198,7 +198,7 @@ async def _served(
         settings, dict.fromkeys(models, engine), new_version=lambda: uuid.uuid4().hex, registrations=registrations
     )
     await adapters.start()
-    lives = None if life is None else life.lives(settings, engine, telemetry)
+    lives = None if life is None else life.lives(settings, telemetry)
     app = create_app(
         settings,
         engines,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,17 +148,22 @@ async def test_it_does_not_sleep_under_a_request() -> None:
     await engine.close()
 
 
-async def test_idle_engines_fall_asleep_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    inner, clock = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>")), Clock()
+def hurried(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Awaitable[None]]:
+    """Has the clock go on by what the engine sleeps, at once; returns what sleeps in earnest."""
     sleep = asyncio.sleep
 
     async def quick(seconds: float) -> None:
-        """The clock goes on by what is slept, at once."""
         clock.now += seconds
         await sleep(0)
 
-    engine = resting(inner, clock, idle={"after_s": 60, "action": "sleep"})
     monkeypatch.setattr("serving.engine.resting.asyncio.sleep", quick)
+    return sleep
+
+
+async def test_idle_engines_fall_asleep_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, clock = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>")), Clock()
+    engine = resting(inner, clock, idle={"after_s": 60, "action": "sleep"})
+    sleep = hurried(clock, monkeypatch)
     await engine.start()
     async with asyncio.timeout(10):
         while not inner.changes:
@@ -175,14 +180,8 @@ async def test_an_engine_that_cannot_sleep_is_left_awake_and_it_is_logged(
             raise ConflictError("It never sleeps.")
 
     inner, clock = Sleepless(), Clock()
-    sleep = asyncio.sleep
-
-    async def quick(seconds: float) -> None:
-        clock.now += seconds
-        await sleep(0)
-
     engine = resting(inner, clock, idle={"after_s": 60, "action": "sleep"})
-    monkeypatch.setattr("serving.engine.resting.asyncio.sleep", quick)
+    sleep = hurried(clock, monkeypatch)
     with caplog.at_level(logging.WARNING):
         await engine.start()
         async with asyncio.timeout(10):
