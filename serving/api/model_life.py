@@ -60,7 +60,11 @@ async def _card(lives: Lives, life: ModelLife) -> ModelLifeCard:
         held=life.held,
         replicas=ReplicaCounts(running=life.running, wanted=life.target),
         reports=[
-            ReplicaReport(asleep=report.asleep, memory_bytes=report.memory_bytes)
+            ReplicaReport(
+                asleep=report.asleep,
+                memory_bytes=report.memory_bytes,
+                device_memory_bytes=report.device_memory_bytes,
+            )
             for report in await lives.reports(life.name)
         ],
     )

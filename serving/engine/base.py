@@ -164,10 +164,15 @@ class AdapterHost(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """What one engine says of itself: `memory_bytes` of the machine's memory are its processes'."""
+    """What one engine says of itself.
+
+    `memory_bytes` of the machine's memory are its processes'; `device_memory_bytes` are in use on its GPUs, by
+    whoever uses them: None where it has none, or does not tell.
+    """
 
     asleep: bool
     memory_bytes: int
+    device_memory_bytes: int | None
 
 
 @runtime_checkable
@@ -210,4 +215,8 @@ class PushingEngine(Engine, AdapterHost, Protocol):
 
     async def wake_up(self) -> None:
         """Take the memory again. Raises EngineNotReadyError."""
+        ...
+
+    async def used_device_memory(self) -> int | None:
+        """See EngineReport. Raises EngineNotReadyError."""
         ...

@@ -100,7 +100,10 @@ class RestingEngine:
 
     async def reports(self) -> list[EngineReport]:
         """See Sleeper."""
-        return [EngineReport(self._asleep, await asyncio.to_thread(_memory_bytes))]
+        memory, device_memory = await asyncio.gather(
+            asyncio.to_thread(_memory_bytes), self._engine.used_device_memory()
+        )
+        return [EngineReport(self._asleep, memory, device_memory)]
 
     async def close(self) -> None:
         """See Engine."""

@@ -249,6 +249,10 @@ class ScriptedEngine:
         self._require_ready()
         self.asleep = False
 
+    async def used_device_memory(self) -> int | None:
+        """See PushingEngine."""
+        return None
+
     async def check_health(self) -> None:
         """See Engine."""
         self._require_ready()

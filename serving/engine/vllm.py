@@ -30,6 +30,7 @@ from serving.engine.base import (
 from serving.engine.continued_grammar import CONSTRAINED_TOKENS
 from serving.engine.device import installed_device, thread_binding
 from serving.engine.fork_server import make_engines_with_it, start_fork_server
+from serving.engine.vllm_worker import WORKER_EXTENSION
 from serving.errors import (
     CheckpointError,
     ConflictError,
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
+
+# How long a worker may take to say what it uses: it answers between two steps.
+_REPORT_S = 5.0
 
 # The demo's whole context for 64 sequences at once; vLLM would otherwise take what memory there is.
 _DEMO_KV_CACHE_BYTES = 256 * 1024 * 1024
@@ -227,6 +231,19 @@ class VllmEngine:
         with self._alive():
             await self._running().wake_up()
 
+    async def used_device_memory(self) -> int | None:
+        """See PushingEngine: of all GPUs that its workers have."""
+        if "worker_extension_cls" in self._model.engine_args:
+            return None  # the operator's, who has put it in the place of ours
+        with self._alive():
+            try:
+                async with asyncio.timeout(_REPORT_S):
+                    used = await self._running().collective_rpc("used_device_memory")
+            except TimeoutError:
+                return None  # in the middle of something long; its health check says whether it hangs
+        known = [each for each in used if each is not None]
+        return sum(known) if known else None
+
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
         """Around what a dead engine cannot do."""
@@ -309,6 +326,7 @@ def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, 
         # Stop, temperature and the rest come with every request; a checkpoint must not change them silently.
         "generation_config": "vllm",
         "disable_log_stats": False,
+        "worker_extension_cls": WORKER_EXTENSION,
         # Continuations go before new requests (EngineRequest.priority).
         "scheduling_policy": "priority",
         # One backend serves all requests of an engine (vllm/v1/structured_output/__init__.py, grammar_init). Free

@@ -17,10 +17,14 @@ class ReplicaCounts(TypedDict):
 
 
 class ReplicaReport(TypedDict):
-    """What a replica says of itself: whether it sleeps, and the machine's memory that its processes take."""
+    """What a replica says of itself: whether it sleeps, and the machine's memory that its processes take.
+
+    `device_memory_bytes` are in use on its GPUs, by whoever uses them; null without GPUs.
+    """
 
     asleep: bool
     memory_bytes: int
+    device_memory_bytes: int | None
 
 
 class ModelLifeCard(TypedDict):

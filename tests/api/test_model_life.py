@@ -155,6 +155,7 @@ class TestByAnAdministrator:
         }
         assert report["asleep"] is False
         assert report["memory_bytes"] > 1_000_000
+        assert report["device_memory_bytes"] is None
         assert used["last_used"] == int(life.now)
 
     @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ async def test_every_replica_sleeps_wakes_and_reports(inbox: Inbox) -> None:
     handle.ends = [None, None]
     await engine.sleep()
     await engine.wake()
-    one, other = EngineReport(asleep=True, memory_bytes=1), EngineReport(asleep=False, memory_bytes=2)
+    one, other = EngineReport(True, 1, None), EngineReport(False, 2, 80_000_000_000)
     handle.ends = [[one], [other], ActorUnavailableError("gone", b"0" * 16)]
     assert await engine.reports() == [one, other]
     assert [call[0] for call in handle.broadcasts] == ["sleep", "wake", "reports"]

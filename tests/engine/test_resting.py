@@ -192,6 +192,10 @@ async def test_an_engine_that_cannot_sleep_is_left_awake_and_it_is_logged(
 
 
 async def test_it_tells_what_memory_its_processes_take() -> None:
-    engine = resting(Watched(), Clock())
-    (report,) = await engine.reports()
+    class OnGpu(Watched):
+        async def used_device_memory(self) -> int | None:
+            return 80_000_000_000
+
+    (report,) = await resting(OnGpu(), Clock()).reports()
     assert report.memory_bytes > 1_000_000
+    assert report.device_memory_bytes == 80_000_000_000
