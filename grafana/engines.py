@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from grafana.layout import new_dashboard
 from grafana.panels import Query, column_unit, graph, rows
-from grafana.queries import ENGINE, now, quantile, rate
+from grafana.queries import ENGINE, MODEL, now, quantile, rate
 
 _ANY_REPLICA = 'model=~"$model"'
 _REQUESTS = 'model=~"$model", team=~"$team"'
@@ -23,6 +23,7 @@ def engines() -> Dashboard:
     _load(board)
     _work(board)
     _replicas(board)
+    _in_memory(board)
     _losses(board)
     return board
 
@@ -227,6 +228,56 @@ def _replicas(board: Dashboard) -> None:
 
 
 _ENGINE_REPLICA = 'deployment=~"engine-.*", replica=~"$replica"'
+
+
+def _in_memory(board: Dashboard) -> None:
+    board.with_row(Row("Models in memory"))
+    board.with_panel(
+        graph(
+            "State of models",
+            "A line at 1 while a model is loaded, loading, unloading or unloaded.",
+            "unloaded though it is wanted: who asked is in 'Loads and unloads'; an administrator's POST "
+            "/admin/models/NAME/load brings it back. loading for long: its replicas do not start; see Serve's log.",
+            "short",
+            [Query(f"max by (model, state) (serving_model_state{{{MODEL}}}) == 1", "{{model}} {{state}}")],
+            most=1,
+        )
+    )
+    board.with_panel(
+        graph(
+            "Requests held",
+            "Requests that wait for their model to be loaded.",
+            "a line at the height of hold.most: the next ones are refused. Let the model go later (idle.after_s), or "
+            "never (replicas.min).",
+            "short",
+            [Query(now("serving_requests_held", MODEL, "model"), "{{model}}")],
+        )
+    )
+    board.with_panel(
+        graph(
+            "Loads and unloads",
+            "How often models were to be loaded or unloaded, by who wanted it.",
+            "back and forth: idle.after_s is shorter than the pauses between requests, and each pause costs a load.",
+            "ops",
+            [
+                Query(rate("serving_model_loads_total", MODEL, "model, cause"), "{{model}} loaded: {{cause}}"),
+                Query(rate("serving_model_unloads_total", MODEL, "model, cause"), "{{model}} unloaded: {{cause}}"),
+            ],
+        )
+    )
+    board.with_panel(
+        graph(
+            "Time to load",
+            "From the wish to load a model again until its engines answered.",
+            "near hold.longest_s: requests that wait for it are given up. Keep one replica, or put the weights on a "
+            "faster disk.",
+            "s",
+            [
+                Query(quantile(q, "serving_model_load_seconds", MODEL, "model"), f"{{{{model}}}} p{round(q * 100)}")
+                for q in (0.5, 0.95)
+            ],
+        )
+    )
 
 
 def _losses(board: Dashboard) -> None:
