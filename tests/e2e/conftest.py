@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -84,6 +85,18 @@ def start(directory: Path, *flags: str, environment: Mapping[str, str] | None = 
     return Stack(process, port, log)
 
 
+@contextlib.contextmanager
+def started(directory: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """What `start` makes, ready; at the end it is stopped with Ctrl-C's signal, and has to say that all was well."""
+    running = start(directory, *flags, environment=environment)
+    try:
+        wait_for_output(running, "Ctrl-C stops it.")
+        yield running
+    finally:
+        status = running.stop() if running.process.poll() is None else running.process.returncode
+    assert status == 0, running.output()
+
+
 def wait_for_output(stack: Stack, text: str, seconds: float = READY_S) -> None:
     """Return when it has printed `text`; fail when it ends or takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
@@ -107,17 +120,12 @@ def strays(marker: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack of this run, ready; stopped with Ctrl-C's signal after the last test."""
+    """The stack of this run."""
     directory = tmp_path_factory.mktemp("stack")
     config = directory / "serving.yaml"
     config.write_text(SETTINGS)
-    running = start(directory, "--config", str(config))
-    try:
-        wait_for_output(running, "Ctrl-C stops it.")
+    with started(directory, "--config", str(config)) as running:
         yield running
-    finally:
-        status = running.stop() if running.process.poll() is None else running.process.returncode
-    assert status == 0, running.output()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from grafana import generate
 from grafana.lint import queries, substituted
 from grafana.pictures import draw
 from serving.tenancy.keys import Key, new_key, new_salt
-from tests.e2e.conftest import Stack, free_port, start, wait_for_output
+from tests.e2e.conftest import Stack, free_port, started
 
 pytestmark = [
     pytest.mark.e2e,
@@ -42,6 +42,7 @@ TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": 
 
 # Panels that cannot have data here, and why.
 EMPTY: dict[str, str] = {
+    "Time to load": "no model is unloaded and loaded again here, which takes vLLM a minute",
     "Effort changed": "efforts are lowered while a queue passes a team's marks, which a demo this fast never reaches",
 }
 
@@ -87,25 +88,18 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     directory = tmp_path_factory.mktemp("dashboards")
     keys = Keys(new_key(), new_key(), new_key())
     environment = {"ITSELF_API_KEY": keys.search.text}
-    running = start(directory, "--config", str(_settings(directory, keys)), environment=environment)
-    prometheus: subprocess.Popen[bytes] | None = None
-    try:
-        wait_for_output(running, "Ctrl-C stops it.")
-        port = free_port()
-        prometheus = _prometheus(directory, running.port, port, keys.admin)
-        watched = Monitored(running, f"http://127.0.0.1:{port}", keys)
+    config = str(_settings(directory, keys))
+    with (
+        started(directory, "--config", config, environment=environment) as running,
+        _prometheus(directory, running.port, keys.admin) as address,
+    ):
+        watched = Monitored(running, address, keys)
         _until_scraped(watched)
         _register_itself(watched)
         asyncio.run(_load(watched))
         # rate() wants two scrapes after everything has happened.
         _until_scraped_after(watched, time.time() + _SCRAPE_S)
         yield watched
-    finally:
-        if prometheus is not None:
-            prometheus.terminate()
-            prometheus.wait(30)
-        status = running.stop()
-    assert status == 0, running.output()
 
 
 @pytest.mark.parametrize("name", generate.BUILDERS)
@@ -246,8 +240,12 @@ def _settings(directory: Path, keys: Keys) -> Path:
     return path
 
 
-def _prometheus(directory: Path, target: int, port: int, admin: Key) -> subprocess.Popen[bytes]:
-    """The folder as compose mounts it, with another target, a key, and scrapes as often as a short test needs."""
+@contextlib.contextmanager
+def _prometheus(directory: Path, target: int, admin: Key) -> Iterator[str]:
+    """The folder as compose mounts it, with another target, a key, and scrapes as often as a short test needs.
+
+    Yields the address of the Prometheus that runs on it.
+    """
     home = directory / "prometheus"
     shutil.copytree(GRAFANA / "rules", home / "rules")
     config = yaml.safe_load((GRAFANA / "prometheus.yml").read_text())
@@ -258,10 +256,16 @@ def _prometheus(directory: Path, target: int, port: int, admin: Key) -> subproce
     for rules in (home / "rules").glob("*.yaml"):
         rules.write_text(rules.read_text().replace("interval: 30s", f"interval: {_SCRAPE_S}s"))
     command = ["prometheus", f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={home / 'data'}"]
-    with (home / "log").open("wb") as log:
-        return subprocess.Popen(
-            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=subprocess.STDOUT
-        )
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        (home / "log").open("wb") as log,
+        subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT) as server,
+    ):
+        try:
+            yield f"http://{address}"
+        finally:
+            server.terminate()
+            server.wait(30)
 
 
 def _until_scraped(monitored: Monitored) -> None:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from openai import AsyncOpenAI
 
-from tests.e2e.conftest import Stack, start, wait_for_output
+from tests.e2e.conftest import Stack, started
 
 pytestmark = [pytest.mark.e2e]
 
@@ -61,13 +61,8 @@ def write_settings(directory: Path, replicas: int, **reasoning: str) -> Path:
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Three scripted engines behind one ingress."""
     directory = tmp_path_factory.mktemp("failover")
-    running = start(directory, "--config", str(write_settings(directory, 3)))
-    try:
-        wait_for_output(running, "Ctrl-C stops it.")
+    with started(directory, "--config", str(write_settings(directory, 3))) as running:
         yield running
-    finally:
-        status = running.stop()
-    assert status == 0, running.output()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from openai import InternalServerError, OpenAI
 
-from tests.e2e.conftest import Stack, start, wait_for_output
+from tests.e2e.conftest import Stack, started
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -46,13 +46,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (directory / "script.jsonl").write_text("\n".join(map(json.dumps, lines)))
     config = directory / "serving.yaml"
     config.write_text(SETTINGS)
-    running = start(directory, "--config", str(config))
-    try:
-        wait_for_output(running, "Ctrl-C stops it.")
+    with started(directory, "--config", str(config)) as running:
         yield running
-    finally:
-        status = running.stop() if running.process.poll() is None else running.process.returncode
-    assert status == 0, running.output()
     # Though some models have no replica that could be told to stop
     assert "not everything stopped" not in running.output()
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from serving.tenancy.keys import Key, new_key, new_salt
-from tests.e2e.conftest import Stack, start, wait_for_output
+from tests.e2e.conftest import Stack, started
 
 pytestmark = [pytest.mark.load, pytest.mark.timeout(400)]
 
@@ -77,13 +77,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
         "admission": {"reserve": 0.3},
     }
     (directory / "serving.yaml").write_text(json.dumps(settings))
-    running = start(directory, "--config", str(directory / "serving.yaml"))
-    try:
-        wait_for_output(running, "Ctrl-C stops it.")
+    with started(directory, "--config", str(directory / "serving.yaml")) as running:
         yield Shared(running, keys)
-    finally:
-        status = running.stop()
-    assert status == 0, running.output()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from tests.e2e.conftest import Stack, free_port, start, strays, wait_for_output
+from tests.e2e.conftest import Stack, free_port, started, strays, wait_for_output
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -104,18 +104,10 @@ def test_a_running_ray_cluster_is_joined_and_left_as_it_was(
     head, address = ray_head
     # When a server starts on it
     token = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
-    running = start(
-        tmp_path,
-        *("--ray-address", address, "--engine", "scripted", "--script", str(script)),
-        environment=token,
-    )
-    try:
-        wait_for_output(running, "Ctrl-C stops it.")
+    flags = ("--ray-address", address, "--engine", "scripted", "--script", str(script))
+    with started(tmp_path, *flags, environment=token) as running:
         # Then it answers
         assert said(running.root) == "Hello."
-    finally:
-        status = running.stop()
-    # And when it stops, its application is gone, and the cluster is still there
-    assert status == 0, running.output()
+    # And when it has stopped, its application is gone, and the cluster is still there
     assert httpx.get(f"{running.root}/v1/models", timeout=5).status_code == 404
     assert head.poll() is None
