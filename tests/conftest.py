@@ -1,8 +1,14 @@
-"""A real Redis for whoever asks for one, on a free port of the loopback."""
+"""How made-up cases are made up, and a real Redis for whoever asks for one, on a free port of the loopback.
+
+Property tests try the same cases in each run, so that what fails has been broken by a change. To look for new ones:
+
+    HYPOTHESIS_PROFILE=search .venv/bin/pytest tests/harmony
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -12,7 +18,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 from pydantic import SecretStr
+
+# An example's time is no test's business: the machine may be busy.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 PASSWORD = "hunter2"  # of a server that lives as long as the tests
 

@@ -394,9 +394,7 @@ def _model(source: str, fewest: int, argument: Any) -> dict[str, Any]:
     }
 
 
-no_fixture_check = hypothesis_settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+no_fixture_check = hypothesis_settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @no_fixture_check

@@ -115,7 +115,7 @@ class _Axis:
 
 def _round_steps(high: float) -> list[float]:
     """0 and four to six round numbers above, the last at or above `high`."""
-    high = high or 1.0
+    high = high if high > _LEAST else 1.0
     rough = high / 5
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)

@@ -17,7 +17,7 @@ from serving.protocol.chat_request import ChatCompletionRequest
 from serving.protocol.tokenize import TokenizeChatRequest
 from serving.settings import Settings
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+many_bodies = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters())
 anything = st.recursive(
@@ -199,38 +199,38 @@ async def check(client: httpx.AsyncClient, body: bytes, path: str = "/v1/chat/co
         assert reply.json().get("object") == kind
 
 
-@unhurried
+@many_bodies
 @given(anything)
 async def test_any_json(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode())
 
 
-@unhurried
+@many_bodies
 @given(requests)
 async def test_anything_like_a_request(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode())
 
 
-@unhurried
+@many_bodies
 @given(completions)
 async def test_anything_like_a_completions_request(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode(), "/v1/completions")
 
 
-@unhurried
+@many_bodies
 @given(requests.map(lambda asked: {key: asked[key] for key in asked if key in TokenizeChatRequest.model_fields}))
 async def test_anything_like_a_conversation_to_tokenize(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode(), "/tokenize")
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/tokenize", "/detokenize"])
-@unhurried
+@many_bodies
 @given(anything | st.dictionaries(st.sampled_from(["model", "prompt", "messages", "tokens"]), anything))
 async def test_any_json_to_the_others(client: httpx.AsyncClient, path: str, value: Any) -> None:
     await check(client, json.dumps(value).encode(), path)
 
 
-@unhurried
+@many_bodies
 @given(st.binary())
 async def test_any_bytes(client: httpx.AsyncClient, body: bytes) -> None:
     await check(client, body)

@@ -76,7 +76,12 @@ def try_out(operation: Any, mode: GenerationMode, examples: int, base_url: str) 
     made = 0
 
     @given(case=operation.as_strategy(generation_mode=mode), junk=st.booleans())
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples,
+        database=None,
+        derandomize="SCHEMATHESIS_REQUESTS" not in os.environ,
+        suppress_health_check=list(HealthCheck),
+    )
     def check(case: Any, junk: bool) -> None:
         if junk and isinstance(case.body, dict):
             case.body["model"] = "demo"  # names made up never get past the first look

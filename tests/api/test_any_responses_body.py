@@ -16,7 +16,7 @@ from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.protocol.responses_request import ResponsesRequest
 from serving.settings import Settings
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+many_bodies = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8)
 anything = st.recursive(
@@ -97,19 +97,19 @@ async def check(client: httpx.AsyncClient, body: bytes) -> None:
         assert again.status_code == 404
 
 
-@unhurried
+@many_bodies
 @given(anything)
 async def test_any_json(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode())
 
 
-@unhurried
+@many_bodies
 @given(requests)
 async def test_requests_that_are_nearly_right(client: httpx.AsyncClient, request_body: Any) -> None:
     await check(client, json.dumps(request_body).encode())
 
 
-@unhurried
+@many_bodies
 @given(text, st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=30))
 async def test_any_id_and_query(client: httpx.AsyncClient, name: str, query: str) -> None:
     response_id = "resp_0" if not name else "resp_" + name.encode("utf-8", "replace").hex()[:20]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serving.bench.chart import Chart, Line
@@ -17,6 +17,7 @@ VALUES = st.floats(0, 1e6, allow_nan=False) | st.none()
     log_x=st.booleans(),
     log_y=st.booleans(),
 )
+@example(points=[(1.0, 5e-324)], log_x=False, log_y=False)
 def test_every_point_lies_inside_the_picture(
     points: list[tuple[float, float | None]], log_x: bool, log_y: bool
 ) -> None:

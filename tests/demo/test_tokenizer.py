@@ -33,7 +33,7 @@ texts = (
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(texts)
 @example("The quick brown fox's 12345 jumps!\n\n  over\tit ")
 @example("ОченьДлинноеСлово zażółć gęślą jaźń")
@@ -41,7 +41,7 @@ def test_agrees_with_the_vocabulary(text: str) -> None:
     assert tokenizer().encode(text, add_special_tokens=False).ids == encode(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts)
 def test_decodes_what_it_encodes(text: str) -> None:
     assert tokenizer().decode(encode(text), skip_special_tokens=False) == text

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.generation.truncation import truncated
@@ -86,7 +86,6 @@ messages: st.SearchStrategy[Message] = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(messages, max_size=12), st.integers(0, 200))
 def test_what_is_kept_is_an_end_of_it_that_fits_and_the_longest(said: list[Message], room: int) -> None:
     whole = Conversation(tuple(said), instructions="Be kind.")

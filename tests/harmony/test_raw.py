@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.harmony.raw import RawDecoder, decode_raw, encode_raw
@@ -11,13 +11,11 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 tokens = st.lists(st.integers(0, VOCABULARY_SIZE - 1), max_size=20)
 
 
-@settings(deadline=None)
 @given(texts)
 def test_text_comes_back(text: str) -> None:
     assert decode_raw(encode_raw(text, allow_special=False), skip_special=True) == text
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<|start|>", "<|end|>", "<|", "|>", "<|nothing|>", "<|reserved_200100|>", "a", " é"])))
 def test_special_tokens_are_meant_only_where_that_is_allowed(parts: list[str]) -> None:
     text = "".join(parts)
@@ -26,7 +24,6 @@ def test_special_tokens_are_meant_only_where_that_is_allowed(parts: list[str]) -
     assert decode_raw(encode_raw(text, allow_special=True), skip_special=False) == text
 
 
-@settings(deadline=None)
 @given(tokens, st.integers(0, 20), st.booleans())
 def test_the_text_does_not_depend_on_the_pieces(token_ids: list[int], cut: int, skip_special: bool) -> None:
     decoder = RawDecoder(skip_special=skip_special)

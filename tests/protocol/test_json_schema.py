@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -175,7 +175,6 @@ soup = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(keywords, soup, max_size=5))
 def test_any_object_is_judged(schema: dict[str, Any]) -> None:
     before = json.dumps(schema)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serving.protocol.json_schema import schema_problem, subschemas
@@ -72,7 +72,6 @@ schemas = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(schemas)
 @example({"type": "object", "properties": {"a": {"type": "string", "format": "phone"}}})
 def test_whatever_vllm_refuses_is_refused_here(schema: dict[str, Any]) -> None:
@@ -80,7 +79,6 @@ def test_whatever_vllm_refuses_is_refused_here(schema: dict[str, Any]) -> None:
         assert not vllms_check()(schema)
 
 
-@settings(deadline=None)
 @given(schemas)
 def test_the_keyword_that_is_named_is_in_the_schema(schema: dict[str, Any]) -> None:
     for _, part in subschemas(schema):

@@ -79,7 +79,7 @@ EXPAND = expanding(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(bodies)
 def test_every_body_is_rendered_or_refused_with_a_message(body: Any) -> None:
     before = json.dumps(body)
@@ -93,7 +93,7 @@ def test_every_body_is_rendered_or_refused_with_a_message(body: Any) -> None:
 
 
 @given(bodies)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_what_was_sent_stays_as_it_was(body: Any) -> None:
     before = json.dumps(body)
     EXPAND(body)

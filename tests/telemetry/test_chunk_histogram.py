@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
@@ -8,7 +8,6 @@ from serving.telemetry.chunk_histogram import ChunkHistogram
 from serving.telemetry.definitions import Definition
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(min_value=0, max_value=1e4, allow_nan=False)))
 def test_it_exposes_what_prometheus_own_histogram_does(values: list[float]) -> None:
     buckets = (0.001, 0.5, 2.0, 600.0)

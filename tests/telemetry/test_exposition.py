@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import parser as text_parser
@@ -76,7 +76,6 @@ def test_a_label_that_a_series_has_is_not_given_twice() -> None:
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-@settings(deadline=None)
 @given(value=st.text(), label=st.text())
 def test_any_text_survives_as_a_label(openmetrics: bool, value: str, label: str) -> None:
     body = merge([Exposition({"added": value}, process(1, label, openmetrics=openmetrics))], openmetrics=openmetrics)

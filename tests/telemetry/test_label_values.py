@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.telemetry.label_values import FirstValues, KnownValues
@@ -11,7 +11,6 @@ def test_unknown_values_fold_into_one_and_absent_ones_into_another() -> None:
     assert [models.fold(value) for value in ("demo", "gpt-17", "other", None)] == ["demo", "other", "other", "none"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text()))
 def test_a_set_that_grows_stays_bounded_and_keeps_whom_it_knows(values: list[str]) -> None:
     teams = FirstValues(3)

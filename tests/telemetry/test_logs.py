@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.generation.types import Usage
@@ -129,7 +129,6 @@ def test_configuring_again_does_not_double_lines() -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "text"])
-@settings(deadline=None)
 @given(path=st.text())
 def test_no_path_breaks_out_of_its_line(format: str, path: str) -> None:
     out = io.StringIO()

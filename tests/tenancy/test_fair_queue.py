@@ -83,7 +83,7 @@ def spread(mean: float) -> Callable[[random.Random], float]:
     seed=st.integers(0, 10_000),
     guess=st.floats(0.3, 3),
 )
-@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
 def test_tokens_are_shared_by_weight(weights: list[float], means: list[int], seed: int, guess: float) -> None:
     loads = {str(n): Load(spread(means[n]), weight=weight) for n, weight in enumerate(weights)}
 
