@@ -1,4 +1,4 @@
-"""How many replicas of a model Ray Serve runs: a policy for its autoscaler, asked 10 times a second by its controller.
+"""How many replicas of a model Ray Serve runs: a policy for its autoscaler, asked again and again by its controller.
 
 Serve's own policy scales by load alone, and never ends the last replica of a model that it may not start again by
 itself. This one does what that does, between the same bounds and with the same delays, while the model is wanted.

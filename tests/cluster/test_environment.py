@@ -36,6 +36,13 @@ def test_haproxy_is_ours_and_waits_for_the_longest_answer() -> None:
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
 
 
+def test_an_operator_can_have_the_controller_look_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = "RAY_SERVE_CONTROL_LOOP_INTERVAL_S"
+    assert ray_environment(Settings(), cores=2)[variable] == "0.25"
+    monkeypatch.setenv(variable, "0.05")
+    assert ray_environment(Settings(), cores=2)[variable] == "0.05"
+
+
 @pytest.mark.parametrize("host", ["", "127.0.0.1"])
 def test_two_servers_on_one_machine_share_no_port(host: str) -> None:
     # Given what Ray takes for HAProxy's last resort, taken in the way that lets others listen too

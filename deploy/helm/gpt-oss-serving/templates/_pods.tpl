@@ -11,6 +11,9 @@
 - {name: RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S, value: {{ $times.haproxy | quote }}}
 - {name: RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S, value: {{ $times.haproxy | quote }}}
 - {name: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, value: "serving.cluster.middleware:outermost"}
+- {name: RAY_SERVE_CONTROL_LOOP_INTERVAL_S, value: "0.25"}
+- {name: RAY_LOG_MONITOR_MANY_FILES_THRESHOLD, value: "0"}
+- {name: LOG_NAME_UPDATE_INTERVAL_S, value: "86400"}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: VLLM_NO_USAGE_STATS, value: "1"}
 - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
