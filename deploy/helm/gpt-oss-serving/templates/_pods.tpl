@@ -10,6 +10,7 @@
 - {name: RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S, value: {{ $times.haproxy | quote }}}
 - {name: RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S, value: {{ $times.haproxy | quote }}}
 - {name: RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S, value: {{ $times.haproxy | quote }}}
+- {name: RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S, value: "5"}
 - {name: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, value: "serving.cluster.middleware:outermost"}
 - {name: RAY_SERVE_CONTROL_LOOP_INTERVAL_S, value: "0.25"}
 - {name: RAY_LOG_MONITOR_MANY_FILES_THRESHOLD, value: "0"}
