@@ -35,7 +35,7 @@ pytestmark = [
 ]
 
 GRAFANA = Path(generate.__file__).parent
-LOAD_S = 75.0
+LOAD_S = 45.0
 _SCRAPE_S = 3
 
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
