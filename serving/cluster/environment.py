@@ -47,7 +47,7 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": patience,
         # HAProxy is reloaded whenever replicas come or go; the old process ends its streams after 120 s by default.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": patience,
-        # An ingress replica answers for so long after it was told to go, and 30 s by default. HAProxy hears of it within
+        # An ingress replica answers for so long after it was told to go; 30 s by default. HAProxy hears of it within
         # one, and takes to another replica what cannot connect.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.cluster.middleware:outermost",

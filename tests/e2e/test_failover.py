@@ -1,4 +1,4 @@
-"""Engines that die, are retired or are replaced under load: no answer may notice."""
+"""Engines that die, are retired or are replaced under load, and a server that is stopped: no answer may notice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,11 +17,14 @@ from typing import Any
 
 import psutil
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, OpenAI
 
-from tests.e2e.conftest import Stack, started
+from tests.e2e.conftest import Stack, started, strays
 
 pytestmark = [pytest.mark.e2e]
+
+MARKER = "E2E_MARKER"
+"""A variable that all processes of the server inherit."""
 
 KILLS = 10
 STREAMS = 64
@@ -61,7 +65,8 @@ def write_settings(directory: Path, replicas: int, **reasoning: str) -> Path:
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Three scripted engines behind one ingress."""
     directory = tmp_path_factory.mktemp("failover")
-    with started(directory, "--config", str(write_settings(directory, 3))) as running:
+    settings = write_settings(directory, 3)
+    with started(directory, "--config", str(settings), environment={MARKER: str(directory)}) as running:
         yield running
 
 
@@ -123,7 +128,7 @@ async def test_killed_engines_change_no_answer(group: Stack, client: AsyncOpenAI
     killed = []
     for seed in range(KILLS):
         chance = random.Random(seed)
-        await until(lambda: len(engine_replicas(group)) == 3, 60)
+        await until(lambda: len(engine_replicas(group)) > 1, 60)
         # When an engine is killed at some moment under 64 requests of all kinds
         kinds = [chance.choice(KINDS) for _ in range(STREAMS)]
         asking = [asyncio.create_task(ask(client, kind)) for kind in kinds]
@@ -203,3 +208,21 @@ def test_settings_that_need_a_new_start_are_refused(group: Stack, tmp_path: Path
     )
     assert second.returncode == 1
     assert "http.longest_answer_s: cannot change while it serves" in second.stderr
+
+
+def test_ctrl_c_lets_a_running_answer_finish_and_leaves_nothing(group: Stack) -> None:
+    # Given a server, which this is the last test of
+    # When it is interrupted in the middle of an answer
+    said = ""
+    with OpenAI(base_url=f"{group.root}/v1", api_key="unused", max_retries=0) as client:
+        for chunk in client.chat.completions.create(
+            model="demo", messages=[{"role": "user", "content": "Tell me a story."}], stream=True
+        ):
+            if not said and chunk.choices[0].delta.content:
+                group.process.send_signal(signal.SIGINT)
+            said += chunk.choices[0].delta.content or ""
+    # Then the answer is whole, the exit status says all is well, and no process is left
+    assert said == f"Once 🦥 {WORDS}"
+    assert group.process.wait(60) == 0, group.output()
+    assert "waiting for 1 running answer" in group.output()
+    assert strays(str(group.log.parent)) == []
