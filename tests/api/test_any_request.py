@@ -1,8 +1,8 @@
 """Requests made up from the API's own description, right ones and wrong ones, against a real server.
 
-SCHEMATHESIS_REQUESTS says about how many. A run of 5,000 takes some minutes, and makes up other ones each time:
+SCHEMATHESIS_REQUESTS says at least how many. A run of 5,000 takes some minutes, and makes up other ones each time:
 
-    SCHEMATHESIS_REQUESTS=6000 .venv/bin/pytest tests/api/test_any_request.py
+    SCHEMATHESIS_REQUESTS=5000 .venv/bin/pytest tests/api/test_any_request.py
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings import Settings
 
-REQUESTS = int(os.environ.get("SCHEMATHESIS_REQUESTS", "60"))
+REQUESTS = int(os.environ.get("SCHEMATHESIS_REQUESTS", "0"))
+FEW = 3  # of each kind, always
 ANSWER = ScriptLine(
     completion="<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>"
 )
@@ -57,16 +58,18 @@ def test_no_request_breaks_the_server_or_leaves_its_form(base_url: str) -> None:
     schema = schemathesis.openapi.from_url(f"{base_url}/openapi.json")
     operations: list[Any] = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) == len(list(schema.get_all_operations()))
-    posts = [operation for operation in operations if operation.method.upper() == "POST"]
     made = 0
+    rich = []
     for operation in operations:
-        share = -(-REQUESTS // (2 * len(posts))) if operation in posts else 3
-        modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-        tried = [try_out(operation, mode, max(3, share), base_url) for mode in modes]
-        assert any(tried), operation.path
-        made += sum(tried)
-    # Where little can vary, all there is has been tried before the share is used up.
-    assert made >= 0.8 * REQUESTS
+        tried = {mode: try_out(operation, mode, FEW, base_url) for mode in GenerationMode}
+        assert any(tried.values()), operation.path
+        made += sum(tried.values())
+        if operation.method.upper() == "POST":
+            # Where little can vary, all there is has been tried by then.
+            rich += [(operation, mode) for mode, count in tried.items() if count == FEW]
+    while made < REQUESTS:
+        share = max(FEW, -(-(REQUESTS - made) // len(rich)))
+        made += sum(try_out(operation, mode, share, base_url) for operation, mode in rich)
 
 
 def try_out(operation: Any, mode: GenerationMode, examples: int, base_url: str) -> int:
