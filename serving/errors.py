@@ -87,6 +87,7 @@ class ApiError(ServingError):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str | None] = None
+    default_should_retry: ClassVar[bool | None] = None
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class ApiError(ServingError):
         self.param = param
         self.code = code if code is not None else self.default_code
         self.retry_after_s = retry_after_s
-        self.should_retry = should_retry
+        self.should_retry = should_retry if should_retry is not None else self.default_should_retry
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error JSON: {"error": {"message", "type", "param", "code"}}."""
@@ -301,6 +302,13 @@ class AnswerTimeoutError(ApiError):
 
     status = 504
     default_code = "answer_timeout"
+    default_should_retry = False
+
+
+class DeadlineExceededError(AnswerTimeoutError):
+    """The request's own time has run out."""
+
+    default_code = "deadline_exceeded"
 
 
 class InternalError(ApiError):

@@ -135,8 +135,7 @@ class EventStream(Response, Generic[_T]):
 def answer_timeout(longest_s: float) -> AnswerTimeoutError:
     """The error for answers that take longer than `longest_s` seconds."""
     return AnswerTimeoutError(
-        f"The answer took longer than {longest_s:g} s, the most this server allows. Ask for fewer tokens.",
-        should_retry=False,
+        f"The answer took longer than {longest_s:g} s, the most this server allows. Ask for fewer tokens."
     )
 
 

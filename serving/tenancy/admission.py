@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from serving.errors import AnswerTimeoutError, ApiError, OverloadedError, RateLimitError
+from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, OverloadedError, RateLimitError
 from serving.settings import AdmissionSettings, ModelSettings
 from serving.tenancy.fair_queue import FairQueue, NoRoom, Waiting
 from serving.tenancy.rates import Mean, Rate
@@ -129,9 +129,7 @@ class Admission:
                     await place.answer
         except TimeoutError as error:
             self._abandon(place)
-            raise AnswerTimeoutError(
-                "The request's time ran out while it waited for its turn.", code="deadline_exceeded", should_retry=False
-            ) from error
+            raise DeadlineExceededError("The request's time ran out while it waited for its turn.") from error
         except asyncio.CancelledError:
             self._abandon(place)
             raise
@@ -184,7 +182,6 @@ class Admission:
                 f"An answer takes about {answering:.1f} s, and the request allows {max(left, 0):.1f} s. "
                 "Allow more time, or ask for fewer tokens.",
                 code="deadline_unattainable",
-                should_retry=False,
             )
         waiting = self._wait_s(item)
         if waiting + answering > left:

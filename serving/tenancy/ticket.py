@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 from serving.engine.base import EngineRequest
-from serving.errors import AnswerTimeoutError, ApiError, OverloadedError, RateLimitError
+from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, OverloadedError, RateLimitError
 from serving.tenancy.admission import Admission
 from serving.tenancy.directory import Identity
 from serving.tenancy.fair_queue import Waiting
@@ -143,32 +143,24 @@ class Ticket:
         return None if self._lent else self.deadline
 
     async def before_deadline(self, answer: Awaitable[_T]) -> _T:
-        """What `answer` comes to, until the deadline; then AnswerTimeoutError."""
+        """What `answer` comes to, until the deadline; then DeadlineExceededError."""
         if self.deadline is None:
             return await answer
         try:
             async with asyncio.timeout(max(0.0, self.deadline - self._clock())):
                 return await answer
         except TimeoutError as error:
-            raise AnswerTimeoutError(
-                "The request's time ran out while it waited for the model.",
-                code="deadline_exceeded",
-                should_retry=False,
-            ) from error
+            raise DeadlineExceededError("The request's time ran out while it waited for the model.") from error
 
     async def in_time(self, deltas: AsyncIterator[_T]) -> AsyncGenerator[_T, None]:
-        """`deltas` until the deadline; then AnswerTimeoutError. Who closes `deltas` stops the engine."""
+        """`deltas` until the deadline; then DeadlineExceededError. Who closes `deltas` stops the engine."""
         assert self.deadline is not None
         while True:
             try:
                 async with asyncio.timeout(max(0.0, self.deadline - self._clock())):
                     delta = await anext(deltas, None)
             except TimeoutError as error:
-                raise AnswerTimeoutError(
-                    "The request's time ran out before its answer was complete.",
-                    code="deadline_exceeded",
-                    should_retry=False,
-                ) from error
+                raise DeadlineExceededError("The request's time ran out before its answer was complete.") from error
             if delta is None:
                 return
             yield delta
