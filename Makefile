@@ -34,8 +34,8 @@ lint: install-dev  ## Style, format and types
 
 test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k settings" for some
 ifeq ($(ARGS),)
-	@$(STAGE) "pytest, two at a time" $(BIN)/pytest -m "not e2e and not load" --numprocesses 2 --dist worksteal
-	@$(STAGE) "pytest, end to end" $(BIN)/pytest -m e2e
+	@$(STAGE) "pytest, three at a time" $(BIN)/pytest -m "not e2e and not load" --numprocesses 3 --dist worksteal
+	@$(STAGE) "pytest, end to end" $(BIN)/pytest -m e2e tests/e2e
 else
 	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
 endif
