@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from typing import Any
 
+import httpx
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 from openai.types.chat import ChatCompletion
@@ -143,6 +144,16 @@ async def heard(client: Any, case: Case, number: int, temperature: float) -> Ans
         reasoning_tokens=reply.usage.completion_tokens_details.reasoning_tokens,
         completion_tokens=reply.usage.completion_tokens,
     )
+
+
+def test_every_engine_tells_what_memory_it_takes(stack: Stack) -> None:
+    cards = httpx.get(f"{stack.root}/admin/models", timeout=30).json()["data"]
+    reports = {card["name"]: card["reports"] for card in cards}
+    assert reports.keys() == {"demo", "demo-tp2"}
+    for (report,) in reports.values():
+        assert report["memory_bytes"] > 500_000_000
+        # What each of its workers says, and none has a GPU here
+        assert report["device_memory_bytes"] is None
 
 
 async def test_the_demo_model_keeps_its_promises(stack: Stack) -> None:
