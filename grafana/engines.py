@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from grafana.layout import new_dashboard
-from grafana.panels import Query, column_unit, graph, rows
+from grafana.panels import Query, column_unit, graph, half_and_most, rows
 from grafana.queries import ENGINE, MODEL, now, quantile, rate
 
 _ANY_REPLICA = 'model=~"$model"'
@@ -118,10 +118,7 @@ def _work(board: Dashboard) -> None:
             "small batches at high load: requests do not reach the engines together; few, long steps: prefill "
             "dominates.",
             "short",
-            [
-                Query(quantile(q, "vllm:iteration_tokens_total", ENGINE, "model"), f"{{{{model}}}} p{round(q * 100)}")
-                for q in (0.5, 0.95)
-            ],
+            half_and_most("vllm:iteration_tokens_total", ENGINE, "model"),
         )
     )
     phases = (
@@ -272,10 +269,7 @@ def _in_memory(board: Dashboard) -> None:
             "near hold.longest_s: requests that wait for it are given up. Keep one replica, or put the weights on a "
             "faster disk.",
             "s",
-            [
-                Query(quantile(q, "serving_model_load_seconds", MODEL, "model"), f"{{{{model}}}} p{round(q * 100)}")
-                for q in (0.5, 0.95)
-            ],
+            half_and_most("serving_model_load_seconds", MODEL, "model"),
         )
     )
 
@@ -297,12 +291,7 @@ def _losses(board: Dashboard) -> None:
             "How long a request stood still until another engine went on with it.",
             "tens of seconds: no second replica was ready, so it waited for the replacement. Run two.",
             "s",
-            [
-                Query(
-                    quantile(q, "serving_failover_seconds", _ANY_REPLICA, "model"), f"{{{{model}}}} p{round(q * 100)}"
-                )
-                for q in (0.5, 0.95)
-            ],
+            half_and_most("serving_failover_seconds", _ANY_REPLICA, "model"),
         )
     )
     board.with_panel(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from grafana.layout import new_dashboard
-from grafana.panels import Limits, Query, figure, graph
+from grafana.panels import Limits, Query, figure, graph, half_and_most
 from grafana.queries import MODEL, REQUEST, quantile, rate, total
 
 _OUTPUT = f'{REQUEST}, channel!~"prompt|cached"'
@@ -112,10 +112,7 @@ def _thinking(board: Dashboard) -> None:
             "a budget: "
             "it cuts.",
             "short",
-            [
-                Query(quantile(q, "serving_reasoning_tokens", MODEL, "effort"), f"{{{{effort}}}} p{round(q * 100)}")
-                for q in (0.5, 0.95)
-            ],
+            half_and_most("serving_reasoning_tokens", MODEL, "effort"),
         )
     )
     board.with_panel(

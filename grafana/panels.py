@@ -27,6 +27,8 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from grafana.queries import quantile
+
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 BAD = "\n\nWhen it looks bad: "
@@ -39,6 +41,11 @@ class Query:
 
     expr: str
     legend: str
+
+
+def half_and_most(metric: str, filters: str, by: str) -> list[Query]:
+    """What half of a histogram's values stay below and what 95 % do, for each value of the label `by`."""
+    return [Query(quantile(q, metric, filters, by), f"{{{{{by}}}}} p{round(q * 100)}") for q in (0.5, 0.95)]
 
 
 @dataclass(frozen=True, slots=True)
