@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class Background:
-    """Tasks of one owner, who closes it. One that fails is told of in the log; none should end by itself."""
+    """Tasks of one owner, who closes it. One that fails is told of in the log."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -19,17 +19,17 @@ class Background:
     def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Begin a task; `name` says what it does."""
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_tell_failure)
         self._tasks.append(task)
+        task.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """End them. May be called more than once."""
-        tasks, self._tasks = self._tasks, []
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("%s ended, which it never should", task.get_name(), exc_info=error)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.remove(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("%s ended, which it never should", task.get_name(), exc_info=error)

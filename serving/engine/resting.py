@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from serving.background import Background
 from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, PushingEngine, TokenDelta
 from serving.engine.warm_up import warm_up
 from serving.errors import ApiError, ConflictError
@@ -47,7 +48,8 @@ class RestingEngine:
         self._at_work = 0
         self._used = monotonic()
         self._changing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._changes: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def start(self) -> None:
         """See Engine. Returns once the settings' warm-up prompts have been asked."""
@@ -56,7 +58,7 @@ class RestingEngine:
         self._used = self._monotonic()
         idle = self._settings.idle
         if idle is not None and idle.action == "sleep":
-            self._beside(self._sleep_when_idle(idle.after_s), f"have {self._name} sleep when it is idle")
+            self._background.run(self._sleep_when_idle(idle.after_s), f"have {self._name} sleep when it is idle")
 
     async def info(self) -> EngineInfo:
         """See Engine."""
@@ -107,9 +109,10 @@ class RestingEngine:
 
     async def close(self) -> None:
         """See Engine."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
+        for change in self._changes:
+            change.cancel()
+        await asyncio.gather(*self._changes, return_exceptions=True)
         await self._engine.close()
         self._asleep = False
 
@@ -147,7 +150,7 @@ class RestingEngine:
             self._asleep = False
             logger.info("engine of %s awake after %.2f s", self._name, self._monotonic() - began)
         # Beside whatever woke it, which need not wait for prompts that are to help others.
-        self._beside(self._warm_up(), f"warm {self._name} up")
+        self._background.run(self._warm_up(), f"warm {self._name} up")
 
     async def _warm_up(self) -> None:
         if prompts := self._settings.warm_up:
@@ -170,24 +173,14 @@ class RestingEngine:
     async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
         """Cancelled half way, nobody would know whether it sleeps."""
         task = asyncio.create_task(change)
-        self._tasks.add(task)
+        self._changes.add(task)
         task.add_done_callback(self._changed)
         await asyncio.shield(task)
 
     def _changed(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._changes.discard(task)
         if not task.cancelled():
             task.exception()  # seen; who asked may have left
-
-    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("%s: it ended, which it should not", task.get_name(), exc_info=error)
 
 
 def _memory_bytes() -> int:
