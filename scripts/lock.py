@@ -11,8 +11,8 @@ from pathlib import Path
 from tools import InstallError, Uv, make_venv
 
 # Relative: the pins' comments name these files, and should read the same wherever the checkout lies.
-CPU, CUDA, DEV, BUILD, OVERRIDES = (
-    Path("requirements", f"{name}.txt") for name in ("cpu", "cuda", "dev", "build", "overrides")
+CPU, CUDA, DEV, BUILD, OVERRIDES, CPU_OVERRIDES = (
+    Path("requirements", f"{name}.txt") for name in ("cpu", "cuda", "dev", "build", "overrides", "overrides-cpu")
 )
 PYTHON_VERSION = "3.11"
 _COMMON = (
@@ -39,11 +39,11 @@ def _lock(further: list[str]) -> None:
     project = Path("pyproject.toml")
     uv = Uv()
     optional = ["--extra", "client", "--extra", "redis", "--extra", "tracing"]
-    cpu: list[str | Path] = [project, "--extra", "cpu", *optional, "--override", OVERRIDES]
+    cpu: list[str | Path] = [project, "--extra", "cpu", *optional, *_overrides(OVERRIDES, CPU_OVERRIDES)]
     if not uv.can("compile", *_COMMON, "make lock", *cpu):
         uv.add_torch_cpu_index("torch for CPUs")
     _compile(uv, CPU, *cpu, *further)
-    _compile(uv, DEV, "--group", "dev", "--constraint", CPU, "--override", OVERRIDES, *further)
+    _compile(uv, DEV, "--group", "dev", "--constraint", CPU, *_overrides(OVERRIDES, CPU_OVERRIDES), *further)
     _compile(uv, BUILD, "--group", "build", "--constraint", CPU, *further)
     # A GPU's torch comes from the public index: a CPU build among the configured sources must not win.
     cuda: list[str | Path] = [
@@ -51,11 +51,14 @@ def _lock(further: list[str]) -> None:
         "--extra",
         "cuda",
         *optional,
-        "--override",
-        OVERRIDES,
+        *_overrides(OVERRIDES),
         "--python-platform",
     ]
     _compile(Uv(find_links=False), CUDA, *cuda, "x86_64-manylinux_2_28", *further)
+
+
+def _overrides(*files: Path) -> list[str | Path]:
+    return [argument for file in files for argument in ("--override", file)]
 
 
 def _compile(uv: Uv, output: Path, *arguments: str | Path) -> None:

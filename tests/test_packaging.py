@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from packaging.requirements import Requirement
@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("cpu", "cuda", "dev", "build")
-BANNED = {"torchvision", "torchaudio", "torchcodec", "openai-harmony"}
+BANNED = {"torchaudio", "torchcodec", "openai-harmony"}
 
 # Imported by us and declared by what we do declare, in step with it.
 COMES_WITH = {
@@ -60,7 +60,48 @@ class TestLocks:
         assert not re.search(r"--(index|find-links|extra)|(^|\s)/\w", text)
 
     def test_no_package_that_breaks_torch_or_doubles_the_vocabulary(self, lock: str) -> None:
-        assert BANNED.isdisjoint(pins(lock))
+        # A GPU's vLLM imports torchvision on its way to every engine; on the CPU build of torch it cannot be loaded.
+        banned = BANNED if lock == "cuda" else BANNED | {"torchvision"}
+        assert banned.isdisjoint(pins(lock))
+
+
+class TestVllmOnGpus:
+    """The CUDA lock against what vLLM's own wheel for GPUs asks for (requirements/vllm-cuda.txt, its metadata)."""
+
+    ENVIRONMENT: ClassVar = {"platform_machine": "x86_64", "platform_system": "Linux", "python_version": "3.11"}
+
+    def wanted(self) -> list[Requirement]:
+        asked = map(Requirement, lines("vllm-cuda"))
+        return [each for each in asked if each.marker is None or each.marker.evaluate(self.ENVIRONMENT)]
+
+    def left_out(self) -> dict[str, dict[str, str]]:
+        return tomllib.loads((ROOT / "requirements" / "left_out.toml").read_text(encoding="utf-8"))
+
+    def test_the_metadata_are_those_of_the_version_that_is_pinned(self) -> None:
+        text = (ROOT / "requirements" / "vllm-cuda.txt").read_text(encoding="utf-8")
+        assert f"vllm {pins('cuda')['vllm']}" in text.splitlines()[0], "write it anew from the wheel's METADATA"
+
+    def test_everything_it_asks_for_is_locked_in_a_version_that_fits_or_left_out_for_a_reason(self) -> None:
+        locked, left_out = pins("cuda"), self.left_out()
+        wanted = self.wanted()
+        assert len(wanted) > 60
+        missing = [
+            str(each)
+            for each in wanted
+            if each.name not in left_out and not each.specifier.contains(locked.get(canonicalize_name(each.name), "0"))
+        ]
+        assert missing == []
+
+    def test_nothing_that_is_left_out_is_locked_and_each_was_looked_at(self) -> None:
+        for name, entry in self.left_out().items():
+            assert entry.keys() == {"reason", "looked_at"}, name
+            assert all(map(str.strip, entry.values())), name
+            assert canonicalize_name(name) not in pins("cuda")
+
+    def test_every_package_of_the_overrides_has_its_reason(self) -> None:
+        text = (ROOT / "requirements" / "overrides.txt").read_text(encoding="utf-8")
+        never = {line.split(";")[0].strip() for line in text.splitlines() if "'never'" in line}
+        assert never == self.left_out().keys()
 
 
 @pytest.mark.parametrize("lock", ["dev", "build"])  # cuda's is never installed beside cpu's
