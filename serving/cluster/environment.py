@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
-from pathlib import Path
 
+from serving.cluster.console_scripts import console_script
 from serving.settings import Settings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -41,7 +40,7 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
     environment = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("serving-haproxy")),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(console_script("serving-haproxy")),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, cores)),
         # A stream that says nothing gets a comment line now and then, but nothing should depend on that alone.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": patience,

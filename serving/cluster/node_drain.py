@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from serving.cluster.console_scripts import console_script
+
 REPLICA_TITLE = "ray::ServeReplica:"
 """How Ray titles the processes of Serve's replicas."""
 
@@ -26,7 +28,7 @@ _ASK_TIMEOUT_S = 30.0
 
 def ask(deadline_s: int) -> str | None:
     """Tell Ray that this node goes; what it said where it refused or could not be reached, else None."""
-    command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+    command = [str(console_script("ray")), "drain-node", "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
     node = node_id(psutil.process_iter())
     if node is not None:
         command += ["--node-id", node]
