@@ -99,6 +99,15 @@ class TestFinalStage:
         assert "--no-deps --compile-bytecode" in install
         assert f"--requirement requirements/{name}.txt" in install
 
+    def test_its_packages_go_into_the_environment_that_it_takes_over(self, name: str) -> None:
+        # uv prefers the environment it runs in to VIRTUAL_ENV: only --python says where to install.
+        (install,) = stages()[f"packages-{name}"].all("RUN")
+        targets = re.findall(r"uv pip install .*?--python (\S+)/bin/python ", install)
+        assert targets == re.findall(r"python -m venv (\S+)", install)
+        assert f"--from=packages-{name} {targets[0]} {targets[0]}" in stages()[name].all("COPY")
+        (command,) = stages()[name].all("CMD")
+        assert json.loads(command)[0].startswith(f"{targets[0]}/bin/")
+
 
 def test_only_what_the_recipe_copies_reaches_the_builder() -> None:
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
