@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 from serving.bench.processes import ROLES, command_line, role_of, server_processes
 from serving.cluster.process_tree import end_descendants
 from serving.demo.checkpoint import ensure_checkpoint
+from serving.engine.accelerator import probe
 from serving.engine.device import installed_device, thread_binding
-from serving.engine.vllm import engine_arguments
+from serving.engine.plan import engine_arguments
 from serving.errors import BenchError
 from serving.settings import ModelSettings
 
@@ -76,7 +77,8 @@ def bare_vllm(log: Path, threads: str | None) -> Iterator[Running]:
     Torch takes its number of threads from OMP_NUM_THREADS, and on few cores one and two differ several times.
     """
     port = free_port()
-    arguments = engine_arguments(MODEL, str(ensure_checkpoint()), ModelSettings())
+    chosen = engine_arguments(MODEL, str(ensure_checkpoint()), ModelSettings(), probe())
+    arguments = {name: each.value for name, each in chosen.items()}
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)),
         *_flags(arguments),

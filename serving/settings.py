@@ -130,7 +130,9 @@ class ModelSettings(Section):
     pipeline_parallel_size: int = Field(1, ge=1, description="Groups of devices that share the layers between them.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Data type of the weights.")
     max_model_len: int | None = Field(None, ge=256, description="Context in tokens; unset: what the checkpoint says.")
-    max_num_seqs: int = Field(64, ge=1, description="Sequences decoded together in one replica.")
+    max_num_seqs: int | None = Field(
+        None, ge=1, description="Sequences decoded together in one replica; unset: what vLLM takes for the device."
+    )
     executor: Literal["auto", "mp", "ray"] = Field(
         "auto",
         description=f"mp: all devices on one node; ray: across nodes; auto: mp up to {COMMON_NODE_GPUS} devices.",

@@ -17,7 +17,7 @@ from serving.cluster.frames import Address, Reply
 from serving.cluster.leftovers import leftovers
 from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
 from serving.cluster.outbox import Outbox
-from serving.demo.checkpoint import ensure_checkpoint
+from serving.demo.checkpoint import default_cache_dir, ensure_checkpoint
 from serving.engine.base import (
     Adapter,
     EngineInfo,
@@ -67,7 +67,10 @@ def build_engine(settings: Settings, name: str) -> PushingEngine:
         assert settings.script is not None, "settings refuse the scripted engine without a script"
         return ScriptedEngine(load_script(Path(settings.script)), model=name, settings=model)
     progress = functools.partial(stages.report, name)
-    return VllmEngine(name, model, functools.partial(_checkpoint, model, settings.cache_dir), progress)
+    cache_dir = Path(settings.cache_dir) if settings.cache_dir else default_cache_dir()
+    return VllmEngine(
+        name, model, functools.partial(_checkpoint, model, settings.cache_dir), progress, cache_dir=cache_dir
+    )
 
 
 def _checkpoint(model: ModelSettings, cache_dir: str | None) -> Path | str:

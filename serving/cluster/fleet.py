@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -13,22 +13,33 @@ from serving.tenancy.fleet import FleetSize
 class ClusterFleet:
     """See Fleet. `engines` are the handles of the models' deployments, `ingress` is that of the caller's own.
 
+    `sequences` tells how many sequences a model's engine has said that it decodes together, None before it has.
+
     Serve's controller tells each router about every replica that comes or goes, and a router drops one that died as
     soon as a call fails. Asking the controller (serve.status()) would cost it a walk over all replicas for each
     ingress replica that asks.
     """
 
-    def __init__(self, engines: Mapping[str, DeploymentHandle], ingress: DeploymentHandle) -> None:
+    def __init__(
+        self,
+        engines: Mapping[str, DeploymentHandle],
+        ingress: DeploymentHandle,
+        sequences: Mapping[str, Callable[[], int | None]],
+    ) -> None:
         self._engines = engines
+        self._sequences = sequences
         # A handle listens from its first use on, and nobody calls the ingress by this one.
         self._ingress = ingress.options()
 
     def size(self) -> FleetSize:
         """See Fleet."""
         engines = {model: running_replicas(handle) for model, handle in self._engines.items()}
-        return FleetSize(
-            {model: count for model, count in engines.items() if count is not None}, running_replicas(self._ingress)
-        )
+        sequences = {model: ask() for model, ask in self._sequences.items()}
+        return FleetSize(_known(engines), running_replicas(self._ingress), _known(sequences))
+
+
+def _known(numbers: Mapping[str, int | None]) -> dict[str, int]:
+    return {model: number for model, number in numbers.items() if number is not None}
 
 
 class ServeReplicas:

@@ -73,7 +73,11 @@ class Ingress:
             limit_store=limits,
             usage_store=usage,
             # This replica is only starting: Serve would be asked whether the deployment is there, and made to wait.
-            fleet=ClusterFleet(handles, serve.get_deployment_handle(INGRESS, APPLICATION, _check_exists=False)),
+            fleet=ClusterFleet(
+                handles,
+                serve.get_deployment_handle(INGRESS, APPLICATION, _check_exists=False),
+                {name: engine.sequences for name, engine in remote.items()},
+            ),
         )
         self._tenancy.start()
         self._store = open_store(settings)

@@ -69,6 +69,10 @@ class RemoteEngine:
             raise self._not_ready()
         return self._info
 
+    def sequences(self) -> int | None:
+        """How many sequences one of its replicas decodes together; None before any has said so."""
+        return None if self._info is None else self._info.max_num_seqs
+
     async def check_health(self) -> None:
         """See Engine."""
         await self.info()

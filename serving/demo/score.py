@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from serving.api.chat_generation import chat_generation
-from serving.demo.checkpoint import ensure_checkpoint
+from serving.demo.checkpoint import default_cache_dir, ensure_checkpoint
 from serving.demo.scorecard import Answer, Case, cases, growth_problems
 from serving.engine.base import Engine
 from serving.engine.vllm import VllmEngine
@@ -90,7 +90,7 @@ async def score(engine: Engine, samples: int) -> Score:
 
 async def run(samples: int) -> Score:
     """Start an engine, score, stop it."""
-    engine = VllmEngine("demo", ModelSettings(), ensure_checkpoint)
+    engine = VllmEngine("demo", ModelSettings(), ensure_checkpoint, cache_dir=default_cache_dir())
     try:
         await engine.start()
         return await score(engine, samples)

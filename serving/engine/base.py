@@ -107,12 +107,14 @@ class EngineInfo:
     """What an engine says of itself once it has started.
 
     `max_output_tokens` is the most that one answer may have, where that is less than the context leaves.
+    `max_num_seqs` is how many sequences it decodes together, where it knows.
     """
 
     model: str
     max_model_len: int
     versions: Mapping[str, str] = field(default_factory=dict)
     max_output_tokens: int | None = None
+    max_num_seqs: int | None = None
 
 
 class Engine(Protocol):

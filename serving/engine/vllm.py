@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from serving.adapters.folder import find as find_adapter
 from serving.adapters.shelf import AdapterShelf
 from serving.adapters.weights import Base
+from serving.engine.accelerator import Accelerator, probe
 from serving.engine.base import (
     Adapter,
     Constraint,
@@ -28,9 +30,9 @@ from serving.engine.base import (
     TokenLogprobs,
 )
 from serving.engine.continued_grammar import CONSTRAINED_TOKENS
-from serving.engine.device import installed_device, thread_binding
+from serving.engine.device import installed_device
 from serving.engine.fork_server import make_engines_with_it, start_fork_server
-from serving.engine.vllm_worker import WORKER_EXTENSION
+from serving.engine.plan import adapted_modules, engine_arguments, engine_environment, kernel_cache
 from serving.errors import (
     CheckpointError,
     ConflictError,
@@ -52,16 +54,24 @@ Progress = Callable[[str], None]
 # How long a worker may take to say what it uses: it answers between two steps.
 _REPORT_S = 5.0
 
-# The demo's whole context for 64 sequences at once; vLLM would otherwise take what memory there is.
-_DEMO_KV_CACHE_BYTES = 256 * 1024 * 1024
-_CPU_KV_CACHE_BYTES = 4 * 1024 * 1024 * 1024
-
-# vLLM has adapted experts on GPUs alone (vllm/lora/layers/fused_moe.py asks for kernels that support LoRA).
-_CPU_LORA_MODULES = ("qkv_proj", "o_proj")
-
 # A short prompt of ordinary words (o200k ids); two lengths so that prefill and decode both run once at least.
 _WARM_UP_PROMPTS = ([13225, 2375], [13225, 2375] * 32)
 _WARM_UP_TOKENS = 8
+# Each way of choosing a token has kernels of its own on a GPU, which are compiled when they are first needed.
+_WARM_UP_SAMPLING = (
+    Sampling(max_tokens=_WARM_UP_TOKENS, temperature=0.0),
+    Sampling(max_tokens=_WARM_UP_TOKENS),
+    Sampling(max_tokens=_WARM_UP_TOKENS, top_p=0.9, top_k=40, min_p=0.01),
+    Sampling(max_tokens=_WARM_UP_TOKENS, seed=1, logprobs=5),
+    Sampling(
+        max_tokens=_WARM_UP_TOKENS,
+        presence_penalty=0.1,
+        frequency_penalty=0.1,
+        repetition_penalty=1.1,
+        logit_bias={2375: 1.0},
+    ),
+)
+_WARM_UP_CONSTRAINT = Constraint("json_schema", '{"type":"object","properties":{"ready":{"type":"boolean"}}}')
 
 
 class VllmEngine:
@@ -77,10 +87,15 @@ class VllmEngine:
         model: ModelSettings,
         checkpoint: Callable[[], Path | str],
         progress: Progress = lambda stage: None,
+        *,
+        cache_dir: Path,
+        accelerator: Accelerator | None = None,
     ) -> None:
         self._name = name
         self._model = model
         self._checkpoint = checkpoint
+        self._cache_dir = cache_dir
+        self._accelerator = accelerator or probe()
         self._progress = progress
         self._llm: AsyncLLM | None = None
         self._info: EngineInfo | None = None
@@ -91,8 +106,8 @@ class VllmEngine:
     async def start(self) -> None:
         """Load, then answer two small requests, so that the first user's does not pay for what is made lazily."""
         started = time.monotonic()
-        _prepare_environment(self._model)
-        on_cpu = installed_device() == "cpu"
+        _prepare_environment(self._model, self._accelerator, self._cache_dir)
+        on_cpu = self._accelerator.device == "cpu"
         if on_cpu:
             start_fork_server()
         self._progress("model")
@@ -102,19 +117,19 @@ class VllmEngine:
         if on_cpu:
             make_engines_with_it()
         self._progress("weights")
-        llm = await asyncio.to_thread(_create, self._name, source, self._model)
+        llm = await asyncio.to_thread(_create, self._name, source, self._model, self._accelerator)
         self._llm = llm
         if self._adapters is not None:
             for name, adapter in self._model.adapters.items():
                 await self._adapters.load(Adapter(name, adapter.source))
         self._progress("warm-up")
-        for number, prompt in enumerate(_WARM_UP_PROMPTS):
-            sampling = Sampling(max_tokens=_WARM_UP_TOKENS, temperature=0.0)
-            async for _ in self.generate(EngineRequest(f"warm-up-{number}", prompt, sampling, stream=True)):
+        for number, request in enumerate(_warm_up_requests(self._accelerator)):
+            async for _ in self.generate(replace(request, request_id=f"warm-up-{number}")):
                 pass
         self._info = EngineInfo(
             model=self._name,
             max_model_len=llm.model_config.max_model_len,
+            max_num_seqs=llm.vllm_config.scheduler_config.max_num_seqs,
             versions={"vllm": _vllm_version()},
         )
         logger.info("engine of %s ready after %.1f s", self._name, time.monotonic() - started)
@@ -198,7 +213,7 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         llm = self._running()
-        base = _adapter_base(llm.model_config.hf_config, _adapted_modules(self._model))
+        base = _adapter_base(llm.model_config.hf_config, adapted_modules(self._model, self._accelerator))
         folder = await asyncio.to_thread(find_adapter, adapter, self._model, base)
         # The prefix cache goes by name and path (vllm/v1/core/kv_cache_utils.py): other content, another name.
         name = f"{adapter.name}@{folder.fingerprint}"
@@ -216,7 +231,7 @@ class VllmEngine:
 
     async def fall_asleep(self) -> None:
         """See PushingEngine: vLLM's sleep of level 1, the weights to the machine's memory, the KV cache to nowhere."""
-        if installed_device() == "cpu":
+        if self._accelerator.device == "cpu":
             raise ConflictError("Sleep gives a GPU's memory back, and this engine has none; use unload.")
         if not self._model.sleeps:
             raise ConflictError(
@@ -282,6 +297,20 @@ class VllmEngine:
         return self._llm
 
 
+def _warm_up_requests(accelerator: Accelerator) -> Iterator[EngineRequest]:
+    """Two lengths of prompt, greedy; on a GPU also sampled, with logprobs, penalties and a schema.
+
+    Their ids are left to the caller. A CPU compiles nothing, and sampling is slow there.
+    """
+    for prompt in _WARM_UP_PROMPTS:
+        if accelerator.device == "cpu":
+            yield EngineRequest("", prompt, _WARM_UP_SAMPLING[0])
+            continue
+        for sampling in _WARM_UP_SAMPLING:
+            yield EngineRequest("", prompt, sampling)
+        yield EngineRequest("", prompt, _WARM_UP_SAMPLING[1], constraint=_WARM_UP_CONSTRAINT)
+
+
 class _Outputs:
     """Takes the place of the queue between vLLM's output handler and a request (RequestOutputCollector)."""
 
@@ -314,61 +343,6 @@ class _Outputs:
                 self._done.set_result(None)
 
 
-def engine_arguments(name: str, source: str, model: ModelSettings) -> dict[str, Any]:
-    """Keyword arguments of vLLM's AsyncEngineArgs; `model.engine_args` come last and win where they are allowed."""
-    arguments: dict[str, Any] = {
-        "model": source,
-        "served_model_name": name,
-        "tensor_parallel_size": model.tensor_parallel_size,
-        "pipeline_parallel_size": model.pipeline_parallel_size,
-        "dtype": model.dtype,
-        "max_num_seqs": model.max_num_seqs,
-        # Stop, temperature and the rest come with every request; a checkpoint must not change them silently.
-        "generation_config": "vllm",
-        "disable_log_stats": False,
-        "worker_extension_cls": WORKER_EXTENSION,
-        # Continuations go before new requests (EngineRequest.priority).
-        "scheduling_policy": "priority",
-        # One backend serves all requests of an engine (vllm/v1/structured_output/__init__.py, grammar_init). Free
-        # whitespace lets a small model write blanks until its tokens run out.
-        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
-    }
-    if (lora := model.lora_settings) is not None:
-        arguments |= {
-            "enable_lora": True,
-            "max_loras": lora.max_loras,
-            "max_lora_rank": lora.max_lora_rank,
-            "max_cpu_loras": lora.max_cpu_loras,
-        }
-        if (modules := _adapted_modules(model)) is not None:
-            arguments["lora_target_modules"] = list(modules)
-    if model.sleeps and installed_device() != "cpu":
-        arguments["enable_sleep_mode"] = True
-    if model.max_model_len is not None:
-        arguments["max_model_len"] = model.max_model_len
-    if model.devices > 1:
-        arguments["distributed_executor_backend"] = model.resolved_executor
-    elif installed_device() == "cpu":
-        # In the engine's own process. vLLM turns "uni" into "mp" here, for the number of threads, which we set. A
-        # worker beside the engine costs another process and spins while it waits (vllm/distributed/
-        # device_communicators/shm_broadcast.py): on two cores that holds up everything else for seconds at a time.
-        arguments["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-    if installed_device() == "cpu":
-        # Compiling for the CPU takes minutes and wants a compiler; the demo needs neither.
-        arguments["enforce_eager"] = True
-        # vLLM 0.32 rewinds a seeded request's generator when its prefill is split, which a CPU generator refuses, and
-        # the engine dies of it (v1/worker/gpu_model_runner.py, _bookkeeping_sync). So no prefill is split there.
-        arguments["enable_chunked_prefill"] = False
-        arguments["kv_cache_memory_bytes"] = _DEMO_KV_CACHE_BYTES if model.source == "demo" else _CPU_KV_CACHE_BYTES
-    return arguments | model.engine_args
-
-
-def _adapted_modules(model: ModelSettings) -> Sequence[str] | None:
-    """The modules that LoRA may change; None: all that vLLM adapts."""
-    modules = model.lora_settings.target_modules if model.lora_settings else None
-    return _CPU_LORA_MODULES if modules is None and installed_device() == "cpu" else modules
-
-
 def _adapter_base(config: Any, modules: Sequence[str] | None) -> Base:
     """What adapters have to fit, from a checkpoint's config (transformers' GptOssConfig)."""
     hidden = config.hidden_size
@@ -382,32 +356,29 @@ def _adapter_base(config: Any, modules: Sequence[str] | None) -> Base:
     return Base(modules, config.num_hidden_layers, widths)
 
 
-def _prepare_environment(model: ModelSettings) -> None:
+def _prepare_environment(model: ModelSettings, accelerator: Accelerator, cache_dir: Path) -> None:
     """Settings that vLLM takes from the environment alone; what the operator has set stays."""
-    environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    if model.source == "demo":
-        environment["HF_HUB_OFFLINE"] = "1"
-    if installed_device() == "cpu":
-        cores = sorted(os.sched_getaffinity(0))
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = thread_binding(model.devices, cores)
+    for key, chosen in engine_environment(model, accelerator, kernel_cache(cache_dir, accelerator)).items():
+        os.environ.setdefault(key, chosen.value)
+    if accelerator.device == "cpu":
         # Ray has put 1 there. The demo's matrices are too small to be shared by threads.
-        os.environ["OMP_NUM_THREADS"] = "1" if model.source == "demo" else str(len(cores))
-    for key, value in environment.items():
-        os.environ.setdefault(key, value)
+        cores = len(os.sched_getaffinity(0))
+        os.environ["OMP_NUM_THREADS"] = "1" if model.source == "demo" else str(cores)
 
 
 def _import_vllm() -> None:
     import vllm.v1.engine.async_llm  # noqa: F401  (15 s cold: done in a thread, as a stage of its own)
 
 
-def _create(name: str, source: str, model: ModelSettings) -> AsyncLLM:
+def _create(name: str, source: str, model: ModelSettings, accelerator: Accelerator) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
     # vLLM's own server says so too; anything else gets smaller batches (AsyncEngineArgs.get_batch_defaults).
     context = UsageContext.OPENAI_API_SERVER
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(name, source, model)), usage_context=context)
+    arguments = {key: each.value for key, each in engine_arguments(name, source, model, accelerator).items()}
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), usage_context=context)
 
 
 def _vllm_version() -> str:

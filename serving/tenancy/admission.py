@@ -6,7 +6,7 @@ them all. HAProxy spreads requests evenly over the replicas, so each line sees t
 and shares that hold in every line hold over all of them.
 
 The engines' own queues are kept short, since in them nobody is fair: a request is handed over when there is a place
-for it (`max_num_seqs`, and a small margin so that an engine never waits for the next).
+for it (the engine's max_num_seqs, and a small margin so that an engine never waits for the next).
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ _FIRST_GUESS_TOKENS = 256.0
 _LONGEST_ADVICE_S = 60.0
 
 
+# Sequences of an engine whose settings name no number and that has not said yet how many it decodes.
+_SEQUENCES_AT_FIRST = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What one ingress replica may hand to a model's engines, and hold back."""
@@ -34,9 +38,20 @@ class Capacity:
     most_waiting: int
 
     @classmethod
-    def of(cls, model: ModelSettings, admission: AdmissionSettings, *, replicas: int, ingresses: int) -> Capacity:
-        """With `replicas` engines, shared by `ingresses`; rounded up, so that each has one place at least."""
-        sequences = model.max_num_seqs * max(1, replicas)
+    def of(
+        cls,
+        model: ModelSettings,
+        admission: AdmissionSettings,
+        *,
+        replicas: int,
+        ingresses: int,
+        sequences: int | None = None,
+    ) -> Capacity:
+        """With `replicas` engines, shared by `ingresses`; rounded up, so that each has one place at least.
+
+        `sequences`: what an engine says that it decodes together; until one has, the settings' number, or a modest one.
+        """
+        sequences = (sequences or model.max_num_seqs or _SEQUENCES_AT_FIRST) * max(1, replicas)
         places = max(1, math.ceil(sequences * (1 + admission.margin) / ingresses))
         reserve = math.ceil(places * admission.reserve) if places > 1 and admission.reserve else 0
         most = 4 * sequences if admission.max_queued is None else admission.max_queued

@@ -84,7 +84,11 @@ class Tenancy:
     def resize(self, size: FleetSize) -> None:
         """Give the lines the places that so many replicas have; what is not known stays as it is."""
         before = self._size
-        self._size = FleetSize({**before.engines, **size.engines}, size.ingresses or before.ingresses)
+        self._size = FleetSize(
+            {**before.engines, **size.engines},
+            size.ingresses or before.ingresses,
+            {**before.sequences, **size.sequences},
+        )
         if self._size == before:
             return
         for name, admission in self._admissions.items():
@@ -100,6 +104,7 @@ class Tenancy:
         return Capacity.of(
             self._settings.models[name],
             self._settings.admission,
+            sequences=size.sequences.get(name),
             replicas=size.engines[name],
             ingresses=size.ingresses or 1,
         )

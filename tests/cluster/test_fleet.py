@@ -34,15 +34,15 @@ class Handle:
 def test_replicas_are_counted_by_model_and_unknown_ones_left_out() -> None:
     small, big, new = Handle(2), Handle(0), Handle(None)
     ingress = Handle(None)
-    fleet = ClusterFleet({"small": small, "big": big, "new": new}, ingress)
-    assert fleet.size() == FleetSize({"small": 2, "big": 0}, None)
+    fleet = ClusterFleet({"small": small, "big": big, "new": new}, ingress, {"small": lambda: 64, "new": lambda: None})
+    assert fleet.size() == FleetSize({"small": 2, "big": 0}, None, {"small": 64})
     ingress.replicas, new.replicas = 3, 1
-    assert fleet.size() == FleetSize({"small": 2, "big": 0, "new": 1}, 3)
+    assert fleet.size() == FleetSize({"small": 2, "big": 0, "new": 1}, 3, {"small": 64})
 
 
 def test_the_ingress_is_listened_to_though_nobody_calls_it() -> None:
     ingress = Handle(1)
-    ClusterFleet({}, ingress)
+    ClusterFleet({}, ingress, {})
     assert ingress.used
 
 

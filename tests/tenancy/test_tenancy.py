@@ -69,6 +69,13 @@ async def test_lines_begin_with_the_fewest_replicas_and_follow_those_that_run(
     await until(lambda: places(tenancy) == {"big": 6, "sleepy": 5})
 
 
+async def test_engines_say_how_many_sequences_they_decode_together(tenancy: Tenancy) -> None:
+    tenancy.resize(FleetSize({}, None, {"big": 100}))
+    assert places(tenancy) == {"big": 50, "sleepy": 5}
+    tenancy.resize(FleetSize({"big": 2}, 2))
+    assert places(tenancy) == {"big": 100, "sleepy": 5}
+
+
 async def test_what_is_not_known_stays_as_it_was(tenancy: Tenancy) -> None:
     tenancy.resize(FleetSize({"big": 4}, 2))
     tenancy.resize(FleetSize({}, None))
