@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test lint load bench train dashboards pictures lock chart clean require-python
+.PHONY: help install install-dev serve test lint load bench train dashboards pictures lock chart image-check clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,9 @@ lock: require-python  ## Write requirements/*.txt from pyproject.toml; ARGS=--up
 
 chart: install-dev  ## Write the Helm chart's schema and README from its values and our settings
 	@$(BIN)/python scripts/chart.py $(ARGS)
+
+image-check: require-python  ## Build the image without docker, and run it; IMAGE=cuda for GPUs'; needs root, debootstrap
+	@"$(PYTHON)" scripts/image_check.py $(if $(IMAGE),$(IMAGE)) $(ARGS)
 
 clean:  ## Remove .venv, caches and builds
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

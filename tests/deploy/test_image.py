@@ -4,7 +4,7 @@ Covered: the linter's rules; which files reach the builder; that both images end
 steps; the very commands of the recipe that make the wheel and install it, run in a clean virtual environment; the
 command line, the settings and the demo checkpoint in there, without network, with only /tmp and HOME to write to.
 Not covered: the base image, Debian's packages, and installing the pins, for which the environment of these tests
-stands in.
+stands in; `make image-check` does all of that.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
+from image_check import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -29,10 +30,10 @@ FINAL = ("cpu", "cuda")
 
 @dataclass
 class Stage:
-    """FROM `base`, and its instructions in order."""
+    """FROM `base`, and its instructions in order, each on one line."""
 
     base: str
-    instructions: list[tuple[str, str]] = field(default_factory=list)
+    instructions: list[tuple[str, str]]
 
     def all(self, name: str) -> list[str]:
         return [text for instruction, text in self.instructions if instruction == name]
@@ -40,18 +41,11 @@ class Stage:
 
 @cache
 def stages() -> dict[str, Stage]:
-    """The recipe's stages by name; lines that go on are joined, comments left out."""
-    text = "\n".join(line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#"))
-    found: dict[str, Stage] = {}
-    current: Stage | None = None
-    for line in re.sub(r"\\\n\s*", "", text).splitlines():
-        instruction, _, rest = line.strip().partition(" ")
-        if instruction == "FROM":
-            base, _, name = rest.partition(" AS ")
-            current = found[name] = Stage(base)
-        elif instruction and current is not None:
-            current.instructions.append((instruction, rest.strip()))
-    return found
+    """The recipe's stages by name."""
+    return {
+        name: Stage(stage.base, [(step.instruction, " ".join(step.text.split())) for step in stage.steps])
+        for name, stage in parse(DOCKERFILE.read_text()).stages.items()
+    }
 
 
 def chain(name: str) -> list[Stage]:
