@@ -47,6 +47,7 @@ from serving.api.tokenize import tokenize_router
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
 from serving.engine.base import AdapterHost, Engine, Sleeper
+from serving.engine.start_failure import NoStartFailures, StartFailures
 from serving.life.engine import LivingEngine
 from serving.life.in_process import EngineReplicas
 from serving.life.lives import Lives
@@ -79,6 +80,7 @@ def create_app(
     cache: AnswerCache | None = None,
     adapters: Adapters | None = None,
     lives: Lives | None = None,
+    start_failures: StartFailures | None = None,
 ) -> FastAPI:
     """The whole API as an ASGI application.
 
@@ -89,14 +91,19 @@ def create_app(
     `backends` and `adapters` are started and closed by the caller too; by default those of the settings, and what is
     added is forgotten with the process. `lives`, which the caller closes, says which models are in memory; by default
     this process alone does, and starts and closes `engines` as is asked for. Answers are kept in `cache`, which the
-    caller closes; by default, where settings ask for one, in this process's memory. Raises SettingsError where models
-    and engines do not match.
+    caller closes; by default, where settings ask for one, in this process's memory. `start_failures` says why engines
+    did not start, where others start them. Raises SettingsError where models and engines do not match.
     """
     if tenancy is None:
         tenancy = Tenancy(settings, clock=clock, monotonic=time.monotonic)
+    start_failures = start_failures or NoStartFailures()
     if telemetry is None:
         telemetry = ProcessTelemetry(
-            settings, engines, labels={"deployment": "ingress", "replica": _new_id()[:8]}, clock=clock
+            settings,
+            engines,
+            labels={"deployment": "ingress", "replica": _new_id()[:8]},
+            clock=clock,
+            start_failures=start_failures,
         )
     telemetry.before_each_scrape(TenancyMetrics(tenancy, telemetry.metrics))
     if backends is None:
@@ -132,6 +139,7 @@ def create_app(
         new_id=new_request_id,
         variants=settings.variants,
         lives=lives,
+        start_failures=start_failures,
     )
     app = FastAPI(
         title="gpt-oss-serving",
@@ -177,6 +185,7 @@ def create_app(
             StatusBoard(source, list(settings.models), time.monotonic),
             telemetry.recent,
             backends,
+            start_failures,
             open_to_all=tenancy.authenticator.admin_is_open,
         ),
     )

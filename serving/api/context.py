@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from serving.api.access import Access
 from serving.api.registry import ModelRegistry
+from serving.engine.start_failure import StartFailures
 from serving.generation.constraint_check import ConstraintChecks
 from serving.life.lives import Lives
 from serving.settings import HttpSettings
@@ -20,7 +21,8 @@ class ApiContext:
     """`clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits.
 
     `access` says what teams may do, `variants` what the names of presets stand for. `constraints` knows the schemas
-    and grammars that engines have taken. `lives` says which models are not in memory because nobody wants them to be.
+    and grammars that engines have taken. `lives` says which models are not in memory because nobody wants them to be,
+    `start_failures` why engines did not start.
     """
 
     models: ModelRegistry
@@ -29,6 +31,7 @@ class ApiContext:
     clock: Callable[[], float]
     new_id: Callable[[], str]
     lives: Lives
+    start_failures: StartFailures
     variants: Mapping[str, VariantSettings] = field(default_factory=dict)
     constraints: ConstraintChecks = field(default_factory=ConstraintChecks)
 

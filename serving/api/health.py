@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
@@ -10,6 +13,7 @@ from typing_extensions import TypedDict
 
 from serving.api.context import ApiContext
 from serving.api.registry import ServedModel
+from serving.engine.start_failure import StartFailure
 from serving.errors import ApiError, EngineNotReadyError
 from serving.telemetry.build import Versions, installed_versions
 
@@ -46,7 +50,8 @@ def health_router(context: ApiContext) -> APIRouter:
     async def ready() -> Response:
         models = context.models.models()
         failures = await asyncio.gather(*map(_failure, models))
-        states: dict[str, dict[str, str | None]] = {}
+        states: dict[str, dict[str, Any]] = {}
+        failed = await _failed_starts(context, models, failures)
         for number, (model, failure) in enumerate(zip(models, failures, strict=True)):
             life = context.lives.of(model.name)
             if failure is None:
@@ -56,6 +61,8 @@ def health_router(context: ApiContext) -> APIRouter:
                 failures[number] = None
             else:
                 states[model.name] = {"status": failure.code, "message": failure.message}
+                if (last := failed.get(model.name)) is not None:
+                    states[model.name]["start_failure"] = asdict(last)
         if not any(failures):
             return JSONResponse({"status": "ready", "models": states})
         waiting = ", ".join(model.name for model, failure in zip(models, failures, strict=True) if failure)
@@ -68,6 +75,15 @@ def health_router(context: ApiContext) -> APIRouter:
         return installed_versions()
 
     return router
+
+
+async def _failed_starts(
+    context: ApiContext, models: Sequence[ServedModel], failures: Sequence[ApiError | None]
+) -> dict[str, StartFailure]:
+    """Why the last start failed of each model that does not answer."""
+    names = [model.name for model, failure in zip(models, failures, strict=True) if failure is not None]
+    known = await context.start_failures.read(names) if names else {}
+    return {name: each.last for name, each in known.items() if each.last is not None}
 
 
 async def _failure(model: ServedModel) -> ApiError | None:

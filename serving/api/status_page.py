@@ -24,6 +24,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 import serving
 from serving.api.backends import card
 from serving.backends.directory import Backends
+from serving.engine.start_failure import StartFailures
 from serving.harmony.conversation import EFFORTS
 from serving.telemetry.recent import RecentEvents
 from serving.telemetry.status import CHANNELS, BackendStatus, StatusBoard
@@ -33,7 +34,9 @@ _AWAY = ("unloaded", "unloading")  # on purpose; status.html knows them too
 _RUN_OF_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
-def status_router(board: StatusBoard, recent: RecentEvents, backends: Backends, *, open_to_all: bool) -> APIRouter:
+def status_router(
+    board: StatusBoard, recent: RecentEvents, backends: Backends, start_failures: StartFailures, *, open_to_all: bool
+) -> APIRouter:
     """The routes. `open_to_all` says that there are no keys, so that the page may show its figures to anybody."""
     router = APIRouter(tags=["operations"])
     page = files("serving.api").joinpath("status.html").read_text(encoding="utf-8")
@@ -42,21 +45,29 @@ def status_router(board: StatusBoard, recent: RecentEvents, backends: Backends, 
 
     @router.get("/", include_in_schema=False)
     async def status_page(request: Request) -> Response:
-        data = await _data(board, recent, backends) if open_to_all else None
+        data = await _data(board, recent, backends, start_failures) if open_to_all else None
         return HTMLResponse(template.substitute(_filled(data, str(request.base_url).rstrip("/"))), headers=headers)
 
     @router.get("/status", summary="Models, replicas, backends, tokens a second and the latest refusals")
     async def status() -> Response:
-        return JSONResponse(await _data(board, recent, backends))
+        return JSONResponse(await _data(board, recent, backends, start_failures))
 
     return router
 
 
-async def _data(board: StatusBoard, recent: RecentEvents, backends: Backends) -> dict[str, Any]:
+async def _data(
+    board: StatusBoard, recent: RecentEvents, backends: Backends, start_failures: StartFailures
+) -> dict[str, Any]:
     await backends.start()
     status = await board.look()
+    data = asdict(status)
+    waiting = [name for name, model in status.models.items() if not model.ready]
+    known = await start_failures.read(waiting) if waiting else {}
+    for name, model in data["models"].items():
+        last = known[name].last if name in known else None
+        model["start_failure"] = None if last is None else asdict(last)
     return {
-        **asdict(status),
+        **data,
         # What is known of each here, and what all ingress replicas say of it.
         "backends": [
             {**card(backend), **asdict(status.backends.get(backend.name, BackendStatus()))}
@@ -91,6 +102,7 @@ def _filled(data: dict[str, Any] | None, base: str) -> dict[str, str]:
         "authorization": "" if data else html.escape(' -H "Authorization: Bearer $KEY"'),
         "state": html.escape(_state(data)),
         "model_rows": "".join(_model_row(name, each) for name, each in data["models"].items()) if data else "",
+        "failure_rows": "".join(_failure_row(name, each) for name, each in data["models"].items()) if data else "",
         "ingress": f"Ingress replicas: {data['ingress_replicas']}" if data else "",
         "backends_hidden": "" if data and data["backends"] else "hidden",
         "backend_rows": "".join(map(_backend_row, data["backends"])) if data else "",
@@ -127,6 +139,17 @@ def _model_row(name: str, model: dict[str, Any]) -> str:
         + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
         + "</tr>"
     )
+
+
+def _failure_row(name: str, model: dict[str, Any]) -> str:
+    if (failure := model["start_failure"]) is None:
+        return ""
+    text = f"{name} did not start ({failure['reason']})\n{failure['message']}\nFix: {failure['fix']}"
+    return f'<pre class="bad">{html.escape(text + _log_of(failure))}</pre>'
+
+
+def _log_of(failure: dict[str, Any]) -> str:
+    return f"\nLog: {failure['log']}" if failure["log"] else ""
 
 
 def _backend_row(backend: dict[str, Any]) -> str:

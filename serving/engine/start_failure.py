@@ -86,7 +86,8 @@ _SIGNS: tuple[tuple[StartFailureReason, re.Pattern[str]], ...] = (
             r"ValidationError|NotImplementedError|"
             # Errors of other classes, and "expected" and "must" anywhere, are as often bugs as mistakes.
             r"(?:ValueError|TypeError|AssertionError): (?i:.*(?:unsupported|not supported|does not support|"
-            r"invalid|unknown|unrecognized|must be|should be|cannot be|not a valid|valid options|greater than|not compatible))",
+            r"invalid|unknown|unrecognized|must be|should be|cannot be|not a valid|valid options|greater than|"
+            r"not compatible))",
         ),
     ),
 )
@@ -232,7 +233,7 @@ def errors_in(text: str) -> list[list[str]]:
     Processes write into each other's lines, so those of each are read by themselves.
     """
     readers: dict[str, _ChainReader] = {}
-    chains: list[list[str]] = []
+    chains: list[list[list[str]]] = []
     for line in text.splitlines():
         tag = match.group(1) if (match := _TAG.match(line)) else ""
         said = line[match.end() :] if match else line

@@ -212,6 +212,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         "serving_engine_ready", "gauge", "1 while a model's engines answer this ingress replica, else 0.", ("model",)
     ),
     Definition(
+        "serving_engine_start_failures_total",
+        "counter",
+        "Starts of a model's engines that failed, by why; every ingress replica has the figure of the whole cluster.",
+        ("model", "reason"),
+    ),
+    Definition(
         "serving_model_state",
         "gauge",
         "1 for how a model is to this ingress replica, 0 for how else it could be.",

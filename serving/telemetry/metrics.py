@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serving.engine.start_failure import START_FAILURE_REASONS, StartFailureReason
 from serving.harmony.recovery import RECOVERY_KINDS
 from serving.life.state import LOAD_CAUSES, UNLOAD_CAUSES, Cause, State
 from serving.telemetry.build import Versions
@@ -74,6 +75,7 @@ class Metrics:
             if d.kind == "histogram" and d.name != chunked
         }
         self._gaps = ChunkHistogram(BY_NAME[chunked], registry)
+        self._start_failures: dict[tuple[str, StartFailureReason], int] = {}
         self._start_at_zero(models)
 
     def _start_at_zero(self, models: Iterable[str]) -> None:
@@ -81,6 +83,8 @@ class Metrics:
         for failure in get_args(CacheFailure):
             self._counters["serving_cache_failures_total"].labels(failure)
         for model in models:
+            for each in START_FAILURE_REASONS:
+                self._counters["serving_engine_start_failures_total"].labels(model, each)
             for kind in RECOVERY_KINDS:
                 self._counters["serving_recoveries_total"].labels(model, kind)
             for outcome in get_args(FailoverOutcome):
@@ -206,6 +210,15 @@ class Metrics:
         """How a model is now."""
         for each in get_args(State):
             self._gauges["serving_model_state"].labels(self._models.fold(model), each).set(each == state)
+
+    def starts_failed(self, model: str, totals: Mapping[StartFailureReason, int]) -> None:
+        """So many starts of a model's engines have failed since the cluster began, as its key-value store has it."""
+        model = self._models.fold(model)
+        for reason, total in totals.items():
+            grown = total - self._start_failures.get((model, reason), 0)
+            if grown > 0:
+                self._counters["serving_engine_start_failures_total"].labels(model, reason).inc(grown)
+            self._start_failures[model, reason] = total
 
     def requests_held(self, model: str, count: int) -> None:
         """So many requests wait for a model to be loaded."""

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from serving.engine.base import Engine
+from serving.engine.start_failure import NoStartFailures, StartFailures
 from serving.errors import ApiError
 from serving.settings import Settings
 from serving.telemetry.build import config_hash, installed_versions
@@ -27,7 +28,8 @@ class ProcessTelemetry:
     `recent` has the latest requests that went wrong.
 
     `labels` are this process's own on a scrape, where it answers alone (see MetricsSource). `sinks` are told of each
-    finished request, after the log. `engines` are asked, at each scrape, whether they are ready.
+    finished request, after the log. `engines` are asked, at each scrape, whether they are ready, and `start_failures`
+    how many of their starts failed.
     """
 
     def __init__(
@@ -40,8 +42,11 @@ class ProcessTelemetry:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.perf_counter,
         registry: CollectorRegistry | None = None,
+        start_failures: StartFailures | None = None,
     ) -> None:
         self._engines = engines
+        self._models = tuple(settings.models)
+        self._start_failures = start_failures or NoStartFailures()
         self._before: list[Callable[[], None]] = []
         self._labels = labels
         self._registry = CollectorRegistry() if registry is None else registry
@@ -70,6 +75,8 @@ class ProcessTelemetry:
             look()
         for name, engine in self._engines.items():
             self.metrics.engine_ready(name, await _is_ready(engine))
+        for name, known in (await self._start_failures.read(self._models)).items():
+            self.metrics.starts_failed(name, known.totals)
         return exposed(self._registry, openmetrics=openmetrics)
 
     async def collect(self, *, openmetrics: bool) -> list[Exposition]:

@@ -23,6 +23,7 @@ from serving.cache.answers import AnswerCache
 from serving.engine.base import Engine, EngineRequest, TokenDelta
 from serving.engine.resting import RestingEngine
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.engine.start_failure import StartFailures
 from serving.life.in_process import EngineReplicas
 from serving.life.lives import Lives
 from serving.life.store import LifeStore, MemoryLifeStore
@@ -147,6 +148,7 @@ class Serve(Protocol):
         store: Store | None = None,
         registrations: Registrations | None = None,
         life: Life | None = None,
+        start_failures: StartFailures | None = None,
         **http: Any,
     ) -> contextlib.AbstractAsyncContextManager[Served]: ...
 
@@ -182,6 +184,7 @@ async def _served(
     store: Store | None = None,
     registrations: Registrations | None = None,
     life: Life | None = None,
+    start_failures: StartFailures | None = None,
     **http: Any,
 ) -> AsyncIterator[Served]:
     models = models or {"demo": ModelSettings(aliases=("gpt-oss", "openai/gpt-oss-20b"))}
@@ -192,7 +195,13 @@ async def _served(
     engines: dict[str, Engine] = dict.fromkeys(models, engine if life is None else life.rest(engine, models))
     tenancy = Tenancy(settings, clock=_now, monotonic=time.monotonic)
     backends = Backends(settings.backends, clock=time.monotonic)
-    telemetry = ProcessTelemetry(settings, engines, labels={"deployment": "ingress", "replica": "test"}, clock=_now)
+    telemetry = ProcessTelemetry(
+        settings,
+        engines,
+        labels={"deployment": "ingress", "replica": "test"},
+        clock=_now,
+        start_failures=start_failures,
+    )
     cache = _cache(settings, telemetry)
     adapters = Adapters(
         settings, dict.fromkeys(models, engine), new_version=lambda: uuid.uuid4().hex, registrations=registrations
@@ -210,6 +219,7 @@ async def _served(
         cache=cache,
         adapters=adapters,
         lives=lives,
+        start_failures=start_failures,
     )
     async with _listening(app) as port:
         base = f"http://127.0.0.1:{port}"
