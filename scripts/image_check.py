@@ -53,7 +53,7 @@ _TRITON_COMPILES = (
     "source = pathlib.Path(d.__file__).with_name('driver.c').read_text()\n"
     "with tempfile.TemporaryDirectory() as scratch:\n"
     "    path = pathlib.Path(scratch, 'cuda_utils.c'); path.write_text(source)\n"
-    "    print(pathlib.Path(b._build('cuda_utils', str(path), scratch, d.library_dirs(), d.include_dirs,"
+    "    print(pathlib.Path(b._build('cuda_utils', str(path), scratch, [], d.include_dirs,"
     " d.libraries, [])).name)\n"
 )
 _QUESTION = {
@@ -333,7 +333,9 @@ class Builder:
             install = (
                 f"apt-get update -q && apt-get install -q --yes --no-install-recommends {packages}"
                 f" && ln -s /usr/bin/python{match[1]} /usr/local/bin/python"
-                " && rm -rf /var/lib/apt/lists/*"
+                # The base image has Python's headers, but not the C library's that Debian's package of them brings in.
+                f" && cd /tmp && apt-get download -q libpython{match[1]}-dev && dpkg --extract libpython*.deb headers"
+                " && cp --archive headers/usr/include /usr/ && rm -rf headers libpython*.deb /var/lib/apt/lists/*"
             )
             self._run(replace(base, layers=(("debian", debian),)), install, python)
             python.with_suffix(".complete").touch()
