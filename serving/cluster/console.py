@@ -13,6 +13,7 @@ import rich.console
 import rich.status
 
 from serving.cluster.environment import LOOPBACK
+from serving.engine.start_failure import StartFailure
 from serving.settings import Settings
 
 _STAGE_WORDS = {
@@ -63,6 +64,12 @@ class Console:
             self._console.print(f"[{self._elapsed()}] {line}", markup=False)
             if self.listener is not None:
                 self.listener(line)
+
+    def failed_start(self, model: str, failure: StartFailure) -> None:
+        """A start of an engine has failed, and another one follows."""
+        self.say(f"{model}: the engine did not start; trying again")
+        for line in failure.lines():
+            self.say(f"{model}:   {line}")
 
     def ready(self, message: str) -> None:
         """The last thing of a start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 import prometheus_client
 import ray
 import ray.serve._private.replica
+from ray.exceptions import RayError
 
-from serving.cluster import stages
+from serving.cluster import stages, start_failure
+from serving.cluster.environment import LOOPBACK
 from serving.cluster.frames import Address, Reply
 from serving.cluster.leftovers import leftovers
 from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
@@ -30,6 +33,8 @@ from serving.engine.base import (
 )
 from serving.engine.resting import RestingEngine
 from serving.engine.scripted import ScriptedEngine, load_script
+from serving.engine.start_failure import ProcessLog
+from serving.engine.start_failure import start_failure as failure_of
 from serving.engine.vllm import VllmEngine
 from serving.errors import EngineDiedError
 from serving.settings import ModelSettings, Settings
@@ -79,19 +84,36 @@ def _checkpoint(model: ModelSettings, cache_dir: str | None) -> Path | str:
     return model.source
 
 
+def _place() -> str:
+    """Where a path of this node is, in a cluster of several."""
+    address = ray.util.get_node_ip_address()
+    return "" if address in LOOPBACK else f" on node {address}"
+
+
 class EngineReplica:
     """What Serve constructs, calls and health-checks."""
 
     async def __init__(self, settings: Settings, name: str) -> None:  # type: ignore[misc]  # Serve awaits a constructor
         bind_to_node_address()
         configure_logging(settings.logging, sys.stderr, **replica_labels())
-        self._engine = RestingEngine(
-            name, build_engine(settings, name), settings.models[name], clock=time.time, monotonic=time.monotonic
-        )
         self._outbox = Outbox(settings.frames.pace_ms / 1000, settings.frames.curve_keys)
         for sentence in leftovers():
             logger.warning("%s", sentence)
-        await self._engine.start()
+        log = ProcessLog()
+        try:
+            self._engine = RestingEngine(
+                name, build_engine(settings, name), settings.models[name], clock=time.time, monotonic=time.monotonic
+            )
+            await self._engine.start()
+        except Exception as error:
+            # Serve tries again, and whoever waits for this replica cannot ask it.
+            failure = failure_of(error, log, _place())
+            logger.error("the engine of %s did not start: %s", name, "; ".join(failure.lines()))
+            with contextlib.suppress(RayError, TimeoutError):  # the error itself is what counts
+                start_failure.record(name, failure)
+            raise
+        with contextlib.suppress(RayError, TimeoutError):  # the engine answers; what was is only told a little longer
+            start_failure.clear(name)
         stages.report(name, "ready")
 
     async def info(self) -> EngineInfo:

@@ -26,6 +26,7 @@ from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.readiness import ClusterReadiness
 from serving.cluster.remote_engine import RemoteEngine
+from serving.cluster.start_failure import ClusterStartFailures
 from serving.cluster.store_actor import open_answer_store, open_store
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
@@ -63,7 +64,8 @@ class Ingress:
         }
         for engine in self._engines.values():
             await engine.start()
-        self._telemetry = ProcessTelemetry(settings, self._engines, labels=self._labels)
+        start_failures = ClusterStartFailures()
+        self._telemetry = ProcessTelemetry(settings, self._engines, labels=self._labels, start_failures=start_failures)
         source = ClusterMetrics(lambda: _asked(handles))
         limits, usage = open_limits(settings), open_usage(settings)
         self._tenancy = Tenancy(
@@ -118,6 +120,7 @@ class Ingress:
             cache=self._cache,
             adapters=self._adapters,
             lives=self._lives,
+            start_failures=start_failures,
         )
         self._gate = DrainGate(app)
 

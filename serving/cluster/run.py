@@ -25,7 +25,7 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from serving.cluster import stages
+from serving.cluster import stages, start_failure
 from serving.cluster.application import build, fingerprint
 from serving.cluster.console import Console, base_url, ready_message
 from serving.cluster.control import DONE, FAILED, ControlServer
@@ -35,12 +35,14 @@ from serving.cluster.limits_actor import stop_limits
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.process_tree import die_with_parent
 from serving.cluster.store_actor import stop_stores
+from serving.engine.start_failure import StartFailure
 from serving.errors import ClusterError, SettingsError
 from serving.settings import Settings
 
 _POLL_S = 0.25
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
 _ASK_S = 20.0
+_EQUAL_FAILURES = 2
 
 
 def start_ray(settings: Settings) -> None:
@@ -79,7 +81,13 @@ def deploy(settings: Settings, console: Console) -> None:
 
 
 def run_until_healthy(application: serve.Application, settings: Settings, console: Console) -> None:
-    """Deploy the graph; returns when Serve has brought it about. Raises ClusterError."""
+    """Deploy the graph; returns when Serve has brought it about. Raises ClusterError.
+
+    Gives up when an engine has failed twice for the same reason, before Serve does.
+    """
+    for name in settings.models:
+        start_failure.clear(name)  # of an earlier attempt on this cluster
+    told: dict[str, StartFailure] = {}
     target = serve.RunTarget(application, name=APPLICATION, route_prefix="/")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     while True:
@@ -88,13 +96,35 @@ def run_until_healthy(application: serve.Application, settings: Settings, consol
             stage = stages.reported(name)
             if stage is not None:
                 console.stage(name, stage)
+            tell_failure(name, told, console)
         if status.status == ApplicationStatus.RUNNING:
             return
         if status.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+            if told:
+                raise EngineStartError(*next(iter(told.items())))
             causes = [each.message for each in status.deployments.values() if each.message]
             raise ClusterError("\n".join(["the deployment failed.", status.message, *causes]))
         console.tick()
         time.sleep(_POLL_S)
+
+
+class EngineStartError(ClusterError):
+    """An engine does not start; the message says why, what to do, and where the log lies."""
+
+    def __init__(self, model: str, failure: StartFailure) -> None:
+        times = "" if failure.in_a_row == 1 else f", {failure.in_a_row} times alike"
+        super().__init__("\n".join([f"the engine of {model} did not start{times}.", *failure.lines()]))
+
+
+def tell_failure(model: str, told: dict[str, StartFailure], console: Console) -> None:
+    """Say why the last start of `model` failed, once; raises EngineStartError where the next one failed likewise."""
+    failure = start_failure.recorded(model)
+    if failure is None or failure == told.get(model):
+        return
+    told[model] = failure
+    if failure.in_a_row >= _EQUAL_FAILURES:
+        raise EngineStartError(model, failure)
+    console.failed_start(model, failure)
 
 
 def update(old: Settings, new: Settings, console: Console) -> None:
@@ -152,6 +182,7 @@ async def take_down(settings: Settings, console: Console) -> None:
         await asyncio.to_thread(stop_limits)
         for name in settings.models:
             await asyncio.to_thread(forget, name)
+            await asyncio.to_thread(start_failure.forget, name)
         return
     handles = [serve.get_deployment_handle(engine_deployment(name), APPLICATION) for name in settings.models]
     await asyncio.gather(*map(_close, handles))
@@ -210,6 +241,9 @@ def main() -> int:
             console.stage("Ray Serve", "starting")
             deploy(settings, console)
             wait_until_answering(settings, console)
+        except EngineStartError as error:
+            console.fail(str(error))
+            return 1
         except (ClusterError, RayError, RayServeException) as error:
             console.fail(f"{error}\nRay's logs: /tmp/ray/session_latest/logs/serve")
             return 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
-from serving.errors import CheckpointError, SettingsError
+from serving.errors import CheckpointError, ServingError, SettingsError
 
 StartFailureReason = Literal[
     "out_of_memory", "driver", "missing_package", "unsupported_argument", "checkpoint", "other"
@@ -35,6 +35,8 @@ FIXES: Mapping[StartFailureReason, str] = {
     "other": "read the log; the last error in it is the one above",
 }
 """What to do about each."""
+OWN_FIX = "do what the message above says"
+"""The same for errors of ours, which say it themselves."""
 
 _MOST_LINES = 3
 _LONGEST_LINE = 300
@@ -301,7 +303,8 @@ def start_failure(error: BaseException, log: ProcessLog, place: str = "") -> Sta
     else:
         reason = classify(told)
     path = path or log.path
-    return StartFailure(reason, shortened(told), FIXES[reason], None if path is None else f"{path}{place}")
+    fix = OWN_FIX if isinstance(error, ServingError) else FIXES[reason]
+    return StartFailure(reason, shortened(told), fix, None if path is None else f"{path}{place}")
 
 
 def shortened(told: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from serving.engine.start_failure import (
     FIXES,
+    OWN_FIX,
     START_FAILURE_REASONS,
     ProcessLog,
     StartFailure,
@@ -206,3 +207,4 @@ def test_output_that_is_no_file_has_no_path() -> None:
 def test_our_own_errors_have_their_reason_by_their_class() -> None:
     failure = start_failure(CheckpointError("the folder is empty"), ProcessLog())
     assert (failure.reason, failure.message) == ("checkpoint", "CheckpointError: the folder is empty")
+    assert failure.fix == OWN_FIX
