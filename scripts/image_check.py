@@ -548,7 +548,7 @@ class Container:
 
     def say_what(self, command: Sequence[str]) -> None:
         """Run to the end and show the output's last lines; raises CheckError if it fails."""
-        shown = " ".join(command)
+        shown = " ".join(" ".join(command).split())
         shown = f"{shown[:150]}..." if len(shown) > 150 else shown
         say(shown)
         done = subprocess.run(self.command(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
