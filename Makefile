@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test lint load bench train dashboards pictures lock chart image-check clean require-python
+.PHONY: help install install-dev serve test lint load bench bench-gpu train dashboards pictures lock chart image-check clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ load: install-dev  ## Show on a live stack how teams share it under load; about 
 
 bench: install  ## Measure against bare vLLM, write benchmarks/RESULTS.md; QUICK=1 for a short form
 	@exec $(BIN)/python -m benchmarks.compare $(if $(QUICK),--quick) $(ARGS)
+
+bench-gpu: install  ## Measure against vLLM's Python and Rust front ends on a GPU; QUICK=1: within 9 minutes
+	@exec $(BIN)/python -m benchmarks.gpu $(if $(QUICK),--quick) $(ARGS)
 
 train: install  ## Train the embedded demo model again
 	@exec $(BIN)/python -m serving.demo.train $(ARGS)
