@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test lint load bench bench-gpu train dashboards pictures lock chart image-check clean require-python
+.PHONY: help install install-dev serve test test-gpu lint load bench bench-gpu train dashboards pictures lock chart image-check clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ ifeq ($(ARGS),)
 else
 	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
 endif
+
+test-gpu: install-dev  ## Try the server on this machine's NVIDIA GPU, on made-up weights; within 10 minutes
+	@$(BIN)/pytest -m gpu tests/gpu $(ARGS)
 
 load: install-dev  ## Show on a live stack how teams share it under load; about 4 minutes on an idle machine
 	@$(BIN)/pytest -m load

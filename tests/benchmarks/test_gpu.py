@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -19,7 +20,7 @@ from benchmarks.gpu import __main__ as program
 from benchmarks.gpu import measure, report, servers
 from benchmarks.gpu.cells import FULL, QUICK, SMALL, cells
 from benchmarks.gpu.checkpoint import config, write_checkpoint
-from benchmarks.gpu.forced import NAME, script
+from benchmarks.gpu.forced import NAME, Forced, Resuming, script, written
 from benchmarks.gpu.measure import Bench, Findings
 from benchmarks.gpu.rust_front_end import rewritten, write_wrapper
 from benchmarks.gpu.servers import Command, Kind, Served, dummy
@@ -73,6 +74,46 @@ def test_the_script_is_harmony() -> None:
         "The quick brown<|return|>"
     )
     assert encode_harmony(text) == script(10, 3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 10, 14, 16, 18, 20])
+def test_a_continued_answer_is_found_in_the_script(count: int) -> None:
+    asked = encode_harmony("<|start|>user<|message|>The quick brown<|end|><|start|>assistant")
+    assert written([*asked, *script(10, 3)[:count]], script(10, 3)) == count
+
+
+def test_the_script_goes_on_token_by_token_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given two requests, the second of them an answer's continuation, and a grammar that rules out what comes next
+    monkeypatch.setenv("BENCH_FORCED_REPLY", "10,3")
+    torch = pytest.importorskip("torch")
+    opened = encode_harmony("<|start|>assistant")
+    prompts = [[5, 6, 7, *opened], [5, *opened, *script(10, 3)[:4]]]
+    ids = torch.zeros(4, 64, dtype=torch.int64)
+    for slot, prompt in enumerate(prompts):
+        ids[slot, : len(prompt)] = torch.tensor(prompt)
+    lengths = torch.tensor([len(prompt) for prompt in prompts] + [0, 0])
+    states = SimpleNamespace(
+        device="cpu",
+        max_num_reqs=4,
+        all_token_ids=SimpleNamespace(gpu=ids),
+        prompt_len=SimpleNamespace(gpu=lengths, np=lengths.numpy()),
+    )
+    made, resuming = Forced(None, states), Resuming(None, states)
+    resuming.add_request(0, None)
+    resuming.add_request(1, None)
+    resuming.apply_staged_writes()
+    # When the batch has the second before the first, two tokens further, and a row that only pads
+    rows = SimpleNamespace(
+        expanded_idx_mapping=torch.tensor([1, 0, -1]), pos=torch.tensor([len(prompts[1]) - 1, len(prompts[0]) + 1, 0])
+    )
+    # Then each row gets its place's token
+    forced = made.apply(torch.zeros(3, 201_088), rows).argmax(1).tolist()
+    assert forced[:2] == [script(10, 3)[0], script(10, 3)[2]]
+    logits = torch.zeros(3, 201_088)
+    logits[1, script(10, 3)[2]] = -torch.inf
+    resumed = resuming.apply(logits, rows)
+    assert resumed[0].argmax() == script(10, 3)[4]
+    assert resumed[1].max() == 0
 
 
 def test_every_server_gets_equal_engine_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
