@@ -57,7 +57,7 @@ class Extent:
 
 
 FULL = Extent((1, 64, 256, 512), others=64, rounds=4, seconds=8.0, minutes=60.0)
-QUICK = Extent((64, 512), others=256, rounds=2, seconds=3.0, minutes=9.0, kinds=("chat", "short"))
+QUICK = Extent((64, 512), others=256, rounds=2, seconds=3.0, minutes=8.5, kinds=("chat", "short"))
 SMALL = Extent((2, 4), 4, rounds=1, seconds=2.0, minutes=4.0, most_tokens=32, long_prompt=400, shared_prompt=200)
 """On a CPU: to see that it works, not what the figures are."""
 

@@ -43,6 +43,8 @@ class Findings:
     """By server: why it did not start, or was not measured to the end."""
     left_out: list[str] = field(default_factory=list)
     interrupted: bool = False
+    slowness: float = 1.0
+    """How much longer than thought the slowest cell took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +74,22 @@ class Bench:
         waiting = deque(kinds)
         reference: _Up | None = None
         with ExitStack() as everything:
-            while waiting and not self.findings.interrupted:
+            while waiting and not self._interrupted():
                 together = 2 if reference is None and self._side_by_side else 1
                 batch = [waiting.popleft() for _ in range(min(together, len(waiting)))]
                 up = list(self._start(batch, reference, everything))
                 if reference is None and not self.findings.apart and up:
                     reference = up.pop(0)
                 for each in up:
+                    if self._interrupted():
+                        break
                     self._measure([each] if reference is None else [reference, each])
                     each.leave.close()
-            if reference is not None and not self.findings.measured:
+            if reference is not None and not self.findings.measured and not self._interrupted():
                 self._measure([reference])
+
+    def _interrupted(self) -> bool:
+        return self.findings.interrupted
 
     @property
     def _side_by_side(self) -> bool:
@@ -119,7 +126,8 @@ class Bench:
     def _measure(self, servers: Sequence[_Up]) -> None:
         names = " and ".join(each.kind for each in servers)
         for cell in self.cells:
-            if self._left() < cell.lasts(len(servers)):
+            thought = cell.lasts(len(servers))
+            if self._left() < thought * self.findings.slowness:
                 self.findings.left_out.append(f"{names}: {cell.words}, streams: {cell.streams}; no time was left")
                 continue
             self.console.print(f"{cell.words}, streams: {cell.streams}")
@@ -134,15 +142,19 @@ class Bench:
                 warm_up=min(_WARM_UP, cell.streams),
                 timeouts=Timeouts(request=_REQUEST_S),
             )
+            began = time.monotonic()
             try:
                 report = measure(plan, LiveProgress(self.console))
             except BenchError as error:
-                self._failed(servers[-1].kind, error)
+                # It names the server; otherwise the newer one is the more likely.
+                blamed = (each.kind for each in servers if each.running.url in str(error))
+                self._failed(next(blamed, servers[-1].kind), error)
                 return
             if report.interrupted:
                 # Half a cell says nothing.
                 self.findings.interrupted = True
                 return
+            self.findings.slowness = max(self.findings.slowness, (time.monotonic() - began) / thought)
             self.findings.measured.append((cell, report))
             self.changed()
 

@@ -234,6 +234,22 @@ def test_servers_apart_are_held_against_each_other_afterwards(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("stand_ins")
+def test_a_server_that_answers_nothing_is_blamed_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(
+        kind: Kind, served: Served, accelerator: Accelerator, folder: Path, port: int, threads: object
+    ) -> Command:
+        program = ANSWERING if kind == "rust" else ANSWERING.replace("self.wfile.write(text.encode())", "1 / 0")
+        return Command([sys.executable, "-c", program, str(port)], {}, port, "/")
+
+    monkeypatch.setattr(measure, "command", refusing)
+    findings = Findings(apart=False)
+    bench(tmp_path, findings, 120).run(["ours", "rust"])
+    assert list(findings.failed) == ["ours"]
+    assert "all 4 warm-up requests" in findings.failed["ours"] or "all 2 warm-up" in findings.failed["ours"]
+    assert findings.measured == []
+
+
+@pytest.mark.usefixtures("stand_ins")
 def test_what_there_is_no_time_for_is_left_out_and_told(tmp_path: Path) -> None:
     findings = Findings(apart=False)
     bench(tmp_path, findings, 20).run(["ours", "rust"])
