@@ -65,8 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
     def changed() -> None:
-        # Whatever ends this program, what was measured until then is there.
-        report.write(output, conditions, findings)
+        # Whatever ends this program, what was measured until then is there; nothing takes no older figures' place.
+        if findings.measured:
+            report.write(output, conditions, findings)
 
     deadline = time.monotonic() + extent.minutes * 60
     try:
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         findings.interrupted = True
     changed()
-    print(f"wrote {output}")
+    print(f"wrote {output}" if findings.measured else f"nothing was measured; {output} is as it was")
     if findings.interrupted:
         return 130
     return 0 if findings.measured and not findings.failed else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -269,3 +270,21 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr(program, "probe", lambda: PROCESSOR)
     assert program.main([]) == 1
     assert "no NVIDIA GPU" in capsys.readouterr().err
+
+
+def test_when_nothing_is_measured_older_results_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Bench, kinds: Sequence[Kind]) -> None:
+        self.changed()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bench, "run", interrupted)
+    # It would adopt what other tests have started.
+    monkeypatch.setattr(program, "nothing_left", contextlib.nullcontext)
+    monkeypatch.setattr("signal.signal", lambda *ignored: None)
+    older = tmp_path / "older.md"
+    older.write_text("figures")
+    assert program.main(["--small", "--output", str(older)]) == 130
+    assert older.read_text() == "figures"
+    assert "nothing was measured" in capsys.readouterr().out
