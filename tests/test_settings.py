@@ -309,14 +309,14 @@ class TestSelection:
             ("demo", "demo", "demo", 7),
             ("gpt-oss-20b", "gpt-oss-20b", "openai/gpt-oss-20b", 9),
             ("openai/gpt-oss-20b", "gpt-oss-20b", "openai/gpt-oss-20b", 9),
-            ("openai/gpt-oss-120b", "gpt-oss-120b", "openai/gpt-oss-120b", 64),
-            ("/ckpt/mine/", "mine", "/ckpt/mine", 64),
-            ("./here", "here", "{cwd}/here", 64),
-            ("there/mine", "mine", "{cwd}/there/mine", 64),
+            ("openai/gpt-oss-120b", "gpt-oss-120b", "openai/gpt-oss-120b", None),
+            ("/ckpt/mine/", "mine", "/ckpt/mine", None),
+            ("./here", "here", "{cwd}/here", None),
+            ("there/mine", "mine", "{cwd}/there/mine", None),
         ],
     )
     def test_a_wanted_model_is_served_alone_with_what_the_file_says_of_it(
-        self, workdir: Path, wanted: str, name: str, source: str, max_num_seqs: int
+        self, workdir: Path, wanted: str, name: str, source: str, max_num_seqs: int | None
     ) -> None:
         (workdir / "there" / "mine").mkdir(parents=True)
         models = loaded(self.FILE, models=[wanted]).models

@@ -41,7 +41,7 @@ _KV_CACHE_BYTES = 12_000_000_000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = create_parser().parse_args(arguments)
     accelerator = probe()
     size = options.checkpoint or ("demo" if options.small else "20b")
     if accelerator.capability is None and size != "demo":
@@ -120,7 +120,8 @@ def _extent(options: argparse.Namespace) -> Extent:
     return replace(extent, minutes=options.minutes) if options.minutes else extent
 
 
-def _parser() -> argparse.ArgumentParser:
+def create_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description="Measure this server against vLLM's front ends on one GPU."
     )

@@ -124,8 +124,7 @@ class VllmEngine:
                 await self._adapters.load(Adapter(name, adapter.source))
         self._progress("warm-up")
         for number, request in enumerate(_warm_up_requests(self._accelerator)):
-            async for _ in self.generate(replace(request, request_id=f"warm-up-{number}")):
-                pass
+            await self._warm_up(replace(request, request_id=f"warm-up-{number}"))
         self._info = EngineInfo(
             model=self._name,
             max_model_len=llm.model_config.max_model_len,
@@ -133,6 +132,16 @@ class VllmEngine:
             versions={"vllm": _vllm_version()},
         )
         logger.info("engine of %s ready after %.1f s", self._name, time.monotonic() - started)
+
+    async def _warm_up(self, request: EngineRequest) -> None:
+        """Answer one request. An engine that refuses one of its kind serves others; one that died of it does not."""
+        try:
+            async for _ in self.generate(request):
+                pass
+        except (EngineDiedError, InvalidRequestError) as error:
+            if self._running().errored:
+                raise
+            logger.warning("the engine of %s does not answer one kind of request: %s", self._name, error)
 
     async def info(self) -> EngineInfo:
         """See Engine."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ def problems(types: dict[str, str], **arguments: Any) -> dict[str, str]:
 def test_the_installed_vllm_is_read_without_importing_it() -> None:
     types = engine_argument_types()
     assert types is not None
-    assert "vllm" not in sys.modules
+    # In a process of its own: other tests import vLLM.
+    script = "import sys, serving.engine.arguments as a; assert a.engine_argument_types(); print('vllm' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
     assert types["enforce_eager"] == "bool"
     assert types["enable_log_requests"] == "bool", "a field that only AsyncEngineArgs has"
     assert types.keys() >= OWNED_ENGINE_ARGS.keys(), "what we refuse by name must be names"
@@ -34,6 +39,7 @@ def test_another_layout_of_vllm_is_not_taken_for_no_arguments(monkeypatch: pytes
     source.parent.mkdir(parents=True)
     (tmp_path / "vllm" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
     assert engine_argument_types() is None
     source.write_text("class Moved:\n    seed: int = 0\n", encoding="utf-8")
     assert engine_argument_types() is None
