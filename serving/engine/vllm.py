@@ -107,14 +107,15 @@ class VllmEngine:
         """Load, then answer two small requests, so that the first user's does not pay for what is made lazily."""
         started = time.monotonic()
         _prepare_environment(self._model, self._accelerator, self._cache_dir)
-        on_cpu = self._accelerator.device == "cpu"
-        if on_cpu:
-            start_fork_server()
+        # Workers beside the engine's process, which several GPUs have, were not seen to start from one.
+        forked = self._accelerator.device == "cpu" or self._model.devices == 1
+        if forked:
+            start_fork_server(self._accelerator.device)
         self._progress("model")
         source = str(await asyncio.to_thread(self._checkpoint))
         self._progress("engine import")
         await asyncio.to_thread(_import_vllm)
-        if on_cpu:
+        if forked:
             make_engines_with_it()
         self._progress("weights")
         llm = await asyncio.to_thread(_create, self._name, source, self._model, self._accelerator)
