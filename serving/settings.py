@@ -478,7 +478,7 @@ class Settings(BaseSettings):
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
     )
     cache_dir: str | None = Field(
-        None, min_length=1, description="Where the demo checkpoint is made; unset: the user's cache directory."
+        None, min_length=1, description="Where the demo checkpoint is made and compiled kernels are kept; unset: the user's cache directory."
     )
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from importlib import metadata
@@ -13,8 +14,11 @@ import typer
 from serving.configuration.layer import KeyPath, dotted
 from serving.configuration.paths import is_path
 from serving.configuration.sources import read_sources
+from serving.demo.checkpoint import default_cache_dir
+from serving.engine.accelerator import Accelerator, probe
 from serving.engine.arguments import engine_argument_problems, engine_argument_types
 from serving.engine.device import installed_device
+from serving.engine.plan import engine_arguments, engine_environment, kernel_cache
 from serving.engine.scripted import load_script
 from serving.errors import SettingsError
 from serving.settings import Loaded, ModelSettings, Settings, load
@@ -40,20 +44,23 @@ def check_command(
     types = engine_argument_types()
     if types is not None and (problems := engine_argument_problems(loaded.settings, types)):
         raise SettingsError([loaded.located(path, message) for path, message in problems])
-    typer.echo("\n".join(report(loaded, arguments_checked=types is not None)))
+    typer.echo("\n".join(report(loaded, probe(), arguments_checked=types is not None)))
 
 
-def report(loaded: Loaded, *, arguments_checked: bool) -> Iterator[str]:
+def report(loaded: Loaded, accelerator: Accelerator, *, arguments_checked: bool) -> Iterator[str]:
     """What would run, line by line."""
     settings = loaded.settings
+    cache_dir = Path(settings.cache_dir) if settings.cache_dir else default_cache_dir()
     yield _line("address", f"http://{_in_url(settings.host)}:{settings.port}/v1")
     yield _line("engine", _engine(settings))
+    if settings.engine == "vllm":
+        yield _line("device", _device(accelerator))
     yield _line("ingress", _count(settings.ingress_replicas, "replica"))
     yield _line("ray", f"joins {settings.ray_address}" if settings.ray_address else "started on this machine")
     for name, model in settings.models.items():
         yield ""
         yield f"model {name}"
-        yield from _model(model, settings.engine)
+        yield from _model(name, model, settings.engine, accelerator, cache_dir)
     yield ""
     yield _line("in all", _devices(*_total(settings), settings.engine))
     if any(model.engine_args for model in settings.models.values()) and not arguments_checked:
@@ -64,7 +71,7 @@ def report(loaded: Loaded, *, arguments_checked: bool) -> Iterator[str]:
         yield from (f"  {dotted(path)} = {value!r}  ({loaded.layer.origin(path)})" for path, value in set_here)
 
 
-def _model(model: ModelSettings, engine: str) -> Iterator[str]:
+def _model(name: str, model: ModelSettings, engine: str, accelerator: Accelerator, cache_dir: Path) -> Iterator[str]:
     yield _line("source", _source(model.source, engine), 2)
     yield _line("aliases", ", ".join(model.aliases) or "none", 2)
     yield _line("replicas", _replicas(model), 2)
@@ -73,8 +80,19 @@ def _model(model: ModelSettings, engine: str) -> Iterator[str]:
         yield _line("a replica", f"{_count(model.devices, 'device')} ({split}), executor {_executor(model)}", 2)
     yield _line("asks for", _devices(*model.gpus, engine), 2)
     yield _line("context", f"{model.max_model_len} tokens" if model.max_model_len else "what the checkpoint says", 2)
-    if model.engine_args:
-        yield _line("vLLM gets", ", ".join(f"{name}={value!r}" for name, value in model.engine_args.items()), 2)
+    if engine == "vllm":
+        yield from _vllm(name, model, accelerator, cache_dir)
+
+
+def _vllm(name: str, model: ModelSettings, accelerator: Accelerator, cache_dir: Path) -> Iterator[str]:
+    """Each argument and variable that vLLM would get on this machine, and where its value comes from."""
+    arguments = engine_arguments(name, model.source, model, accelerator)
+    environment = engine_environment(model, accelerator, kernel_cache(cache_dir, accelerator))
+    yield "  vLLM gets"
+    for title, chosen in (("", arguments), ("variable ", environment)):
+        for key, each in chosen.items():
+            value = each.value if isinstance(each.value, str) else json.dumps(each.value)
+            yield f"    {title}{key} = {value}  ({each.source})"
 
 
 def _line(label: str, text: str, indent: int = 0) -> str:
@@ -98,6 +116,18 @@ def _engine(settings: Settings) -> str:
         except metadata.PackageNotFoundError:
             continue
     return "vllm, not installed here: install gpt-oss-serving[cpu] or gpt-oss-serving[cuda]"
+
+
+def _device(accelerator: Accelerator) -> str:
+    if accelerator.device == "cpu":
+        return "CPU, " + ("multiplies bfloat16" if accelerator.bfloat16 else "does not multiply bfloat16")
+    if accelerator.capability is None:
+        return "no GPU answers on this machine; its kernels are chosen where the engine runs"
+    parts = [accelerator.name, accelerator.architecture or "", f"driver {accelerator.driver}"]
+    if accelerator.memory_bytes is not None:
+        parts.insert(1, f"{accelerator.memory_bytes / 2**30:.1f} GiB")
+    kernels = "prebuilt" if accelerator.prebuilt else "compiled when needed" if accelerator.compiler else "none"
+    return ", ".join([*parts, f"FlashInfer kernels: {kernels}"])
 
 
 def _source(source: str, engine: str) -> str:

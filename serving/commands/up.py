@@ -12,6 +12,7 @@ import typer
 
 from serving.commands.options import ConfigOption
 from serving.configuration.sources import read_sources
+from serving.engine.accelerator import device_problem, probe
 from serving.engine.arguments import engine_argument_problems, engine_argument_types
 from serving.errors import SettingsError
 from serving.settings import Loaded, Settings, load
@@ -104,3 +105,5 @@ def refuse_what_vllm_would(loaded: Loaded) -> None:
     problems = engine_argument_problems(settings, engine_argument_types() or {})
     if problems:
         raise SettingsError([loaded.located(path, message) for path, message in problems])
+    if (problem := device_problem(probe())) is not None:
+        raise SettingsError([("engine", problem)])

@@ -17,6 +17,13 @@ from serving.engine.device import Device, installed_device
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
+OLDEST_DRIVER = 580
+"""The first of NVIDIA's drivers that has CUDA 13 (its release notes, table of minimum driver versions)."""
+
+OLDEST_CAPABILITY = (8, 0)
+"""Marlin's kernels for MXFP4 begin there (vllm/model_executor/layers/fused_moe/experts/marlin_moe.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accelerator:
     """One device of this machine; all of a kind, as vLLM needs them.
@@ -46,6 +53,29 @@ def probe() -> Accelerator:
     if installed_device() == "cpu":
         return Accelerator("cpu", platform.machine(), bfloat16=multiplies_bfloat16(_cpu_flags()))
     return _gpu()
+
+
+def device_problem(accelerator: Accelerator) -> str | None:
+    """Why no engine can start on it, with the fix; None where one can."""
+    if accelerator.device == "cpu":
+        return None
+    if accelerator.capability is None or accelerator.driver is None:
+        return (
+            f"no NVIDIA GPU answers on this machine: look at nvidia-smi; the driver must be {OLDEST_DRIVER} or newer. "
+            "Without a GPU install gpt-oss-serving[cpu] (make install EXTRA=cpu)"
+        )
+    major = accelerator.driver.partition(".")[0]
+    if major.isdecimal() and int(major) < OLDEST_DRIVER:
+        return (
+            f"NVIDIA's driver {accelerator.driver} is too old for CUDA 13, with which vLLM and torch are built: "
+            f"install {OLDEST_DRIVER} or newer"
+        )
+    if accelerator.capability < OLDEST_CAPABILITY:
+        return (
+            f"{accelerator.name} is {accelerator.architecture}; gpt-oss's kernels need sm80 (A100) or newer: take "
+            "another GPU"
+        )
+    return None
 
 
 def multiplies_bfloat16(flags: Iterable[str]) -> bool:

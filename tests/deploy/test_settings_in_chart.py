@@ -195,3 +195,17 @@ def test_a_value_without_a_comment_would_be_found() -> None:
         chart_files.read_values('a:\n  # B.\n  b: ""\n  c: ""\n')
     with pytest.raises(ValueError, match="n: its default does not tell its schema"):
         chart_files.values_schema(chart_files.read_values("# N.\nn: []\n"))
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ({}, "/models/serving"),
+        ({"modelCache": {"kind": "hostPath", "hostPath": "/var/lib/models"}}, "/models/serving"),
+        ({"modelCache": {"kind": "existingClaim", "existingClaim": "m", "accessModes": ["ReadOnlyMany"]}}, None),
+    ],
+)
+def test_what_engines_compile_is_kept_beside_the_checkpoints_where_that_may_be_written(
+    render: Render, tmp_path: Path, values: dict[str, Any], kept: str | None
+) -> None:
+    assert settings_of(render(values), tmp_path).cache_dir == kept

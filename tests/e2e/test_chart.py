@@ -19,6 +19,7 @@ import yaml
 from helm_python import Chart
 
 from serving.cluster.environment import SIDE_PORTS
+from serving.demo.checkpoint import default_cache_dir
 from tests.e2e.conftest import free_port, strays
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -92,7 +93,9 @@ class Cluster:
         texts = [text for path, text in files.items() if not path.endswith("NOTES.txt")]
         objects = [item for text in texts for item in yaml.safe_load_all(text) if isinstance(item, dict)]
         (settings,) = (item for item in objects if "settings.yaml" in item.get("data", {}))
-        (self.directory / "settings.yaml").write_text(settings["data"]["settings.yaml"])
+        # /models is a volume of the pods.
+        text = settings["data"]["settings.yaml"].replace("/models/serving", str(default_cache_dir()))
+        (self.directory / "settings.yaml").write_text(text)
         (service,) = (item for item in objects if item.get("kind") == "RayService")
         spec: dict[str, Any] = service["spec"]
         return spec

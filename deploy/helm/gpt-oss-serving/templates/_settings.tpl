@@ -42,6 +42,10 @@
 {{- $_ := set $settings "http" (merge (dict "longest_answer_s" (int .Values.longestAnswerSeconds)) (dig "http" dict $settings | default dict)) -}}
 {{- $_ := set $settings "host" "0.0.0.0" -}}
 {{- $_ := set $settings "port" 8000 -}}
+{{- /* What engines compile outlives their pods beside the checkpoints, unless nothing may be written there. */ -}}
+{{- if or (not (has .Values.modelCache.kind (list "pvc" "existingClaim"))) (ne (join "," .Values.modelCache.accessModes) "ReadOnlyMany") -}}
+{{- $_ := set $settings "cache_dir" "/models/serving" -}}
+{{- end -}}
 {{- if include "serving.teamsSecret" . -}}
 {{- $_ := set $settings "teams_file" (printf "/etc/gpt-oss-serving-teams/%s" (ternary .Values.teams.key "teams.yaml" (empty .Values.teams.file))) -}}
 {{- else -}}
