@@ -85,6 +85,15 @@ class ReasoningSettings(Section):
         return self
 
 
+class SpeculativeSettings(Section):
+    """Speculative decoding: a small draft model guesses tokens, and the model checks them in one step."""
+
+    draft: str = Field(
+        min_length=1, description="The EAGLE-3 draft made for the model, such as nvidia/gpt-oss-120b-Eagle3-v2."
+    )
+    tokens: int = Field(3, ge=1, le=16, description="Tokens guessed at a time.")
+
+
 OWNED_ENGINE_ARGS: Mapping[str, str] = {
     "model": "set `source`",
     "served_model_name": "the model's key under `models` is its name; more go into `aliases`",
@@ -104,6 +113,9 @@ OWNED_ENGINE_ARGS: Mapping[str, str] = {
     "max_lora_rank": "set `lora.max_lora_rank`",
     "max_cpu_loras": "set `lora.max_cpu_loras`",
     "lora_target_modules": "set `lora.target_modules`",
+    "performance_mode": "set `profile`",
+    "speculative_config": "set `speculative`",
+    "kv_offloading_size": "set `kv_offload_gib`",
     "trust_remote_code": "code from a checkpoint is never run; gpt-oss needs none",
 }
 """Arguments of vLLM that are not for `engine_args`, and what to do instead."""
@@ -132,6 +144,14 @@ class ModelSettings(Section):
     max_model_len: int | None = Field(None, ge=256, description="Context in tokens; unset: what the checkpoint says.")
     max_num_seqs: int | None = Field(
         None, ge=1, description="Sequences decoded together in one replica; unset: what vLLM takes for the device."
+    )
+    profile: Literal["latency", "balanced", "throughput"] = Field(
+        "balanced",
+        description="What a GPU's engine is tuned for: single answers, both, or tokens a second over all of them.",
+    )
+    speculative: SpeculativeSettings | None = Field(None, description="Speculative decoding; unset: none.")
+    kv_offload_gib: float | None = Field(
+        None, gt=0, description="Machine memory for KV blocks that leave a GPU, in GiB a replica; unset: none."
     )
     executor: Literal["auto", "mp", "ray"] = Field(
         "auto",
@@ -228,6 +248,12 @@ class ModelSettings(Section):
             findings.append(
                 (("tensor_parallel_size",), f"{self.source} has {heads} attention heads to share evenly: use {sizes}")
             )
+        if self.kv_offload_gib is not None and "kv_transfer_config" in self.engine_args:
+            findings.append(
+                (("kv_offload_gib",), "is a KV connector, and engine_args.kv_transfer_config another; remove one")
+            )
+        if self.speculative is not None and self.lora_settings is not None:
+            findings.append((("speculative",), "drafts for the bare model alone; remove it, or `adapters` and `lora`"))
         if self.pipeline_parallel_size > layers:
             findings.append(
                 (("pipeline_parallel_size",), f"{self.source} has {layers} layers to share; use fewer groups")
@@ -478,7 +504,9 @@ class Settings(BaseSettings):
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."
     )
     cache_dir: str | None = Field(
-        None, min_length=1, description="Where the demo checkpoint is made and compiled kernels are kept; unset: the user's cache directory."
+        None,
+        min_length=1,
+        description="Where the demo checkpoint and compiled kernels are kept; unset: the user's cache directory.",
     )
 
     @classmethod

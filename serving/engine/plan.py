@@ -24,6 +24,10 @@ _CPU_KV_CACHE_BYTES = 4 * 1024 * 1024 * 1024
 # vLLM has adapted experts on GPUs alone (vllm/lora/layers/fused_moe.py asks for kernels that support LoRA).
 _CPU_LORA_MODULES = ("qkv_proj", "o_proj")
 
+LATENCY_SEQUENCES = 64
+"""Sequences of a GPU's engine with `profile: latency` whose settings name no number."""
+
+_RECIPE = "vLLM's recipe for gpt-oss"
 _SETTINGS = "settings"
 _OURS = "needed by this server"
 
@@ -136,6 +140,17 @@ def _on_gpu(model: ModelSettings, accelerator: Accelerator) -> dict[str, Chosen]
     """
     chosen: dict[str, Chosen] = {}
     blackwell = accelerator.capability is not None and accelerator.capability[0] == 10
+    chosen |= _profile(model, blackwell and has_flashinfer_kernels(accelerator))
+    if (speculative := model.speculative) is not None:
+        drafting = {
+            "method": "eagle3",
+            "model": speculative.draft,
+            "num_speculative_tokens": speculative.tokens,
+            "draft_tensor_parallel_size": 1,
+        }
+        chosen["speculative_config"] = Chosen(drafting, f"{_SETTINGS}: speculative, as in {_RECIPE}")
+    if model.kv_offload_gib is not None:
+        chosen["kv_offloading_size"] = Chosen(model.kv_offload_gib, f"{_SETTINGS}: kv_offload_gib")
     if "enable_flashinfer_autotune" not in model.engine_args.get("kernel_config", {}):
         chosen["enable_flashinfer_autotune"] = Chosen(
             blackwell and has_flashinfer_kernels(accelerator),
@@ -148,6 +163,33 @@ def _on_gpu(model: ModelSettings, accelerator: Accelerator) -> dict[str, Chosen]
         chosen["enable_flashinfer_autotune"] = Chosen(False, reason)
         chosen["moe_backend"] = Chosen("triton", reason)
         chosen["attention_backend"] = Chosen("TRITON_ATTN", reason)
+    return chosen
+
+
+def _profile(model: ModelSettings, trtllm_attention: bool) -> dict[str, Chosen]:
+    """What `profile` comes to. Asynchronous scheduling and the backend for MXFP4 are vLLM's own choice in all of them.
+
+    Sources: vLLM's recipe for gpt-oss on Hopper and Blackwell, which NVIDIA wrote, and vLLM's performance modes.
+    """
+    source = f"profile {model.profile}"
+    if model.profile == "latency":
+        # vllm/config/vllm.py, _set_cudagraph_sizes: a graph for each batch size up to 32.
+        chosen = {"performance_mode": Chosen("interactivity", f"{source}: graphs for every small batch")}
+        if model.max_num_seqs is None:
+            chosen["max_num_seqs"] = Chosen(
+                LATENCY_SEQUENCES, f"{source}: {_RECIPE} has few where answers are to be fast"
+            )
+        return chosen
+    chosen = {"max_num_batched_tokens": Chosen(8192, f"{source}: {_RECIPE}")}
+    if model.profile == "throughput":
+        # vLLM takes twice as many sequences by itself (vllm/engine/arg_utils.py, _set_default_max_num_seqs_and_...).
+        chosen["performance_mode"] = Chosen("throughput", f"{source}: more sequences, larger graphs")
+        chosen["max_cudagraph_capture_size"] = Chosen(2048, f"{source}: {_RECIPE}")
+        if trtllm_attention:
+            reason = f"{source}: {_RECIPE} for Blackwell"
+            chosen["kv_cache_dtype"] = Chosen("fp8", reason)
+            # Their 128 tokens take little memory, and an error in them is in every token.
+            chosen["kv_cache_dtype_skip_layers"] = Chosen(["sliding_window"], f"{source}: sliding layers stay bfloat16")
     return chosen
 
 

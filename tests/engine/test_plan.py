@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from serving.engine.accelerator import Accelerator, multiplies_bfloat16
 from serving.engine.arguments import engine_argument_types
@@ -137,3 +138,81 @@ def test_what_is_compiled_is_kept_in_our_folder_by_versions_and_gpu() -> None:
     assert hopper.name.endswith("-sm90")
     assert "torch-" in hopper.name
     assert hopper != blackwell
+
+
+class TestProfiles:
+    NAMES = (
+        *("performance_mode", "max_num_batched_tokens", "max_num_seqs", "max_cudagraph_capture_size"),
+        *("kv_cache_dtype", "kv_cache_dtype_skip_layers"),
+    )
+
+    @pytest.mark.parametrize(
+        ("accelerator", "profile", "wanted"),
+        [
+            (H100, "latency", {"performance_mode": "interactivity", "max_num_seqs": 64}),
+            (H100, "balanced", {"max_num_batched_tokens": 8192}),
+            (
+                H100,
+                "throughput",
+                {
+                    "performance_mode": "throughput",
+                    "max_num_batched_tokens": 8192,
+                    "max_cudagraph_capture_size": 2048,
+                },
+            ),
+            (
+                B200_WITH_COMPILER,
+                "throughput",
+                {
+                    "performance_mode": "throughput",
+                    "max_num_batched_tokens": 8192,
+                    "max_cudagraph_capture_size": 2048,
+                    "kv_cache_dtype": "fp8",
+                    "kv_cache_dtype_skip_layers": ["sliding_window"],
+                },
+            ),
+            (CPU, "throughput", {"max_num_seqs": 64}),
+        ],
+    )
+    def test_each_is_a_few_arguments(self, accelerator: Accelerator, profile: str, wanted: dict[str, object]) -> None:
+        made = arguments(accelerator, profile=profile)
+        assert {name: made[name] for name in self.NAMES if name in made} == wanted
+        assert wanted.keys() <= (engine_argument_types() or {}).keys()
+
+    def test_settings_win_over_it(self) -> None:
+        assert arguments(H100, profile="latency", max_num_seqs=9)["max_num_seqs"] == 9
+        said = arguments(H100, engine_args={"max_num_batched_tokens": 4096})
+        assert said["max_num_batched_tokens"] == 4096
+
+
+def test_speculative_decoding_is_vllms_eagle3() -> None:
+    made = arguments(H100, speculative={"draft": "nvidia/gpt-oss-120b-Eagle3-v2"})
+    assert made["speculative_config"] == {
+        "method": "eagle3",
+        "model": "nvidia/gpt-oss-120b-Eagle3-v2",
+        "num_speculative_tokens": 3,
+        "draft_tensor_parallel_size": 1,
+    }
+    assert "speculative_config" in (engine_argument_types() or {})
+
+
+def test_kv_blocks_may_go_to_the_machines_memory() -> None:
+    assert arguments(H100, kv_offload_gib=64)["kv_offloading_size"] == 64
+    assert "kv_offloading_size" in (engine_argument_types() or {})
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "fix"),
+    [
+        ({"profile": "fast"}, "profile", "latency"),
+        ({"speculative": {"tokens": 3}}, "draft", "required"),
+        ({"speculative": {"draft": "x"}, "adapters": {"a": {"source": "demo"}}}, "speculative", "remove it"),
+        ({"kv_offload_gib": 8, "engine_args": {"kv_transfer_config": {}}}, "kv_offload_gib", "remove one"),
+        ({"engine_args": {"speculative_config": {}}}, "speculative_config", "set `speculative`"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_by_name(model: dict[str, object], field: str, fix: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        ModelSettings.model_validate(model)
+    assert field in str(refused.value)
+    assert fix in str(refused.value)
