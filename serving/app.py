@@ -174,7 +174,7 @@ def create_app(
         responses_router(context, responses_store or MemoryStore(limits(settings.responses))),
         messages_router(context),
         models_router(context),
-        health_router(context),
+        health_router(context, open_to_all=tenancy.authenticator.admin_is_open),
         docs_router(),
         admin_router(context, tenancy),
         backends_router(context, backends),

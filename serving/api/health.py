@@ -35,8 +35,8 @@ class Health(TypedDict):
     queue: Queue
 
 
-def health_router(context: ApiContext) -> APIRouter:
-    """The routes."""
+def health_router(context: ApiContext, *, open_to_all: bool) -> APIRouter:
+    """The routes. Anyone may ask: messages and paths are told where the administrator's routes ask for no key either."""
     router = APIRouter(tags=["health"])
 
     @router.get("/health", summary="Whether this process answers, and how much it has to do")
@@ -62,7 +62,7 @@ def health_router(context: ApiContext) -> APIRouter:
             else:
                 states[model.name] = {"status": failure.code, "message": failure.message}
                 if (last := failed.get(model.name)) is not None:
-                    states[model.name]["start_failure"] = asdict(last)
+                    states[model.name]["start_failure"] = asdict(last) if open_to_all else _outline(last)
         if not any(failures):
             return JSONResponse({"status": "ready", "models": states})
         waiting = ", ".join(model.name for model, failure in zip(models, failures, strict=True) if failure)
@@ -75,6 +75,10 @@ def health_router(context: ApiContext) -> APIRouter:
         return installed_versions()
 
     return router
+
+
+def _outline(failure: StartFailure) -> dict[str, Any]:
+    return {"reason": failure.reason, "fix": failure.fix, "in_a_row": failure.in_a_row}
 
 
 async def _failed_starts(

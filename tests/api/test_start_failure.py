@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from serving.engine.start_failure import FIXES, FailedStarts, StartFailure
+from serving.tenancy.keys import new_key, new_salt
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve
@@ -38,6 +39,13 @@ async def test_ready_says_why_a_model_did_not_start(serve: Serve) -> None:
         # When it is there, nobody asks
         await served.engine.start()
         assert (await served.http.get("/ready")).json()["models"]["demo"] == {"status": "ready"}
+
+
+async def test_ready_keeps_messages_and_paths_from_strangers(serve: Serve) -> None:
+    further = {"admin_key_hash": str(new_key().hashed(new_salt()))}
+    async with serve(start=False, start_failures=Known(), further=further) as served:
+        told = (await served.http.get("/ready")).json()["models"]["demo"]["start_failure"]
+        assert told == {"reason": "out_of_memory", "fix": FIXES["out_of_memory"], "in_a_row": 2}
 
 
 async def test_a_model_that_is_only_starting_has_no_failure(serve: Serve) -> None:
