@@ -36,7 +36,7 @@ class Health(TypedDict):
 
 
 def health_router(context: ApiContext, *, open_to_all: bool) -> APIRouter:
-    """The routes. Anyone may ask: messages and paths are told where the administrator's routes ask for no key either."""
+    """The routes. Anyone may ask; `open_to_all` says whether messages and paths are told, too."""
     router = APIRouter(tags=["health"])
 
     @router.get("/health", summary="Whether this process answers, and how much it has to do")
