@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +33,8 @@ from serving.engine.continued_grammar import CONSTRAINED_TOKENS
 from serving.engine.device import installed_device
 from serving.engine.fork_server import make_engines_with_it, start_fork_server
 from serving.engine.plan import adapted_modules, engine_arguments, engine_environment, kernel_cache
+from serving.engine.start_failure import ProcessLog
+from serving.engine.start_progress import Steps, step_file
 from serving.errors import (
     CheckpointError,
     ConflictError,
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
+
+# How often the steps of a start are looked for.
+_STEPS_EVERY_S = 0.5
 
 # How long a worker may take to say what it uses: it answers between two steps.
 _REPORT_S = 5.0
@@ -78,7 +83,7 @@ class VllmEngine:
     """One AsyncLLM with all its processes.
 
     `checkpoint` turns a model's source into what vLLM loads: a directory or a hub id. `progress` is told the stage
-    of start() in words: "model", "engine import", "weights", "warm-up".
+    of start() in words: "model", "engine import", "weights", then each step of vLLM's, "warm-up".
     """
 
     def __init__(
@@ -104,7 +109,11 @@ class VllmEngine:
         self._adapter_numbers = itertools.count(1)
 
     async def start(self) -> None:
-        """Load, then answer two small requests, so that the first user's does not pay for what is made lazily."""
+        """Load, then answer small requests, so that the first user's does not pay for what is made lazily."""
+        with step_file() as steps:
+            await self._start(Steps(steps, _own_output()))
+
+    async def _start(self, steps: Steps) -> None:
         started = time.monotonic()
         _prepare_environment(self._model, self._accelerator, self._cache_dir)
         # Workers beside the engine's process, which several GPUs have, were not seen to start from one.
@@ -118,8 +127,8 @@ class VllmEngine:
         if forked:
             make_engines_with_it()
         self._progress("weights")
-        llm = await asyncio.to_thread(_create, self._name, source, self._model, self._accelerator)
-        self._llm = llm
+        creating = asyncio.to_thread(_create, self._name, source, self._model, self._accelerator)
+        llm = self._llm = await self._told(creating, steps)
         if self._adapters is not None:
             for name, adapter in self._model.adapters.items():
                 await self._adapters.load(Adapter(name, adapter.source))
@@ -133,6 +142,17 @@ class VllmEngine:
             versions={"vllm": _vllm_version()},
         )
         logger.info("engine of %s ready after %.1f s", self._name, time.monotonic() - started)
+
+    async def _told(self, creating: Coroutine[Any, Any, AsyncLLM], steps: Steps) -> AsyncLLM:
+        """Wait for the engine, telling each of its steps meanwhile."""
+        task = asyncio.create_task(creating)
+        try:
+            while not (await asyncio.wait({task}, timeout=_STEPS_EVERY_S))[0]:
+                for step in await asyncio.to_thread(steps.new):
+                    self._progress(step)
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _warm_up(self, request: EngineRequest) -> None:
         """Answer one request. An engine that refuses one of its kind serves others; one that died of it does not."""
@@ -319,6 +339,12 @@ def _warm_up_requests(accelerator: Accelerator) -> Iterator[EngineRequest]:
         for sampling in _WARM_UP_SAMPLING:
             yield EngineRequest("", prompt, sampling)
         yield EngineRequest("", prompt, _WARM_UP_SAMPLING[1], constraint=_WARM_UP_CONSTRAINT)
+
+
+def _own_output() -> Callable[[], Iterator[str]]:
+    """What this process and vLLM's, which share its output, print from now on."""
+    log = ProcessLog()
+    return lambda: (text for _, text in log.written())
 
 
 class _Outputs:
