@@ -15,6 +15,7 @@ from serving.configuration.sources import read_sources
 from serving.engine.accelerator import device_problem, probe
 from serving.engine.arguments import engine_argument_problems, engine_argument_types
 from serving.errors import SettingsError
+from serving.planning.misfits import misfits
 from serving.settings import Loaded, Settings, load
 from serving.tenancy.authenticator import admin_hash
 from serving.tenancy.protection import refuse_strangers
@@ -105,5 +106,10 @@ def refuse_what_vllm_would(loaded: Loaded) -> None:
     problems = engine_argument_problems(settings, engine_argument_types() or {})
     if problems:
         raise SettingsError([loaded.located(path, message) for path, message in problems])
-    if (problem := device_problem(probe())) is not None:
+    accelerator = probe()
+    if (problem := device_problem(accelerator)) is not None:
         raise SettingsError([("engine", problem)])
+    if accelerator.memory_bytes is not None:
+        found = misfits(settings, accelerator.name, accelerator.memory_bytes)
+        if found:
+            raise SettingsError([loaded.located(path, message) for path, message in found])
