@@ -10,7 +10,7 @@ from serving.errors import ServingError, SettingsError
 from serving.planning.gpus import GPUS, Gpu
 from serving.planning.models import ModelShape, known_models
 from serving.planning.plan import MEMORY_UTILIZATION, Plan
-from serving.planning.report import report, values_yaml
+from serving.planning.report import engine, report, values_yaml
 
 
 class DoesNotFitError(ServingError):
@@ -76,6 +76,7 @@ def plan_command(
     if problems:
         raise DoesNotFitError("; ".join(problems) if only_values else "this does not fit; see above what to change")
     if not only_values:
+        typer.echo("\n".join(["", *engine(plan, replicas)]))
         typer.echo("\nvalues.yaml for deploy/helm/gpt-oss-serving (`settings` alone is a settings file)\n")
     typer.echo(values_yaml(plan, replicas), nl=False)
 

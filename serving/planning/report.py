@@ -8,11 +8,26 @@ from typing import Any
 
 import yaml
 
+from serving.engine.accelerator import Accelerator
+from serving.engine.plan import engine_arguments
 from serving.planning.gpus import GIB
 from serving.planning.plan import MEMORY_UTILIZATION, Plan
+from serving.settings import ModelSettings
 
 _HOST_GIB_BESIDE_WEIGHTS = 16
 _STREAMS = (1, 8, 32, 64, 128, 256, 512, 1024)
+
+
+def engine(plan: Plan, replicas: int) -> Iterator[str]:
+    """Each argument that vLLM would get for the plan on that GPU, and where its value comes from."""
+    if plan.gpu.capability is None:
+        return
+    (model,) = values(plan, replicas)["settings"]["models"].values()
+    accelerator = Accelerator("cuda", plan.gpu.name, plan.gpu.capability, int(plan.gpu.memory_gib * GIB))
+    settings = ModelSettings.model_validate(model)
+    yield f"vLLM would get on {accelerator.architecture}, without a CUDA toolkit"
+    for name, chosen in engine_arguments(plan.model.name, settings.source, settings, accelerator).items():
+        yield f"  {name} = {chosen.value}  ({chosen.source})"
 
 
 def report(plan: Plan, replicas: int) -> Iterator[str]:

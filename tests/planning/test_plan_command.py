@@ -106,3 +106,12 @@ def test_it_needs_neither_vllm_nor_ray() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_it_says_what_vllm_would_get_on_that_gpu_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    _, told, _ = run(capsys, "--model", "gpt-oss-120b", "--gpu", "b200")
+    assert "vLLM would get on sm100, without a CUDA toolkit" in told
+    assert "  max_num_batched_tokens = 8192  (settings: engine_args)" in told
+    assert "  moe_backend = triton  (no compiled kernel of FlashInfer's" in told
+    _, told, _ = run(capsys, "--gpu", "mi300x")
+    assert "vLLM would get" not in told, "nothing is known of AMD's kernels"
