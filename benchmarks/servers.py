@@ -81,7 +81,7 @@ def bare_vllm(log: Path, threads: str | None) -> Iterator[Running]:
     arguments = {name: each.value for name, each in chosen.items()}
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)),
-        *_flags(arguments),
+        *flags(arguments),
         # What vLLM's recipe for gpt-oss says, and no line in a log for each request: ours writes none either.
         *("--reasoning-parser", "openai_gptoss", "--tool-call-parser", "openai", "--enable-auto-tool-choice"),
         "--disable-uvicorn-access-log",
@@ -116,19 +116,26 @@ def _started(
         name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "RAY_", "VLLM_"))
     }
     began = time.monotonic()
+    with process_of(command, inherited | dict(environment), log) as process:
+        _wait(process, f"{url}{ready}", log)
+        words = " ".join([*(f"{name}={value}" for name, value in environment.items()), shlex.join(command)])
+        yield Running(url, words, time.monotonic() - began)
+
+
+@contextmanager
+def process_of(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that writes to `log`; whatever became of it, it is stopped at the end."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=inherited | dict(environment),
+            env=environment,
             # Ctrl-C is for us; we stop it in our own time.
             start_new_session=True,
         )
     try:
-        _wait(process, f"{url}{ready}", log)
-        words = " ".join([*(f"{name}={value}" for name, value in environment.items()), shlex.join(command)])
-        yield Running(url, words, time.monotonic() - began)
+        yield process
     finally:
         process.terminate()
         try:
@@ -140,7 +147,7 @@ def _started(
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + READY_S
-    while not _answers(url):
+    while not answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
             why = f"ended with status {process.returncode}" if process.returncode is not None else "is not ready"
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
@@ -148,7 +155,8 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         time.sleep(_POLL_S)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether something there answers with status 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:
             return bool(reply.status == 200)
@@ -156,7 +164,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _flags(arguments: Mapping[str, Any]) -> Iterator[str]:
+def flags(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Arguments of AsyncEngineArgs as flags of vLLM's command line."""
     for name, value in arguments.items():
         flag = name.replace("_", "-")
         if value is False and name in _ONLY_ON:

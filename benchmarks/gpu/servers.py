@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from benchmarks.gpu import forced
 from benchmarks.gpu.rust_front_end import write_wrapper
-from benchmarks.servers import Running, _answers, _flags
+from benchmarks.servers import Running, answers, flags, process_of
 from serving.demo.checkpoint import default_cache_dir
 from serving.engine.accelerator import Accelerator
 from serving.engine.plan import engine_arguments, engine_environment, kernel_cache
@@ -32,7 +32,6 @@ ROOT = Path(__file__).resolve().parents[2]
 """Where engines find the logits processor."""
 
 _POLL_S = 0.5
-_STOP_S = 60.0
 _LOG_LINES = 25
 _FORGOTTEN = ("SERVING_", "RAY_", "VLLM_")
 """Variables of this shell that would change what is measured."""
@@ -114,7 +113,7 @@ def _vllm(accelerator: Accelerator, chosen: Mapping[str, Any], port: int) -> lis
     model = arguments.pop("model")
     lists = {name: arguments.pop(name) for name, value in list(arguments.items()) if isinstance(value, list)}
     words = [sys.executable, *_program(accelerator), "serve", model, "--host", "127.0.0.1", "--port", str(port)]
-    words += _flags(arguments)
+    words += flags(arguments)
     for name, values in lists.items():
         words += [f"--{name.replace('_', '-')}", *map(str, values)]
     # What vLLM's recipe for gpt-oss says, and no line in a log for each request: ours writes none either.
@@ -160,7 +159,7 @@ class Launched:
     def ready(self, deadline: float) -> Running:
         """Wait until it answers; raises BenchError with its last lines when it ends or `deadline` passes."""
         url = f"http://127.0.0.1:{self.command.port}"
-        while not _answers(url + self.command.ready):
+        while not answers(url + self.command.ready):
             ended = self.process.poll()
             if ended is not None or time.monotonic() > deadline:
                 why = "took too long" if ended is None else f"ended with status {ended}"
@@ -174,24 +173,8 @@ class Launched:
 def launched(command: Command, log: Path) -> Iterator[Launched]:
     """Start it; whatever became of it, it is stopped at the end."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FORGOTTEN)}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command.words,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=inherited | dict(command.environment),
-            # Ctrl-C is for us; we stop it in our own time.
-            start_new_session=True,
-        )
-    try:
+    with process_of(command.words, inherited | dict(command.environment), log) as process:
         yield Launched(command, process, log, time.monotonic())
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _short(word: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.servers import _flags
+from benchmarks.servers import flags
 
 # A server that answers, and whose grandchild has lost its parent, as Ray's and vLLM's processes do.
 SERVER = """
@@ -91,7 +91,7 @@ def test_a_server_that_does_not_start_is_shown_with_its_last_lines(tmp_path: Pat
 
 def test_arguments_become_flags() -> None:
     arguments = {"model": "x", "max_num_seqs": 64, "enforce_eager": True, "enable_chunked_prefill": False}
-    assert list(_flags(arguments | {"disable_log_stats": False, "some_config": {"a": True}})) == [
+    assert list(flags(arguments | {"disable_log_stats": False, "some_config": {"a": True}})) == [
         *("--model", "x", "--max-num-seqs", "64", "--enforce-eager", "--no-enable-chunked-prefill"),
         *("--some-config", '{"a": true}'),
     ]
