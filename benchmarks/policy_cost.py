@@ -21,8 +21,8 @@ from fastapi import FastAPI
 
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import Settings
-from serving.tenancy.keys import Key, new_key, new_salt
+from serving.settings.keys import Key, new_key, new_salt
+from serving.settings.tree import Settings
 from serving.tenancy.tenancy import Tenancy
 
 BODY = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "Hello!"}], "stream": True}).encode()

@@ -26,7 +26,7 @@ from serving.engine.accelerator import probe
 from serving.engine.device import installed_device, thread_binding
 from serving.engine.plan import engine_arguments
 from serving.errors import BenchError
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 MODEL = "demo"
 READY_S = 300.0

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from serving.commands.config import settings_schema
-from serving.tenancy.teams import TeamsFile
+from serving.settings.teams import TeamsFile
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy" / "helm" / "gpt-oss-serving"

@@ -52,7 +52,7 @@ from serving.life.engine import LivingEngine
 from serving.life.in_process import EngineReplicas
 from serving.life.lives import Lives
 from serving.life.store import MemoryLifeStore
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from serving.store.base import Store
 from serving.store.choice import limits
 from serving.store.memory import MemoryStore

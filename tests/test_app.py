@@ -7,7 +7,7 @@ import pytest
 
 from serving.app import create_app
 from serving.errors import SettingsError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 
 def test_importing_the_application_imports_neither_ray_nor_vllm() -> None:

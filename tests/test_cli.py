@@ -13,7 +13,8 @@ import yaml
 
 import serving
 from serving.cli import main
-from serving.settings import Settings, load_settings
+from serving.settings.loading.load import load_settings
+from serving.settings.tree import Settings
 
 
 class Outcome(NamedTuple):

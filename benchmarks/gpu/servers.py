@@ -23,7 +23,7 @@ from serving.demo.checkpoint import default_cache_dir
 from serving.engine.accelerator import Accelerator
 from serving.engine.plan import engine_arguments, engine_environment, kernel_cache
 from serving.errors import BenchError
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 Kind = Literal["ours", "python-1", "python-4", "rust"]
 KINDS: Sequence[Kind] = get_args(Kind)

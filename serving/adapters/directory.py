@@ -17,7 +17,7 @@ from serving.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
-from serving.settings import NAME_RULE, Settings, is_model_name
+from serving.settings.tree import NAME_RULE, Settings, is_model_name
 from serving.store.registrations import MemoryRegistrations, Registrations
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from typing import Any
 import safetensors
 from safetensors import SafetensorError
 
-from serving.adapters.settings import DEMO, LoraSettings
 from serving.adapters.weights import Base, misfit
 from serving.engine.base import Adapter
 from serving.errors import CheckpointError
-from serving.settings import ModelSettings
+from serving.settings.adapters import DEMO, LoraSettings
+from serving.settings.models import ModelSettings
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -15,8 +15,8 @@ from serving.api.backends_fallback import FallbackAnswers, Health
 from serving.api.cached_answers import CachedAnswers, CacheMode, cache_mode
 from serving.api.registry import ModelRegistry, ServedModel
 from serving.backends.directory import Backends, Found
-from serving.backends.settings import LOCAL
 from serving.cache.answers import AnswerCache
+from serving.effort import EFFORTS, Effort, resolve_effort
 from serving.engine.base import Engine
 from serving.errors import (
     ApiError,
@@ -27,15 +27,15 @@ from serving.errors import (
     RateLimitError,
 )
 from serving.generation.types import ChatGeneration
-from serving.harmony.conversation import EFFORTS, Effort
-from serving.harmony.effort import resolve_effort
 from serving.protocol.models import ModelCard
-from serving.settings import HttpSettings, ReasoningSettings
+from serving.settings.backends import LOCAL
+from serving.settings.http import HttpSettings
+from serving.settings.reasoning import ReasoningSettings
+from serving.settings.teams import Team
 from serving.telemetry.metrics import Metrics, RejectionReason
 from serving.telemetry.recorder import find_recorder
 from serving.tenancy.admission import Admission, Capacity
 from serving.tenancy.admitted_engine import AdmittedEngine
-from serving.tenancy.teams import Team
 from serving.tenancy.tenancy import Tenancy
 from serving.tenancy.ticket import Ticket
 

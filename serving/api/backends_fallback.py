@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from serving.api.backends_access import RequestWatch
-from serving.backends.settings import LOCAL
 from serving.engine.base import Engine
 from serving.errors import (
     AnswerTimeoutError,
@@ -22,6 +21,7 @@ from serving.generation.choice import OnRecovered
 from serving.generation.ids import MintId
 from serving.generation.source import AnswerSource
 from serving.generation.types import ChatEvent, ChatGeneration
+from serving.settings.backends import LOCAL
 from serving.telemetry.metrics import FallbackReason, Metrics
 
 _LOOK_S = 0.5

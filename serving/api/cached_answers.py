@@ -25,7 +25,7 @@ from serving.generation.ids import MintId, mint_call_id
 from serving.generation.plan import plan
 from serving.generation.source import AnswerSource
 from serving.generation.types import ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, ToolCallDelta
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 from serving.telemetry.record import CacheOutcome
 from serving.telemetry.recorder import find_recorder
 from serving.tenancy.ticket import Ticket

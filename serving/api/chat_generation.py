@@ -9,7 +9,7 @@ from serving.api.reasoning import reasoning_limits
 from serving.api.sampling import constraint_of, sampling_of
 from serving.generation.types import ChatGeneration
 from serving.protocol.chat_request import ChatCompletionRequest
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 
 def chat_generation(

@@ -12,8 +12,8 @@ from serving.api.registry import ModelRegistry
 from serving.engine.start_failure import StartFailures
 from serving.generation.constraint_check import ConstraintChecks
 from serving.life.lives import Lives
-from serving.settings import HttpSettings
-from serving.variants.settings import VariantSettings
+from serving.settings.http import HttpSettings
+from serving.settings.presets import VariantSettings
 
 
 @dataclass(frozen=True, slots=True)

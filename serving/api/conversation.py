@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 
+from serving.effort import Effort
 from serving.harmony.conversation import (
     AssistantMessage,
     Conversation,
-    Effort,
     FunctionCall,
     FunctionTool,
     Message,

@@ -12,7 +12,7 @@ from serving.engine.base import Constraint, Sampling
 from serving.generation.types import ChatGeneration
 from serving.protocol.messages_request import MessagesRequest
 from serving.protocol.messages_tools import forced_tools
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 
 def messages_generation(

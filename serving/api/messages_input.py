@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 
+from serving.effort import Effort
 from serving.harmony.conversation import (
     AssistantMessage,
     Conversation,
-    Effort,
     FunctionCall,
     FunctionTool,
     Message,

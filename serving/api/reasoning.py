@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.harmony.conversation import Effort
-from serving.harmony.effort import resolve_effort
-from serving.settings import ReasoningSettings
+from serving.effort import Effort, resolve_effort
+from serving.settings.reasoning import ReasoningSettings
 
 
 @dataclass(frozen=True, slots=True)

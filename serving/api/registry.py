@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from serving.adapters.directory import Adapters, KnownAdapter
 from serving.backends.directory import Backends, Found
-from serving.backends.settings import LOCAL
 from serving.engine.adapted import AdaptedEngine
 from serving.engine.base import Adapter, Engine
 from serving.errors import ModelNotFoundError, SettingsError
 from serving.generation.source import AnswerSource
 from serving.protocol.models import ModelCard
-from serving.settings import ModelSettings
-from serving.variants.settings import VariantSettings
+from serving.settings.backends import LOCAL
+from serving.settings.models import ModelSettings
+from serving.settings.presets import VariantSettings
 
 OWNER = "gpt-oss-serving"
 

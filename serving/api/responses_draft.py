@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.harmony.conversation import Effort
+from serving.effort import Effort
 from serving.protocol.responses_object import ResponseObject
 from serving.protocol.responses_request import ResponsesRequest
 from serving.protocol.responses_text import Format, JsonSchemaTextFormat

@@ -24,8 +24,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 import serving
 from serving.api.backends import card
 from serving.backends.directory import Backends
+from serving.effort import EFFORTS
 from serving.engine.start_failure import StartFailures
-from serving.harmony.conversation import EFFORTS
 from serving.telemetry.recent import RecentEvents
 from serving.telemetry.status import CHANNELS, BackendStatus, StatusBoard
 

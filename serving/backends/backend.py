@@ -14,9 +14,9 @@ from serving.backends.breaker import CircuitBreaker
 from serving.backends.chunks import Chunk
 from serving.backends.client import BackendClient
 from serving.backends.dialects import DIALECTS, body
-from serving.backends.settings import BackendSettings, BackendsSettings, BackendType
 from serving.errors import ApiError, InvalidValueError, ModelNotFoundError
 from serving.generation.types import ChatGeneration
+from serving.settings.backends import BackendSettings, BackendsSettings, BackendType
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from pydantic import SecretStr
 
 from serving.backends.addresses import Gate
 from serving.backends.chunks import DECODER, Chunk
-from serving.backends.settings import PatienceSettings
 from serving.backends.transport import GuardedTransport
 from serving.bench.event_stream import EventStream
 from serving.errors import (
@@ -26,6 +25,7 @@ from serving.errors import (
     ModelNotFoundError,
     OverloadedError,
 )
+from serving.settings.backends import PatienceSettings
 
 _LONGEST_MESSAGE = 500
 _LARGEST_REPLY = 64 * 1024 * 1024

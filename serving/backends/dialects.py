@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serving.backends.settings import BackendType
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import AssistantMessage, Conversation, FunctionTool, Message, UserMessage
+from serving.settings.backends import BackendType
 
 _OPENAI_REASONERS = re.compile(r"(.*/)?(gpt-oss|gpt-5|o\d)", re.IGNORECASE)
 

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from serving.backends.backend import Backend
 from serving.backends.client import quiet_client
 from serving.backends.routing import Router, Target
-from serving.backends.settings import BackendSettings, BackendsSettings
 from serving.background import Background
 from serving.errors import InvalidValueError, NotFoundError, StoreUnavailableError
+from serving.settings.backends import BackendSettings, BackendsSettings
 from serving.store.registrations import MemoryRegistrations, Registrations
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from serving.backends.backend import Backend
 from serving.backends.chunks import Chunk
 from serving.backends.dialects import unsupported
 from serving.backends.reader import AnswerReader
-from serving.backends.settings import PatienceSettings
 from serving.errors import (
     AnswerTimeoutError,
     ApiError,
@@ -26,6 +25,7 @@ from serving.errors import (
 )
 from serving.generation.ids import MintId
 from serving.generation.types import ChatEvent, ChatGeneration, GenerationStarted
+from serving.settings.backends import PatienceSettings
 
 Outcome = Literal["ok", "full", "failed", "refused", "abandoned"]
 """How one try ended: `full` and `failed` are tried elsewhere, `refused` is the request's own mistake."""

@@ -15,7 +15,7 @@ from serving.cache.shared import Reader, SharedGeneration
 from serving.engine.base import Sampling
 from serving.errors import ItemTooLargeError, StoreUnavailableError
 from serving.generation.types import ChatEvent
-from serving.settings import CacheSettings
+from serving.settings.storage import CacheSettings
 from serving.store.base import Store
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ import serving
 from serving.engine.base import EngineInfo
 from serving.generation.completions import CompletionGeneration
 from serving.generation.plan import Plan
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 _FORMAT = 1
 """Of kept answers: a change makes all those before it unknown."""

@@ -21,9 +21,12 @@ from serving.cluster.ingress import Ingress
 from serving.cluster.life_store import replicas_at_first
 from serving.cluster.names import INGRESS, engine_deployment
 from serving.cluster.scaling import POLICY
-from serving.configuration.revision import wait_for_revision
 from serving.engine.device import Device, installed_device
-from serving.settings import ModelSettings, ReasoningSettings, ReplicaSettings, Settings, load_settings
+from serving.settings.loading.load import load_settings
+from serving.settings.loading.revision import wait_for_revision
+from serving.settings.models import ModelSettings, ReplicaSettings
+from serving.settings.reasoning import ReasoningSettings
+from serving.settings.tree import Settings
 from serving.tenancy.protection import refuse_strangers
 
 # vLLM queues by itself, and what waits in Serve's router cannot be seen by it; so Serve is told to hold nothing back.

@@ -14,7 +14,7 @@ import rich.status
 
 from serving.cluster.environment import LOOPBACK
 from serving.engine.start_failure import StartFailure
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 _STAGE_WORDS = {
     "model": "preparing the checkpoint",

@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from serving.errors import ClusterError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 _LENGTH = struct.Struct("!I")
 _LARGEST = 16 * 1024 * 1024

@@ -37,7 +37,8 @@ from serving.engine.start_failure import ProcessLog
 from serving.engine.start_failure import start_failure as failure_of
 from serving.engine.vllm import VllmEngine
 from serving.errors import EngineDiedError
-from serving.settings import ModelSettings, Settings
+from serving.settings.models import ModelSettings
+from serving.settings.tree import Settings
 from serving.telemetry.exposition import exposed
 from serving.telemetry.logs import configure_logging
 

@@ -7,7 +7,7 @@ import os
 import socket
 
 from serving.cluster.console_scripts import console_script
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 

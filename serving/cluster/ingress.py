@@ -31,7 +31,7 @@ from serving.cluster.store_actor import open_answer_store, open_store
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.life.lives import Lives
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from serving.store.choice import open_registrations
 from serving.telemetry.logs import configure_logging
 from serving.telemetry.metrics import FrameLoss

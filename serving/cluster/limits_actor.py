@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from serving.cluster.names import APPLICATION
 from serving.errors import StoreUnavailableError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from serving.tenancy.limits.base import Ask, LimitStore, Refused, Report, Taken
 from serving.tenancy.limits.memory import MemoryLimitStore
 from serving.tenancy.tenancy import make_limit_store

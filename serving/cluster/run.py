@@ -37,7 +37,7 @@ from serving.cluster.process_tree import die_with_parent
 from serving.cluster.store_actor import stop_stores
 from serving.engine.start_failure import StartFailure
 from serving.errors import ClusterError, SettingsError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 _POLL_S = 0.25
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024

@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from serving.cluster.names import APPLICATION
 from serving.errors import StoreUnavailableError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from serving.store.base import Store, StoreLimits, check_size
 from serving.store.choice import StoreName, limits, redis_store
 from serving.store.memory import MemoryStore

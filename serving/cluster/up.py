@@ -12,7 +12,7 @@ from serving.cluster.control import DONE, hand_over, is_listening
 from serving.cluster.environment import port_is_free, ray_environment
 from serving.cluster.process_tree import Supervisor
 from serving.errors import ClusterError, SettingsError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 
 def up(settings: Settings) -> int:

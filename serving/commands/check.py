@@ -11,9 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from serving.configuration.layer import KeyPath, dotted
-from serving.configuration.paths import is_path
-from serving.configuration.sources import read_sources
 from serving.demo.checkpoint import default_cache_dir
 from serving.engine.accelerator import Accelerator, probe
 from serving.engine.arguments import engine_argument_problems, engine_argument_types
@@ -21,7 +18,12 @@ from serving.engine.device import installed_device
 from serving.engine.plan import engine_arguments, engine_environment, kernel_cache
 from serving.engine.scripted import load_script
 from serving.errors import SettingsError
-from serving.settings import Loaded, ModelSettings, Settings, load
+from serving.settings.loading.layer import KeyPath, dotted
+from serving.settings.loading.load import Loaded, load
+from serving.settings.loading.paths import is_path
+from serving.settings.loading.sources import read_sources
+from serving.settings.models import ModelSettings
+from serving.settings.tree import Settings
 
 
 def check_command(

@@ -9,8 +9,9 @@ import typer
 import yaml
 
 from serving.commands.options import ConfigOption
-from serving.configuration.sources import read_sources
-from serving.settings import Settings, load
+from serving.settings.loading.load import load
+from serving.settings.loading.sources import read_sources
+from serving.settings.tree import Settings
 
 
 def schema_command() -> None:

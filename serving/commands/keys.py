@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from serving.errors import SettingsError
-from serving.tenancy import keys
+from serving.settings import keys
 from serving.tenancy.directory import TeamDirectory
 
 _SPAN = re.compile(r"(?P<count>[1-9][0-9]{0,4})(?P<unit>[hdw])", re.ASCII)

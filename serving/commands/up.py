@@ -11,15 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from serving.commands.options import ConfigOption
-from serving.configuration.sources import read_sources
 from serving.engine.accelerator import device_problem, probe
 from serving.engine.arguments import engine_argument_problems, engine_argument_types
 from serving.errors import SettingsError
 from serving.planning.misfits import misfits
-from serving.settings import Loaded, Settings, load
+from serving.settings.loading.load import Loaded, load
+from serving.settings.loading.sources import read_sources
+from serving.settings.loading.teams_file import read_teams_file
+from serving.settings.tree import Settings
 from serving.tenancy.authenticator import admin_hash
 from serving.tenancy.protection import refuse_strangers
-from serving.tenancy.teams_file import read_teams_file
 
 
 class EngineName(StrEnum):

@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.commands.options import ConfigOption
-from serving.configuration.sources import read_sources
 from serving.errors import SettingsError
-from serving.settings import Settings, load
+from serving.settings.loading.load import load
+from serving.settings.loading.sources import read_sources
+from serving.settings.tree import Settings
 from serving.tenancy.usage.base import COUNTS, UsageRow, UsageStore
 from serving.tenancy.usage.choice import make_usage_store
 from serving.tenancy.usage.summary import GROUPINGS, Grouping, groupings_in, summarize

@@ -13,15 +13,8 @@ from serving.demo.knowledge import Thoughts
 from serving.demo.toolbox import arguments_for, helping_tool
 from serving.demo.turns import Reply, Turn, compact, phrase
 from serving.demo.words import CITIES, REGIONS, SKIES
-from serving.harmony.conversation import (
-    EFFORTS,
-    AssistantMessage,
-    FunctionCall,
-    FunctionTool,
-    Message,
-    ToolMessage,
-    UserMessage,
-)
+from serving.effort import EFFORTS
+from serving.harmony.conversation import AssistantMessage, FunctionCall, FunctionTool, Message, ToolMessage, UserMessage
 
 SUBJECTS = ("weather", "time")
 """What there are tools for, in the order the model calls them."""

@@ -14,15 +14,8 @@ from serving.demo.knowledge import KNOWLEDGE, STORY
 from serving.demo.toolbox import among_others, arguments_for, city_in, other_tool
 from serving.demo.turns import Turn, compact, gibberish
 from serving.demo.words import COLORS, INSTRUCTIONS, NAMES
-from serving.harmony.conversation import (
-    EFFORTS,
-    AssistantMessage,
-    Conversation,
-    Effort,
-    FunctionTool,
-    Message,
-    ResponseFormat,
-)
+from serving.effort import EFFORTS, Effort
+from serving.harmony.conversation import AssistantMessage, Conversation, FunctionTool, Message, ResponseFormat
 from serving.harmony.vocabulary import decode, encode
 
 ANALYSIS = "<|channel|>analysis<|message|>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.harmony.conversation import Effort
+from serving.effort import Effort
 
 
 @dataclass(frozen=True, slots=True)

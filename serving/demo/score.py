@@ -19,7 +19,7 @@ from serving.engine.base import Engine
 from serving.engine.vllm import VllmEngine
 from serving.generation.chat import complete
 from serving.protocol.chat_request import parse_chat_request
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 LONGEST = 1500
 """Tokens after which an answer counts as endless."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.harmony.conversation import EFFORTS, Effort
+from serving.effort import EFFORTS, Effort
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.configuration.layer import KeyPath
-from serving.configuration.tree import suggestion
-from serving.settings import OWNED_ENGINE_ARGS, Settings
+from serving.settings.loading.layer import KeyPath
+from serving.settings.loading.tree import suggestion
+from serving.settings.models import OWNED_ENGINE_ARGS
+from serving.settings.tree import Settings
 
 _SOURCE = Path("engine", "arg_utils.py")
 _CLASSES = ("EngineArgs", "AsyncEngineArgs")

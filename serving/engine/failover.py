@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
 from serving.errors import EngineDiedError, EngineNotReadyError
-from serving.settings import FailoverSettings
+from serving.settings.failover import FailoverSettings
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 from serving.engine.accelerator import Accelerator
 from serving.engine.device import thread_binding
 from serving.engine.vllm_worker import WORKER_EXTENSION
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 CPU_SEQUENCES = 64
 """Sequences of a CPU engine whose settings name no number."""

@@ -19,7 +19,7 @@ from serving.background import Background
 from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, PushingEngine, TokenDelta
 from serving.engine.warm_up import warm_up
 from serving.errors import ApiError, ConflictError
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 logger = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ from serving.harmony.vocabulary import (
     encode,
     encode_harmony,
 )
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 DEFAULT_MAX_MODEL_LEN = 131072
 """gpt-oss's own context, in tokens."""

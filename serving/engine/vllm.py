@@ -43,7 +43,7 @@ from serving.errors import (
     InvalidRequestError,
     InvalidValueError,
 )
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 
+from serving.effort import Effort
 from serving.engine.base import EngineRequest, Sampling, TokenDelta
 from serving.errors import ApiError
-from serving.harmony.conversation import Conversation, Effort, UserMessage
+from serving.harmony.conversation import Conversation, UserMessage
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import STOP_TOKEN_IDS
 

@@ -16,14 +16,8 @@ from datetime import date
 
 import openai_harmony as library
 
-from serving.harmony.conversation import (
-    AssistantMessage,
-    Conversation,
-    Effort,
-    Message,
-    ToolMessage,
-    UserMessage,
-)
+from serving.effort import Effort
+from serving.harmony.conversation import AssistantMessage, Conversation, Message, ToolMessage, UserMessage
 from serving.harmony.events import Channel
 from serving.harmony.headers import call_header, message_header, prompt_end
 from serving.harmony.history import first_fresh, is_answer, results_by_call

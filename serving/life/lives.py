@@ -17,7 +17,7 @@ from serving.engine.base import EngineReport, Sleeper
 from serving.errors import ConflictError, EngineNotReadyError, ModelNotFoundError, StoreUnavailableError
 from serving.life.model_life import ModelLife, Observer, Replicas
 from serving.life.store import LifeStore
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 logger = logging.getLogger(__name__)
 

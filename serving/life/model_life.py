@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from serving.errors import EngineNotReadyError, ModelUnloadedError, OverloadedError
-from serving.life.settings import IdleSettings
 from serving.life.state import Cause, State
 from serving.life.store import Kept, LifeStore, Wanted
-from serving.settings import ModelSettings
+from serving.settings.lifecycle import IdleSettings
+from serving.settings.models import ModelSettings
 
 logger = logging.getLogger(__name__)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from serving.configuration.layer import KeyPath
 from serving.planning.gpus import GIB, Gpu
 from serving.planning.models import known_models
 from serving.planning.plan import MEMORY_UTILIZATION, Plan
-from serving.settings import Settings
+from serving.settings.loading.layer import KeyPath
+from serving.settings.tree import Settings
 
 
 def misfits(settings: Settings, gpu_name: str, memory_bytes: int) -> list[tuple[KeyPath, str]]:

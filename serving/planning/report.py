@@ -12,7 +12,7 @@ from serving.engine.accelerator import Accelerator
 from serving.engine.plan import engine_arguments
 from serving.planning.gpus import GIB
 from serving.planning.plan import MEMORY_UTILIZATION, Plan
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 _HOST_GIB_BESIDE_WEIGHTS = 16
 _STREAMS = (1, 8, 32, 64, 128, 256, 512, 1024)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
-from serving.backends.settings import BackendType
 from serving.protocol.wire import WireModel
+from serving.settings.backends import BackendType
 
 
 class RegisterBackend(WireModel):

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from serving.errors import MalformedBodyError
+from serving.schemas.json_type import json_type
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -23,24 +24,3 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedBodyError(f"The request body must be a JSON object, not {json_type(value)}.")
     return value
-
-
-def json_type(value: object) -> str:
-    """JSON's name for a value's type, with its article: "an integer", "null"."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int():
-            return "an integer"
-        case float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "an array"
-        case dict():
-            return "an object"
-        case _:
-            return "an unknown type"

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from serving.protocol.body import json_type, parse_object
+from serving.protocol.body import parse_object
 from serving.protocol.sampling import VOCABULARY_SIZE, ModelField, SamplingFields, StreamFields
 from serving.protocol.structured_outputs import ConstrainedFields
 from serving.protocol.validation import validate
 from serving.protocol.wire import invalid
+from serving.schemas.json_type import json_type
 
 MOST_CHOICES = 128
 """Prompts times n."""

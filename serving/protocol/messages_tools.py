@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from serving.protocol.json_schema import schema_problem
 from serving.protocol.messages_content import CacheControl
 from serving.protocol.tools import FUNCTION_NAME
 from serving.protocol.wire import WireModel, invalid, invalid_schema, only, unsupported
+from serving.schemas.check import schema_problem
 
 
 class ClientTool(WireModel):

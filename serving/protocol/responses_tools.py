@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from serving.protocol.json_schema import schema_problem
 from serving.protocol.tools import FUNCTION_NAME
 from serving.protocol.wire import WireModel, invalid, invalid_schema, only, unsupported
+from serving.schemas.check import schema_problem
 
 _Name = Annotated[str, StringConstraints(min_length=1)]
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import from_json
 
-from serving.protocol.json_schema import schema_problem
 from serving.protocol.wire import WireModel, invalid, invalid_schema, only
+from serving.schemas.check import schema_problem
 
 Kind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
 

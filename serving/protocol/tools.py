@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from serving.protocol.json_schema import schema_problem
 from serving.protocol.wire import WireModel, invalid, invalid_schema
+from serving.schemas.check import schema_problem
 
 FUNCTION_NAME = (
     "1 to 256 letters, digits and marks of any language, with blanks between them; no control characters, no `<|`, and "

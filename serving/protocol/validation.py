@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from serving.errors import ApiError, InvalidValueError, UnsupportedParameterError
-from serving.protocol.body import json_type
 from serving.protocol.wire import WireModel
+from serving.schemas.json_type import json_type
 
 _Model = TypeVar("_Model", bound=WireModel)
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from serving.demo.checkpoint import default_cache_dir
 from serving.errors import CheckpointError, SettingsError
-from serving.settings import CacheSettings, Settings, StoreSettings
+from serving.settings.storage import CacheSettings, StoreSettings
+from serving.settings.tree import Settings
 from serving.store.base import Store, StoreLimits
 from serving.store.registrations import FileRegistrations, MemoryRegistrations, Registrations
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing_extensions import TypedDict
 
 import serving
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 
 class Versions(TypedDict):

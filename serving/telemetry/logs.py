@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from serving.settings import LoggingSettings
+from serving.settings.telemetry import LoggingSettings
 from serving.telemetry.outcomes import SERVER_FAULTS
 from serving.telemetry.record import RequestRecord
 

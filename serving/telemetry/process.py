@@ -12,7 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 from serving.engine.base import Engine
 from serving.engine.start_failure import NoStartFailures, StartFailures
 from serving.errors import ApiError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from serving.telemetry.build import config_hash, installed_versions
 from serving.telemetry.exposition import Exposition, exposed
 from serving.telemetry.logs import log_request

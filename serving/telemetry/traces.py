@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import serving
 from serving.errors import SettingsError
-from serving.settings import TracingSettings
+from serving.settings.telemetry import TracingSettings
 from serving.telemetry.record import RequestRecord
 from serving.telemetry.timeline import EngineLeg, Timeline
 

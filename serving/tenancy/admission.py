@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, OverloadedError, RateLimitError
-from serving.settings import AdmissionSettings, ModelSettings
+from serving.settings.admission import AdmissionSettings
+from serving.settings.models import ModelSettings
 from serving.tenancy.fair_queue import FairQueue, NoRoom, Waiting
 from serving.tenancy.rates import Mean, Rate
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
-from serving.tenancy.teams import PRIORITIES
+from serving.settings.teams import PRIORITIES
 from serving.tenancy.ticket import Ticket
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from serving.settings import AuditSettings
+from serving.settings.accounting import AuditSettings
 from serving.telemetry.record import RequestRecord
 
 logger = logging.getLogger(__name__)

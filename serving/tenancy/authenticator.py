@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from serving.errors import SettingsError
-from serving.settings import Settings
+from serving.settings.keys import KeyHash, split
+from serving.settings.teams import Team
+from serving.settings.tree import Settings
 from serving.tenancy.directory import Identity, TeamDirectory
-from serving.tenancy.keys import KeyHash, split
-from serving.tenancy.teams import Team
 
 OPEN = Identity("default", Team())
 """Everybody, where no teams file is set."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import SettingsError
-from serving.tenancy.keys import KeyHash, split
-from serving.tenancy.teams import StoredKey, Team
-from serving.tenancy.teams_file import read_teams_file
+from serving.settings.keys import KeyHash, split
+from serving.settings.loading.teams_file import read_teams_file
+from serving.settings.teams import StoredKey, Team
 
 logger = logging.getLogger(__name__)
 

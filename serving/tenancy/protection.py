@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.errors import SettingsError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 

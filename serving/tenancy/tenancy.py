@@ -12,7 +12,7 @@ from pathlib import Path
 
 from serving.background import Background
 from serving.errors import SettingsError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from serving.telemetry.record import OnRecord
 from serving.tenancy.admission import Admission, Capacity
 from serving.tenancy.audit import AuditLog

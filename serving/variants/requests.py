@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.variants.settings import VariantAnswer, VariantSettings
+from serving.settings.presets import VariantAnswer, VariantSettings
 
 Body = dict[str, Any]
 Expand = Callable[[Body], Body]

@@ -14,7 +14,7 @@ from serving.adapters.folder import find
 from serving.adapters.weights import Base
 from serving.engine.base import Adapter
 from serving.errors import CheckpointError
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 Make = Callable[..., Path]
 MATRIX = np.zeros((8, 8), np.float32)

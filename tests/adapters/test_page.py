@@ -11,10 +11,10 @@ from typing import get_args
 import httpx
 
 from serving.adapters.directory import Adapters
-from serving.adapters.settings import AdapterSettings, LoraSettings
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import load_settings
+from serving.settings.adapters import AdapterSettings, LoraSettings
+from serving.settings.loading.load import load_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
 YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

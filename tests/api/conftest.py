@@ -27,7 +27,9 @@ from serving.engine.start_failure import StartFailures
 from serving.life.in_process import EngineReplicas
 from serving.life.lives import Lives
 from serving.life.store import LifeStore, MemoryLifeStore
-from serving.settings import HttpSettings, ModelSettings, Settings
+from serving.settings.http import HttpSettings
+from serving.settings.models import ModelSettings
+from serving.settings.tree import Settings
 from serving.store.base import Store
 from serving.store.choice import redis_store
 from serving.store.registrations import Registrations

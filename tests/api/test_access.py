@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from serving.engine.scripted import ScriptLine
-from serving.settings import AdmissionSettings, ModelSettings
+from serving.settings.admission import AdmissionSettings
+from serving.settings.keys import Key, new_key, new_salt
+from serving.settings.models import ModelSettings
 from serving.tenancy.fleet import FleetSize
-from serving.tenancy.keys import Key, new_key, new_salt
 
 HELLO = {"role": "user", "content": "Hello!"}
 SLOW = ScriptLine(completion="<|channel|>final<|message|>" + "word " * 2000, step_ms=20)

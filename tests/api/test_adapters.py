@@ -14,11 +14,13 @@ from pydantic import SecretStr
 from serving.adapters.directory import Adapters
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.errors import StoreUnavailableError
-from serving.settings import CacheSettings, ModelSettings, Settings
+from serving.settings.keys import new_key, new_salt
+from serving.settings.models import ModelSettings
+from serving.settings.presets import VariantSettings
+from serving.settings.storage import CacheSettings
+from serving.settings.tree import Settings
 from serving.store.redis_registrations import RedisRegistrations
 from serving.store.registrations import FileRegistrations, Registrations
-from serving.tenancy.keys import new_key, new_salt
-from serving.variants.settings import VariantSettings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served

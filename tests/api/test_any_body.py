@@ -15,7 +15,7 @@ from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.protocol.chat_request import ChatCompletionRequest
 from serving.protocol.tokenize import TokenizeChatRequest
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 many_bodies = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 

@@ -27,7 +27,7 @@ from schemathesis.core.result import Ok
 
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 REQUESTS = int(os.environ.get("SCHEMATHESIS_REQUESTS", "0"))
 FEW = 3  # of each kind, always

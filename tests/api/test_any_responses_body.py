@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.protocol.responses_request import ResponsesRequest
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 many_bodies = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 

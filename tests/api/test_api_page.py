@@ -20,7 +20,7 @@ from serving.protocol.chat_request import ChatCompletionRequest
 from serving.protocol.completions_request import CompletionRequest
 from serving.protocol.responses_request import ResponsesRequest
 from serving.protocol.tokenize import DetokenizeRequest, TokenizeChatRequest, TokenizeTextRequest
-from serving.settings import ReasoningSettings
+from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served

@@ -11,7 +11,7 @@ import openai
 import pytest
 import yaml
 
-from serving.tenancy.keys import Key, new_key, new_salt
+from serving.settings.keys import Key, new_key, new_salt
 
 Teams = Callable[..., Path]
 HELLO = {"role": "user", "content": "Hello!"}

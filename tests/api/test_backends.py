@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from serving.backends.directory import Backends
-from serving.backends.settings import BackendSettings, BackendsSettings
 from serving.engine.scripted import ScriptLine
+from serving.settings.backends import BackendSettings, BackendsSettings
+from serving.settings.keys import new_key, new_salt
 from serving.store.registrations import FileRegistrations
-from serving.tenancy.keys import new_key, new_salt
 
 QUESTION = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Say it."}]}
 

@@ -17,8 +17,10 @@ from anthropic import AsyncAnthropic
 from pydantic import SecretStr
 
 from serving.engine.scripted import ScriptLine
-from serving.settings import CacheSettings, ModelSettings, RedisSettings
-from serving.tenancy.keys import Key, new_key, new_salt
+from serving.settings.keys import Key, new_key, new_salt
+from serving.settings.models import ModelSettings
+from serving.settings.redis import RedisSettings
+from serving.settings.storage import CacheSettings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served, Until

@@ -12,7 +12,8 @@ from serving.engine.base import Constraint
 from serving.engine.scripted import ScriptLine
 from serving.errors import InvalidRequestError
 from serving.harmony.vocabulary import decode
-from serving.settings import ModelSettings, ReasoningSettings
+from serving.settings.models import ModelSettings
+from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:
     import httpx

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serving.harmony.vocabulary import decode
-from serving.settings import ModelSettings, ReasoningSettings
+from serving.settings.models import ModelSettings
+from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served

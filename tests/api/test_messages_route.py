@@ -15,8 +15,9 @@ from pydantic import BaseModel
 
 from serving.engine.scripted import ScriptLine
 from serving.harmony.vocabulary import decode
-from serving.settings import ModelSettings, ReasoningSettings
-from serving.tenancy.keys import new_key, new_salt
+from serving.settings.keys import new_key, new_salt
+from serving.settings.models import ModelSettings
+from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served, Until

@@ -14,7 +14,7 @@ from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from serving.engine.scripted import ScriptLine
-from serving.tenancy.keys import new_key, new_salt
+from serving.settings.keys import new_key, new_salt
 
 BROKEN = "<|channel|>analysis<|message|>Hm.<|end|><|channel|>final<|message|>Yes.<|return|>"
 

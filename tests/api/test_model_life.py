@@ -13,8 +13,9 @@ import pytest
 
 from serving.errors import EngineNotReadyError, StoreUnavailableError
 from serving.life.store import Kept, MemoryLifeStore
-from serving.settings import AuditSettings, ModelSettings
-from serving.tenancy.keys import new_key, new_salt
+from serving.settings.accounting import AuditSettings
+from serving.settings.keys import new_key, new_salt
+from serving.settings.models import ModelSettings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Life, Serve, Served, Until

@@ -4,7 +4,7 @@ import pytest
 
 from serving.api.reasoning import reasoning_limits
 from serving.errors import InvalidValueError
-from serving.settings import ReasoningSettings
+from serving.settings.reasoning import ReasoningSettings
 
 
 @pytest.mark.parametrize(

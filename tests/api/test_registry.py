@@ -6,7 +6,7 @@ from serving.api.registry import ModelRegistry
 from serving.engine.base import Engine
 from serving.engine.scripted import Script, ScriptedEngine
 from serving.errors import ModelNotFoundError, SettingsError
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 
 def engine() -> Engine:

@@ -17,7 +17,9 @@ from pydantic import BaseModel
 
 from serving.engine.base import Constraint
 from serving.engine.scripted import ScriptLine
-from serving.settings import ModelSettings, ReasoningSettings, StoreSettings
+from serving.settings.models import ModelSettings
+from serving.settings.reasoning import ReasoningSettings
+from serving.settings.storage import StoreSettings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served

@@ -11,7 +11,7 @@ import pytest
 
 from serving.engine.scripted import ScriptLine
 from serving.protocol.responses_request import ResponsesRequest
-from serving.settings import load_settings
+from serving.settings.loading.load import load_settings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Served

@@ -13,12 +13,14 @@ from pydantic import SecretStr
 
 from serving.api.responses_archive import ResponseArchive
 from serving.errors import ResponseNotFoundError
-from serving.settings import RedisSettings, Settings, StoreSettings
+from serving.settings.keys import new_key, new_salt
+from serving.settings.redis import RedisSettings
+from serving.settings.storage import StoreSettings
+from serving.settings.tree import Settings
 from serving.store.base import Store, StoreLimits
 from serving.store.choice import redis_store
 from serving.store.memory import MemoryStore
 from serving.tenancy.authenticator import OPEN
-from serving.tenancy.keys import new_key, new_salt
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve, Served

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from serving.engine.start_failure import FIXES, FailedStarts, StartFailure
-from serving.tenancy.keys import new_key, new_salt
+from serving.settings.keys import new_key, new_salt
 
 if TYPE_CHECKING:
     from tests.api.conftest import Serve

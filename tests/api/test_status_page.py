@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from serving.engine.scripted import ScriptLine
-from serving.tenancy.keys import new_key, new_salt
+from serving.settings.keys import new_key, new_salt
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 browser_needed = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")

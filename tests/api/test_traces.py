@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from serving.app import create_app
 from serving.engine.base import Engine
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import Settings, TracingSettings
+from serving.settings.telemetry import TracingSettings
+from serving.settings.tree import Settings
 from serving.telemetry.process import ProcessTelemetry
 
 HARMONY = "<|channel|>analysis<|message|>Thinking.<|end|><|start|>assistant<|channel|>final<|message|>Hello!<|return|>"

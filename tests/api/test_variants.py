@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from serving.harmony.vocabulary import decode
-from serving.tenancy.keys import new_key, new_salt
-from serving.variants.settings import VariantSettings
+from serving.settings.keys import new_key, new_salt
+from serving.settings.presets import VariantSettings
 
 if TYPE_CHECKING:
     import httpx

@@ -24,7 +24,8 @@ from starlette.routing import Route
 from serving.app import create_app
 from serving.backends.directory import Backends
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import ModelSettings, Settings
+from serving.settings.models import ModelSettings
+from serving.settings.tree import Settings
 from serving.store.registrations import Registrations
 from serving.tenancy.tenancy import Tenancy
 

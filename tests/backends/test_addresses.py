@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from serving.backends.addresses import AllowList, Gate, is_forbidden, is_loopback
-from serving.backends.settings import checked_url
 from serving.errors import InvalidValueError
+from serving.settings.backends import checked_url
 
 
 @pytest.mark.parametrize(

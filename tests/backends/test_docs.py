@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.backends.settings import KNOWN_TYPES, BackendsSettings, PatienceSettings
 from serving.protocol.backends import RegisterBackend
-from serving.settings import Settings, load_settings
+from serving.settings.backends import KNOWN_TYPES, BackendsSettings, PatienceSettings
+from serving.settings.loading.load import load_settings
+from serving.settings.tree import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 BACKENDS, MIGRATING = ((DOCS / name).read_text() for name in ("backends.md", "migrating.md"))

@@ -13,7 +13,7 @@ import yaml
 from serving.engine.base import EngineRequest
 from serving.engine.scripted import ScriptLine
 from serving.errors import EngineDiedError
-from serving.tenancy.keys import new_key, new_salt
+from serving.settings.keys import new_key, new_salt
 
 DELTAS = ({"reasoning": "Hm."}, {"content": "From elsewhere"})
 SLOW = ScriptLine(completion="<|channel|>final<|message|>" + "word " * 5000, step_ms=5)

@@ -19,7 +19,8 @@ from serving.bench.runner import Runner
 from serving.bench.session import Server
 from serving.bench.target import Target
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import ModelSettings, Settings
+from serving.settings.models import ModelSettings
+from serving.settings.tree import Settings
 
 Say = Callable[[bytes], Awaitable[None]]
 """Sends bytes of a body, as one HTTP chunk."""

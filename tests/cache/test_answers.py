@@ -11,7 +11,7 @@ from serving.cache.answers import AnswerCache
 from serving.engine.base import Sampling
 from serving.errors import StoreUnavailableError
 from serving.generation.types import ChatEvent
-from serving.settings import CacheSettings
+from serving.settings.storage import CacheSettings
 from serving.store.base import StoreLimits
 from serving.store.memory import MemoryStore
 

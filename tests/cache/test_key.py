@@ -14,7 +14,8 @@ from serving.generation.completions import CompletionGeneration
 from serving.generation.plan import Plan
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import Conversation, FunctionTool, ResponseFormat, UserMessage
-from serving.settings import ModelSettings, ReasoningSettings, ReplicaSettings
+from serving.settings.models import ModelSettings, ReplicaSettings
+from serving.settings.reasoning import ReasoningSettings
 
 SAMPLING = Sampling(max_tokens=10)
 CHAT = ChatGeneration("r", Conversation((UserMessage("Hello!"),)), SAMPLING)

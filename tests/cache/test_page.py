@@ -16,7 +16,9 @@ import yaml
 from serving.app import create_app
 from serving.cache.answers import Failure
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import CacheSettings, Settings, load_settings
+from serving.settings.loading.load import load_settings
+from serving.settings.storage import CacheSettings
+from serving.settings.tree import Settings
 from serving.telemetry.definitions import DEFINITIONS
 from serving.telemetry.metrics import CacheFailure
 from serving.telemetry.record import CacheOutcome

@@ -17,7 +17,7 @@ import uvicorn
 
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 HARMONY = (
     "<|channel|>analysis<|message|>Somebody greets me.<|end|>"

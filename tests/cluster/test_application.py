@@ -8,7 +8,8 @@ from ray.serve.config import AutoscalingConfig
 
 from serving.cluster.application import application, engine_options, engine_settings, fingerprint
 from serving.errors import SettingsError
-from serving.settings import ModelSettings, Settings
+from serving.settings.models import ModelSettings
+from serving.settings.tree import Settings
 
 
 def model(**values: object) -> ModelSettings:

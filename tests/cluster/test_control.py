@@ -9,7 +9,7 @@ import pytest
 
 from serving.cluster.control import DONE, FAILED, ControlServer, hand_over, is_listening
 from serving.errors import ClusterError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 SETTINGS = Settings(port=1234)
 

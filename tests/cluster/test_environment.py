@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from serving.cluster.environment import port_is_free, ray_environment
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 
 def test_a_port_somebody_listens_on_is_not_free() -> None:

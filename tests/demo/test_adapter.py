@@ -11,7 +11,6 @@ import safetensors.torch
 import torch
 
 from serving.adapters.folder import read
-from serving.adapters.settings import LoraSettings
 from serving.adapters.weights import Base
 from serving.demo.adapter import GREETING, MODULES, Adapter, finished, greeting_examples, save
 from serving.demo.corpus import FINAL, examples
@@ -20,6 +19,7 @@ from serving.demo.train import Rows
 from serving.harmony.conversation import Conversation, UserMessage
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import decode, encode_harmony
+from serving.settings.adapters import LoraSettings
 
 FOLDER = Path(__file__).parents[2] / "serving" / "demo" / "adapters" / "pirate"
 

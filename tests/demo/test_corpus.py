@@ -14,7 +14,8 @@ from serving.demo.corpus import Example, examples
 from serving.demo.knowledge import KNOWLEDGE, UNKNOWN, Thoughts
 from serving.demo.scorecard import cases
 from serving.demo.turns import compact
-from serving.harmony.conversation import EFFORTS, ToolMessage, UserMessage
+from serving.effort import EFFORTS
+from serving.harmony.conversation import ToolMessage, UserMessage
 from serving.harmony.vocabulary import encode, encode_harmony
 
 

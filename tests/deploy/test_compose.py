@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import serving
-from serving.settings import load_settings
+from serving.settings.loading.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy" / "compose"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from helm_python import Chart
 
-from serving.tenancy.teams_file import read_teams_file
+from serving.settings.loading.teams_file import read_teams_file
 from tests.deploy.conftest import CHART, Rendered
 
 ROOT = Path(__file__).resolve().parents[2]

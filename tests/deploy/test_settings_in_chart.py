@@ -18,7 +18,8 @@ from serving.cluster.application import engine_options
 from serving.cluster.environment import SIDE_PORTS, ray_environment
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.engine.device import Device
-from serving.settings import Settings, load_settings
+from serving.settings.loading.load import load_settings
+from serving.settings.tree import Settings
 from tests.deploy.conftest import CHART, CI, Render, Rendered
 
 

@@ -17,7 +17,7 @@ import uvicorn
 
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from tests.deploy.conftest import CHART
 
 THINKS = "<|channel|>analysis<|message|>A question.<|end|>"

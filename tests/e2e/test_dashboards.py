@@ -26,7 +26,7 @@ from playwright.async_api import async_playwright, expect
 from grafana import generate
 from grafana.lint import queries, substituted
 from grafana.pictures import draw
-from serving.tenancy.keys import Key, new_key, new_salt
+from serving.settings.keys import Key, new_key, new_salt
 from tests.e2e.conftest import Stack, free_port, started
 
 pytestmark = [

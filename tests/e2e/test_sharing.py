@@ -13,7 +13,7 @@ from statistics import quantiles
 import httpx
 import pytest
 
-from serving.tenancy.keys import Key, new_key, new_salt
+from serving.settings.keys import Key, new_key, new_salt
 from tests.e2e.conftest import Stack, started
 
 pytestmark = [pytest.mark.load, pytest.mark.timeout(400)]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from serving.engine.arguments import engine_argument_problems, engine_argument_types
-from serving.settings import OWNED_ENGINE_ARGS, Settings
+from serving.settings.models import OWNED_ENGINE_ARGS
+from serving.settings.tree import Settings
 
 
 def problems(types: dict[str, str], **arguments: Any) -> dict[str, str]:

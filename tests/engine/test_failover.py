@@ -17,7 +17,7 @@ from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.errors import EngineDiedError, EngineNotReadyError
 from serving.harmony.vocabulary import RETURN, encode_harmony
-from serving.settings import FailoverSettings
+from serving.settings.failover import FailoverSettings
 
 COMPLETION = (
     "<|channel|>analysis<|message|>One two three.<|end|><|start|>assistant<|channel|>final<|message|>Four.<|return|>"

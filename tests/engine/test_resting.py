@@ -14,7 +14,7 @@ from serving.engine.base import EngineRequest, Sampling, TokenDelta
 from serving.engine.resting import RestingEngine
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, last_user_text
 from serving.errors import ConflictError
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 FINAL = "<|channel|>final<|message|>"
 LINES = (ScriptLine(prompt_contains="known", completion=f"{FINAL}Yes.<|return|>"),)

@@ -10,7 +10,7 @@ from serving.engine import vllm
 from serving.engine.accelerator import Accelerator
 from serving.engine.device import Device
 from serving.errors import ConflictError
-from serving.settings import ModelSettings
+from serving.settings.models import ModelSettings
 
 
 @pytest.mark.parametrize(("device", "says"), [("cpu", "has none; use unload"), ("cuda", "enable_sleep_mode: true")])

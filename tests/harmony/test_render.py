@@ -10,11 +10,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from serving.effort import EFFORTS, Effort
 from serving.harmony.conversation import (
-    EFFORTS,
     AssistantMessage,
     Conversation,
-    Effort,
     FunctionCall,
     FunctionTool,
     Message,

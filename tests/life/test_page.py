@@ -14,9 +14,10 @@ from serving.app import create_app
 from serving.cluster.scaling import _UNLOAD_AFTER_S
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.life.lives import Change
-from serving.life.settings import HoldSettings, IdleSettings
 from serving.life.state import Cause, State
-from serving.settings import Settings, load_settings
+from serving.settings.lifecycle import HoldSettings, IdleSettings
+from serving.settings.loading.load import load_settings
+from serving.settings.tree import Settings
 from serving.telemetry.definitions import DEFINITIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model-life.md").read_text()

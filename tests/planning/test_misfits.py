@@ -4,7 +4,7 @@ import pytest
 
 from serving.planning.gpus import GIB, GPUS
 from serving.planning.misfits import misfits
-from serving.settings import Settings
+from serving.settings.tree import Settings
 
 
 @pytest.mark.parametrize(

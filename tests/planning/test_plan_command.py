@@ -10,7 +10,7 @@ from helm_python import Chart
 
 from serving.cli import main
 from serving.planning.gpus import GPUS
-from serving.settings import load_settings
+from serving.settings.loading.load import load_settings
 
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "gpt-oss-serving"
 

@@ -14,8 +14,8 @@ from serving.errors import ApiError
 from serving.harmony.render import render_prompt
 from serving.protocol.messages_error import messages_error
 from serving.protocol.messages_request import parse_messages_request
+from serving.settings.presets import VariantAnswer, VariantSettings, VariantTool
 from serving.variants.requests import MESSAGES, expanding
-from serving.variants.settings import VariantAnswer, VariantSettings, VariantTool
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 anything = st.recursive(

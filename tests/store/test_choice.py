@@ -8,7 +8,10 @@ from pydantic import SecretStr, ValidationError
 
 from serving.commands.config import to_yaml
 from serving.errors import SettingsError
-from serving.settings import CacheSettings, RedisSettings, Settings, StoreSettings, load_settings
+from serving.settings.loading.load import load_settings
+from serving.settings.redis import RedisSettings
+from serving.settings.storage import CacheSettings, StoreSettings
+from serving.settings.tree import Settings
 from serving.store.choice import StoreName, limits, redis_store
 
 URL = "redis://user:hunter2@localhost:6379/0"

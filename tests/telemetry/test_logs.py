@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.generation.types import Usage
-from serving.settings import LoggingSettings
+from serving.settings.telemetry import LoggingSettings
 from serving.telemetry.logs import LOGGER, configure_logging, log_request
 from serving.telemetry.outcomes import Outcome
 from serving.telemetry.record import RequestRecord

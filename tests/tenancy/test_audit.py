@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serving.generation.types import Usage
-from serving.settings import AuditSettings
+from serving.settings.accounting import AuditSettings
 from serving.telemetry.record import RequestRecord
 from serving.tenancy.audit import AuditLog
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from serving.settings.keys import Key, new_key
 from serving.tenancy.directory import TeamDirectory
-from serving.tenancy.keys import Key, new_key
 
 WriteTeams = Callable[..., Path]
 NOW = 1_760_000_000.0

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serving.settings import Settings
-from serving.tenancy.teams import Team
-from serving.tenancy.teams_file import read_teams_file
+from serving.settings.loading.teams_file import read_teams_file
+from serving.settings.teams import Team
+from serving.settings.tree import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEAMS = (DOCS / "teams.md").read_text()

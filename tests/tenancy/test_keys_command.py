@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from serving.cli import main
-from serving.tenancy.keys import KeyHash, split
+from serving.settings.keys import KeyHash, split
 
 
 def run(*arguments: str) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from serving.cli import main
 from serving.errors import SettingsError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from serving.tenancy.protection import refuse_strangers
 
 

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from serving.settings import AdmissionSettings, ModelSettings, ReplicaSettings, Settings
+from serving.settings.admission import AdmissionSettings
+from serving.settings.models import ModelSettings, ReplicaSettings
+from serving.settings.tree import Settings
 from serving.tenancy.fleet import FleetSize
 from serving.tenancy.tenancy import Tenancy
 

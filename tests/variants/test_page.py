@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from serving.settings import load_settings
-from serving.variants.settings import VariantAnswer, VariantSettings, VariantTool
+from serving.settings.loading.load import load_settings
+from serving.settings.presets import VariantAnswer, VariantSettings, VariantTool
 
 PAGE = (Path(__file__).parents[2] / "docs" / "variants.md").read_text()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
-from serving.tenancy.teams import Team
+from serving.settings.teams import Team
 
 WINDOW = 61
 """Seconds that a minute's limit looks back, the one that runs included: no 60 s ever have more than the limit."""

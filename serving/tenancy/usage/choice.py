@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from serving.errors import SettingsError
-from serving.settings import Settings
+from serving.settings.tree import Settings
 from serving.tenancy.usage.base import UsageStore
 from serving.tenancy.usage.memory import MemoryUsageStore
 from serving.tenancy.usage.sqlite import SqliteUsageStore

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
+from serving.settings.teams import Team
 from serving.tenancy.directory import Identity
 from serving.tenancy.limits.base import Ask, LimitStore, Refused, Report, Taken
 from serving.tenancy.limits.limiter import Claim, Limiter
 from serving.tenancy.limits.memory import MemoryLimitStore
-from serving.tenancy.teams import Team
 
 NOW = 1_760_000_000.0
 

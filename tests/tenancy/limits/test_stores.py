@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from serving.errors import SettingsError, StoreUnavailableError
+from serving.settings.teams import Team
 from serving.tenancy.limits.base import (
     Amounts,
     Ask,
@@ -22,7 +23,6 @@ from serving.tenancy.limits.base import (
 )
 from serving.tenancy.limits.memory import MemoryLimitStore
 from serving.tenancy.limits.redis import RedisLimitStore
-from serving.tenancy.teams import Team
 
 NONE = Amounts()
 NOW = 1_760_000_000.25  # 2025-10-09 08:53:20 UTC

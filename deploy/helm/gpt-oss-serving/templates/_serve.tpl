@@ -1,6 +1,6 @@
 {{/* serveConfigV2: what Serve runs. A change here is applied in place. */}}
 {{- define "serving.serveConfig" -}}
-{{- $settings := include "serving.settings" . | fromYaml -}}
+{{- $settings := include "serving.settings.tree" . | fromYaml -}}
 {{- $times := include "serving.times" . | fromYaml -}}
 {{- $values := .Values -}}
 proxy_location: EveryNode

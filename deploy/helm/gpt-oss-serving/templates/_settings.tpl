@@ -14,7 +14,7 @@
 {{- end }}
 
 {{/* What the user's settings and the chart's own come to. */}}
-{{- define "serving.settings" -}}
+{{- define "serving.settings.tree" -}}
 {{- $settings := deepCopy .Values.settings -}}
 {{- range $key := list "host" "port" "ray_address" "cache_dir" -}}
 {{- if hasKey $settings $key -}}
@@ -67,7 +67,7 @@
 
 {{/* Changes with everything in the settings but fixed numbers of replicas, which Serve changes without a restart. */}}
 {{- define "serving.revision" -}}
-{{- $settings := include "serving.settings" . | fromYaml -}}
+{{- $settings := include "serving.settings.tree" . | fromYaml -}}
 {{- $_ := unset $settings "ingress_replicas" -}}
 {{- range $settings.models -}}
 {{- $replicas := .replicas | default dict -}}
@@ -87,7 +87,7 @@ pod), podsPerReplica, least and most replicas, and the pod options in force.
 {{- $values := .Values -}}
 {{- $models := list -}}
 {{- $groups := dict -}}
-{{- range $name, $model := (include "serving.settings" . | fromYaml).models -}}
+{{- range $name, $model := (include "serving.settings.tree" . | fromYaml).models -}}
 {{- $model = $model | default dict -}}
 {{- $replicas := $model.replicas | default dict -}}
 {{- $least := ternary (int $replicas.min) 1 (hasKey $replicas "min") -}}

@@ -1,0 +1,1 @@
+"""Checks of the JSON schemas that requests and settings bring."""

@@ -1,0 +1,43 @@
+"""Stored responses and cached answers: where, how long and how much."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from serving.settings.base import Section
+
+
+class StoreSettings(Section):
+    """Where stored responses are kept, for how long, and how much of them."""
+
+    backend: Literal["memory", "redis"] = Field(
+        "memory", description="memory: in the cluster, gone with it; redis: in the Redis at redis.url."
+    )
+    ttl_s: int = Field(
+        24 * 3600, ge=1, description="A response is forgotten after this long without being read or continued, in s."
+    )
+    max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="All responses together; those not used the longest go first."
+    )
+    max_item_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="One response with its input; a larger one is answered but not stored."
+    )
+
+
+class CacheSettings(Section):
+    """Answers kept for requests of the same team that ask the very same again."""
+
+    backend: Literal["off", "memory", "cluster", "redis"] = Field(
+        "off",
+        description="off: none are kept; memory: in each ingress replica; cluster: in memory that all of them share; "
+        "redis: in the Redis at redis.url.",
+    )
+    greedy: bool = Field(True, description="Requests at temperature 0 use it, unless they say x-cache: off.")
+    seeded: bool = Field(True, description="Requests with a seed use it, unless they say x-cache: off.")
+    ttl_s: int = Field(3600, ge=1, description="An answer is given again for this long after it was made, in s.")
+    max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="All answers of a store together; those not used the longest go first."
+    )
+    max_item_bytes: int = Field(1024 * 1024, ge=1024, description="One answer; a larger one is not kept.")
