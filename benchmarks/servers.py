@@ -24,7 +24,7 @@ from serving.cluster.process_tree import end_descendants
 from serving.demo.checkpoint import ensure_checkpoint
 from serving.engine.accelerator import probe
 from serving.engine.device import installed_device, thread_binding
-from serving.engine.plan import engine_arguments
+from serving.engine.vllm.plan import engine_arguments
 from serving.errors import BenchError
 from serving.settings.models import ModelSettings
 

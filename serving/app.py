@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import serving
-from serving.adapters.directory import Adapters
 from serving.api.access import Access
 from serving.api.adapters import adapters_router
 from serving.api.admin import admin_router
@@ -46,12 +45,13 @@ from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
+from serving.engine.adapters.registry import Adapters
 from serving.engine.base import AdapterHost, Engine, Sleeper
+from serving.engine.lifecycle.in_process import EngineReplicas
+from serving.engine.lifecycle.loading_engine import LivingEngine
+from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.store import MemoryLifeStore
 from serving.engine.start_failure import NoStartFailures, StartFailures
-from serving.life.engine import LivingEngine
-from serving.life.in_process import EngineReplicas
-from serving.life.lives import Lives
-from serving.life.store import MemoryLifeStore
 from serving.settings.tree import Settings
 from serving.store.base import Store
 from serving.store.choice import limits

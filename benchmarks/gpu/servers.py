@@ -21,7 +21,7 @@ from benchmarks.gpu.rust_front_end import write_wrapper
 from benchmarks.servers import Running, answers, flags, process_of
 from serving.demo.checkpoint import default_cache_dir
 from serving.engine.accelerator import Accelerator
-from serving.engine.plan import engine_arguments, engine_environment, kernel_cache
+from serving.engine.vllm.plan import engine_arguments, engine_environment, kernel_cache
 from serving.errors import BenchError
 from serving.settings.models import ModelSettings
 

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serving.adapters.directory import Adapters, KnownAdapter
 from serving.api.parsing import parsed
+from serving.engine.adapters.registry import Adapters, KnownAdapter
 from serving.protocol.adapters import AdapterCard, AdapterList, AddAdapter
 from serving.protocol.body import parse_object
 from serving.protocol.validation import validate

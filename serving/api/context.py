@@ -9,9 +9,9 @@ from starlette.requests import Request
 
 from serving.api.access import Access
 from serving.api.registry import ModelRegistry
+from serving.engine.lifecycle.manager import Lives
 from serving.engine.start_failure import StartFailures
 from serving.generation.constraint_check import ConstraintChecks
-from serving.life.lives import Lives
 from serving.settings.http import HttpSettings
 from serving.settings.presets import VariantSettings
 

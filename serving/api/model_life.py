@@ -9,9 +9,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serving.engine.lifecycle.manager import Change, Lives
+from serving.engine.lifecycle.model import ModelLife
 from serving.errors import InvalidValueError, NotFoundError
-from serving.life.lives import Change, Lives
-from serving.life.model_life import ModelLife
 from serving.protocol.model_life import ModelLifeCard, ModelLifeList, ReplicaCounts, ReplicaReport
 from serving.telemetry.recorder import recorder_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from serving.adapters.directory import Adapters, KnownAdapter
 from serving.backends.directory import Backends, Found
-from serving.engine.adapted import AdaptedEngine
+from serving.engine.adapters.engine import AdaptedEngine
+from serving.engine.adapters.registry import Adapters, KnownAdapter
 from serving.engine.base import Adapter, Engine
 from serving.errors import ModelNotFoundError, SettingsError
 from serving.generation.source import AnswerSource

@@ -31,11 +31,11 @@ from serving.engine.base import (
     TokenDelta,
     TokenLogprobs,
 )
-from serving.engine.resting import RestingEngine
 from serving.engine.scripted import ScriptedEngine, load_script
+from serving.engine.sleeping import RestingEngine
 from serving.engine.start_failure import ProcessLog
 from serving.engine.start_failure import start_failure as failure_of
-from serving.engine.vllm import VllmEngine
+from serving.engine.vllm.engine import VllmEngine
 from serving.errors import EngineDiedError
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings

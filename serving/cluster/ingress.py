@@ -12,7 +12,6 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from serving.adapters.directory import Adapters
 from serving.app import create_app
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
@@ -28,9 +27,10 @@ from serving.cluster.readiness import ClusterReadiness
 from serving.cluster.remote_engine import RemoteEngine
 from serving.cluster.start_failure import ClusterStartFailures
 from serving.cluster.store_actor import open_answer_store, open_store
+from serving.engine.adapters.registry import Adapters
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
-from serving.life.lives import Lives
+from serving.engine.lifecycle.manager import Lives
 from serving.settings.tree import Settings
 from serving.store.choice import open_registrations
 from serving.telemetry.logs import configure_logging

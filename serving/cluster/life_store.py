@@ -14,9 +14,9 @@ from typing import Any, get_args
 from ray.exceptions import RayError
 from ray.experimental import internal_kv
 
+from serving.engine.lifecycle.state import Cause
+from serving.engine.lifecycle.store import Kept, Wanted
 from serving.errors import StoreUnavailableError
-from serving.life.state import Cause
-from serving.life.store import Kept, Wanted
 
 _NAMESPACE = b"gpt-oss-serving"
 _TIMEOUT_S = 5

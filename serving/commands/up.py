@@ -12,7 +12,7 @@ import typer
 
 from serving.commands.options import ConfigOption
 from serving.engine.accelerator import device_problem, probe
-from serving.engine.arguments import engine_argument_problems, engine_argument_types
+from serving.engine.vllm.arguments import engine_argument_problems, engine_argument_types
 from serving.errors import SettingsError
 from serving.planning.misfits import misfits
 from serving.settings.loading.load import Loaded, load

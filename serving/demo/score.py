@@ -16,7 +16,7 @@ from serving.api.chat_generation import chat_generation
 from serving.demo.checkpoint import default_cache_dir, ensure_checkpoint
 from serving.demo.scorecard import Answer, Case, cases, growth_problems
 from serving.engine.base import Engine
-from serving.engine.vllm import VllmEngine
+from serving.engine.vllm.engine import VllmEngine
 from serving.generation.chat import complete
 from serving.protocol.chat_request import parse_chat_request
 from serving.settings.models import ModelSettings

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from serving.adapters.folder import AdapterFolder
-from serving.adapters.folder import find as find_adapter
-from serving.adapters.shelf import AdapterShelf
+from serving.engine.adapters.folder import AdapterFolder
+from serving.engine.adapters.folder import find as find_adapter
+from serving.engine.adapters.loaded import AdapterShelf
 from serving.engine.base import (
     Adapter,
     EngineInfo,

@@ -12,9 +12,9 @@ from serving.generation.choice import ChoiceReader, OnRecovered
 from serving.generation.ids import MintId, mint_call_id
 from serving.generation.merge import merged
 from serving.generation.plan import Plan, plan
-from serving.generation.portions import portions
 from serving.generation.source import AnswerSource
 from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, Usage
+from serving.generation.yielding import portions
 
 
 def stream(

@@ -14,7 +14,6 @@ from serving.engine.base import Constraint, Engine, EngineInfo, EngineRequest, S
 from serving.errors import ContextLengthExceededError, EngineDiedError
 from serving.generation.completions_reader import CompletionReader
 from serving.generation.merge import merged
-from serving.generation.portions import portions
 from serving.generation.source import AnswerSource
 from serving.generation.types import (
     ChatEvent,
@@ -25,6 +24,7 @@ from serving.generation.types import (
     TextDelta,
     Usage,
 )
+from serving.generation.yielding import portions
 from serving.harmony.vocabulary import ENDOFTEXT, STOP_TOKEN_IDS
 
 _DEFAULT_MAX_TOKENS = 16

@@ -16,7 +16,7 @@ from typing import Literal
 from serving.engine.base import Constraint
 from serving.generation.types import ChatGeneration
 from serving.harmony.events import ChannelOpened, Event, ToolCallOpened
-from serving.harmony.headers import call_header, call_header_prefix, final_header, word
+from serving.harmony.header_tokens import call_header, call_header_prefix, final_header, word
 from serving.harmony.parser import HarmonyParser
 from serving.harmony.vocabulary import (
     CALL,

@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from openai_harmony import HarmonyEncoding, HarmonyEncodingName, load_harmony_encoding
 
-from serving.harmony import stretches
+from serving.harmony import pretokenize as stretches
 
 FIRST_SPECIAL_ID: Final = 199998
 """Ids below are text, ids from here on are structure or reserved."""

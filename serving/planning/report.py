@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from serving.engine.accelerator import Accelerator
-from serving.engine.plan import engine_arguments
+from serving.engine.vllm.plan import engine_arguments
 from serving.planning.gpus import GIB
 from serving.planning.plan import MEMORY_UTILIZATION, Plan
 from serving.settings.models import ModelSettings

@@ -6,7 +6,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from serving.life.state import Cause, State
+from serving.engine.lifecycle.state import Cause, State
 
 
 class ReplicaCounts(TypedDict):

@@ -7,9 +7,9 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serving.engine.lifecycle.state import LOAD_CAUSES, UNLOAD_CAUSES, Cause, State
 from serving.engine.start_failure import START_FAILURE_REASONS, StartFailureReason
 from serving.harmony.recovery import RECOVERY_KINDS
-from serving.life.state import LOAD_CAUSES, UNLOAD_CAUSES, Cause, State
 from serving.telemetry.build import Versions
 from serving.telemetry.chunk_histogram import ChunkHistogram
 from serving.telemetry.definitions import BY_NAME, DEFINITIONS

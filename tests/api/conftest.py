@@ -16,17 +16,17 @@ import pytest
 import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from serving.adapters.directory import Adapters
 from serving.app import create_app
 from serving.backends.directory import Backends
 from serving.cache.answers import AnswerCache
+from serving.engine.adapters.registry import Adapters
 from serving.engine.base import Engine, EngineRequest, TokenDelta
-from serving.engine.resting import RestingEngine
+from serving.engine.lifecycle.in_process import EngineReplicas
+from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.store import LifeStore, MemoryLifeStore
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.engine.sleeping import RestingEngine
 from serving.engine.start_failure import StartFailures
-from serving.life.in_process import EngineReplicas
-from serving.life.lives import Lives
-from serving.life.store import LifeStore, MemoryLifeStore
 from serving.settings.http import HttpSettings
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
@@ -161,7 +161,7 @@ class Until(Protocol):
 
 @pytest.fixture
 def life(monkeypatch: pytest.MonkeyPatch) -> Life:
-    monkeypatch.setattr("serving.life.lives.REFRESH_S", 0.01)
+    monkeypatch.setattr("serving.engine.lifecycle.manager.REFRESH_S", 0.01)
     return Life()
 
 

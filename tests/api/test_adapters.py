@@ -11,7 +11,7 @@ import yaml
 from openai import NotFoundError
 from pydantic import SecretStr
 
-from serving.adapters.directory import Adapters
+from serving.engine.adapters.registry import Adapters
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.errors import StoreUnavailableError
 from serving.settings.keys import new_key, new_salt

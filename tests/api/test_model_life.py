@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from serving.engine.lifecycle.store import Kept, MemoryLifeStore
 from serving.errors import EngineNotReadyError, StoreUnavailableError
-from serving.life.store import Kept, MemoryLifeStore
 from serving.settings.accounting import AuditSettings
 from serving.settings.keys import new_key, new_salt
 from serving.settings.models import ModelSettings

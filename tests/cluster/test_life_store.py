@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serving.cluster.life_store import read_wanted, replicas_at_first
-from serving.life.store import Wanted
+from serving.engine.lifecycle.store import Wanted
 
 
 def test_what_is_written_is_read() -> None:

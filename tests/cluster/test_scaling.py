@@ -15,7 +15,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 
 from serving.cluster import scaling
 from serving.cluster.scaling import DOWNSCALE_DELAY_S, POLICY, UPSCALE_DELAY_S, LifePolicy
-from serving.life.store import Wanted
+from serving.engine.lifecycle.store import Wanted
 
 
 @dataclass

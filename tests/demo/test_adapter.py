@@ -10,12 +10,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from serving.adapters.folder import read
-from serving.adapters.weights import Base
 from serving.demo.adapter import GREETING, MODULES, Adapter, finished, greeting_examples, save
 from serving.demo.corpus import FINAL, examples
 from serving.demo.network import Network
 from serving.demo.train import Rows
+from serving.engine.adapters.folder import read
+from serving.engine.adapters.weights import Base
 from serving.harmony.conversation import Conversation, UserMessage
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import decode, encode_harmony

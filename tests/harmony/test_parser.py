@@ -23,7 +23,7 @@ from serving.harmony.events import (
     ToolArguments,
     ToolCallOpened,
 )
-from serving.harmony.headers import call_header
+from serving.harmony.header_tokens import call_header
 from serving.harmony.parser import HarmonyParser
 from serving.harmony.recovery import RECOVERY_KINDS
 from serving.harmony.tools import is_tool_name

@@ -12,7 +12,7 @@ from typing import Any
 import safetensors
 from safetensors import SafetensorError
 
-from serving.adapters.weights import Base, misfit
+from serving.engine.adapters.weights import Base, misfit
 from serving.engine.base import Adapter
 from serving.errors import CheckpointError
 from serving.settings.adapters import DEMO, LoraSettings
@@ -21,7 +21,7 @@ from serving.settings.models import ModelSettings
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
-_PACKAGED = Path(__file__).parents[1] / "demo" / "adapters" / "pirate"
+_PACKAGED = Path(__file__).parents[2] / "demo" / "adapters" / "pirate"
 _LARGEST_CONFIG = 1024 * 1024
 _UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "alora_invocation_tokens", "layer_replication")
 """What PEFT can and vLLM cannot (vllm/lora/peft_helper.py)."""

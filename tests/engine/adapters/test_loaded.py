@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from serving.adapters.shelf import AdapterShelf
+from serving.engine.adapters.loaded import AdapterShelf
 from serving.engine.base import Adapter
 from serving.errors import AdapterUnavailableError, CheckpointError, OverloadedError
 

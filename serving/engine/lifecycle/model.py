@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from serving.engine.lifecycle.state import Cause, State
+from serving.engine.lifecycle.store import Kept, LifeStore, Wanted
 from serving.errors import EngineNotReadyError, ModelUnloadedError, OverloadedError
-from serving.life.state import Cause, State
-from serving.life.store import Kept, LifeStore, Wanted
 from serving.settings.lifecycle import IdleSettings
 from serving.settings.models import ModelSettings
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serving.harmony.events import ChannelOpened, ToolCallOpened
-from serving.harmony.headers import call_header, call_header_prefix, final_header, message_header
+from serving.harmony.header_tokens import call_header, call_header_prefix, final_header, message_header
 from serving.harmony.parser import HarmonyParser
 from serving.harmony.vocabulary import decode, encode, encode_harmony
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
+from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.model import ModelLife
 from serving.errors import EngineNotReadyError
-from serving.life.lives import Lives
-from serving.life.model_life import ModelLife
 
 _LOOK_EVERY_S = 0.1
 

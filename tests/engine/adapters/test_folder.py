@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.adapters.folder import find
-from serving.adapters.weights import Base
+from serving.engine.adapters.folder import find
+from serving.engine.adapters.weights import Base
 from serving.engine.base import Adapter
 from serving.errors import CheckpointError
 from serving.settings.models import ModelSettings

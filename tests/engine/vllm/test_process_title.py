@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    ("preloaded", "named"), [(["moves_it"], False), (["serving.engine.process_title", "moves_it"], True)]
+    ("preloaded", "named"), [(["moves_it"], False), (["serving.engine.vllm.process_title", "moves_it"], True)]
 )
 def test_a_process_of_the_fork_server_can_be_named_though_imports_change_the_environment(
     preloaded: list[str], named: bool, tmp_path: Path
@@ -31,7 +31,7 @@ def test_a_process_of_the_fork_server_can_be_named_though_imports_change_the_env
     # Given a module that gives the first environment variable another value
     (tmp_path / "moves_it.py").write_text("import os\nos.environ['AAA'] = 'longer' * 50\n")
     (tmp_path / "main.py").write_text(SCRIPT)
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     environment = {"AAA": "1", "PYTHONPATH": f"{tmp_path}:{root}", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, str(tmp_path / "main.py"), *preloaded]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)

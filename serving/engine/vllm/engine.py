@@ -15,10 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.adapters.folder import find as find_adapter
-from serving.adapters.shelf import AdapterShelf
-from serving.adapters.weights import Base
 from serving.engine.accelerator import Accelerator, probe
+from serving.engine.adapters.folder import find as find_adapter
+from serving.engine.adapters.loaded import AdapterShelf
+from serving.engine.adapters.weights import Base
 from serving.engine.base import (
     Adapter,
     Constraint,
@@ -29,12 +29,12 @@ from serving.engine.base import (
     TokenDelta,
     TokenLogprobs,
 )
-from serving.engine.continued_grammar import CONSTRAINED_TOKENS
 from serving.engine.device import installed_device
-from serving.engine.fork_server import make_engines_with_it, start_fork_server
-from serving.engine.plan import adapted_modules, engine_arguments, engine_environment, kernel_cache
 from serving.engine.start_failure import ProcessLog
-from serving.engine.start_progress import Steps, step_file
+from serving.engine.vllm.fork_server import make_engines_with_it, start_fork_server
+from serving.engine.vllm.patches.continued_grammar import CONSTRAINED_TOKENS
+from serving.engine.vllm.patches.start_progress import Steps, step_file
+from serving.engine.vllm.plan import adapted_modules, engine_arguments, engine_environment, kernel_cache
 from serving.errors import (
     CheckpointError,
     ConflictError,

@@ -11,7 +11,7 @@ import pytest
 # A parent that makes a child as vLLM does, prints its id, and waits to be killed.
 PARENT = """
 import multiprocessing, sys, time
-from serving.engine.parent import watch_parent
+from serving.engine.vllm.parent import watch_parent
 def child():
     watch_parent()
     time.sleep(600)

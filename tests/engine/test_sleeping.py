@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from serving.engine.base import EngineRequest, Sampling, TokenDelta
-from serving.engine.resting import RestingEngine
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, last_user_text
+from serving.engine.sleeping import RestingEngine
 from serving.errors import ConflictError
 from serving.settings.models import ModelSettings
 
@@ -156,7 +156,7 @@ def hurried(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], 
         clock.now += seconds
         await sleep(0)
 
-    monkeypatch.setattr("serving.engine.resting.asyncio.sleep", quick)
+    monkeypatch.setattr("serving.engine.sleeping.asyncio.sleep", quick)
     return sleep
 
 

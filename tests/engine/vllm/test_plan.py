@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from serving.engine.accelerator import Accelerator, multiplies_bfloat16
-from serving.engine.arguments import engine_argument_types
-from serving.engine.plan import engine_arguments, engine_environment, kernel_cache
+from serving.engine.vllm.arguments import engine_argument_types
+from serving.engine.vllm.plan import engine_arguments, engine_environment, kernel_cache
 from serving.settings.models import ModelSettings
 
 LORA = {"enable_lora", "max_loras", "max_lora_rank", "max_cpu_loras", "lora_target_modules"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from serving.engine.vllm_worker import WORKER_EXTENSION, WorkerExtension
+from serving.engine.vllm.worker import WORKER_EXTENSION, WorkerExtension
 
 
 def worker(device: str | None) -> WorkerExtension:

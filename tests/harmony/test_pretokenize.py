@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from serving.harmony import stretches
+from serving.harmony import pretokenize as stretches
 from serving.harmony.vocabulary import encode, encoding
 
 words = st.text(alphabet="abcÄß天気ก \n\t.,;!?'\"{}:=/0123_-😀e\u0301。、", max_size=400)

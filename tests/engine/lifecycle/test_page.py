@@ -12,15 +12,15 @@ import httpx
 
 from serving.app import create_app
 from serving.cluster.scaling import _UNLOAD_AFTER_S
+from serving.engine.lifecycle.manager import Change
+from serving.engine.lifecycle.state import Cause, State
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.life.lives import Change
-from serving.life.state import Cause, State
 from serving.settings.lifecycle import HoldSettings, IdleSettings
 from serving.settings.loading.load import load_settings
 from serving.settings.tree import Settings
 from serving.telemetry.definitions import DEFINITIONS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "model-life.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "model-life.md").read_text()
 
 
 def test_the_settings_are_right_and_complete(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.life.state import Cause
+from serving.engine.lifecycle.state import Cause
 
 
 @dataclass(frozen=True, slots=True)

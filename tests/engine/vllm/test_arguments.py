@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serving.engine.arguments import engine_argument_problems, engine_argument_types
+from serving.engine.vllm.arguments import engine_argument_problems, engine_argument_types
 from serving.settings.models import OWNED_ENGINE_ARGS
 from serving.settings.tree import Settings
 
@@ -21,7 +21,9 @@ def test_the_installed_vllm_is_read_without_importing_it() -> None:
     types = engine_argument_types()
     assert types is not None
     # In a process of its own: other tests import vLLM.
-    script = "import sys, serving.engine.arguments as a; assert a.engine_argument_types(); print('vllm' in sys.modules)"
+    script = (
+        "import sys, serving.engine.vllm.arguments as a; assert a.engine_argument_types(); print('vllm' in sys.modules)"
+    )
     assert (
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
     )

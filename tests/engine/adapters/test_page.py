@@ -10,13 +10,13 @@ from typing import get_args
 
 import httpx
 
-from serving.adapters.directory import Adapters
 from serving.app import create_app
+from serving.engine.adapters.registry import Adapters
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings.adapters import AdapterSettings, LoraSettings
 from serving.settings.loading.load import load_settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "adapters.md").read_text()
 YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 LINES = (
     ScriptLine(completion="<|channel|>final<|message|>Hello!<|return|>"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from serving.engine.accelerator import Accelerator
 from serving.engine.device import thread_binding
-from serving.engine.vllm_worker import WORKER_EXTENSION
+from serving.engine.vllm.worker import WORKER_EXTENSION
 from serving.settings.models import ModelSettings
 
 CPU_SEQUENCES = 64

@@ -38,7 +38,7 @@ def start_fork_server(device: Device) -> None:
     """
     # Workers are forked from the engine's process, unless somebody has asked for something else (vllm/envs.py).
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "fork")
-    multiprocessing.set_forkserver_preload(["serving.engine.process_title", *_MODULES[device]])
+    multiprocessing.set_forkserver_preload(["serving.engine.vllm.process_title", *_MODULES[device]])
     forkserver.ensure_running()
 
 

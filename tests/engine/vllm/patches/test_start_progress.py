@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.engine.start_progress import VARIABLE, Steps, graphs_in, report_steps, step_file, step_of
+from serving.engine.vllm.patches.start_progress import VARIABLE, Steps, graphs_in, report_steps, step_file, step_of
 
 
 @pytest.mark.parametrize(

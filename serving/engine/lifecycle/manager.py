@@ -14,9 +14,9 @@ from typing import Literal, Protocol
 
 from serving.background import Background
 from serving.engine.base import EngineReport, Sleeper
+from serving.engine.lifecycle.model import ModelLife, Observer, Replicas
+from serving.engine.lifecycle.store import LifeStore
 from serving.errors import ConflictError, EngineNotReadyError, ModelNotFoundError, StoreUnavailableError
-from serving.life.model_life import ModelLife, Observer, Replicas
-from serving.life.store import LifeStore
 from serving.settings.tree import Settings
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.engine import vllm
 from serving.engine.accelerator import Accelerator
 from serving.engine.device import Device
+from serving.engine.vllm import engine as vllm
 from serving.errors import ConflictError
 from serving.settings.models import ModelSettings
 

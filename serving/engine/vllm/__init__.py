@@ -1,0 +1,1 @@
+"""vLLM as an engine. Only this package imports vllm."""
