@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import serving
-from serving.api.access import Access
+from serving.answering.access import Access
+from serving.answering.models import ModelRegistry
 from serving.api.adapters import adapters_router
 from serving.api.admin import admin_router
 from serving.api.authentication import Authentication
@@ -34,7 +35,6 @@ from serving.api.metrics import metrics_router
 from serving.api.model_life import model_life_router
 from serving.api.models import models_router
 from serving.api.openapi import openapi
-from serving.api.registry import ModelRegistry
 from serving.api.request_ids import RequestIds
 from serving.api.request_metrics import RequestMetrics
 from serving.api.responses import responses_router
@@ -43,7 +43,7 @@ from serving.api.status_page import status_router
 from serving.api.tenancy_metrics import TenancyMetrics
 from serving.api.tickets import Tickets
 from serving.api.tokenize import tokenize_router
-from serving.backends.directory import Backends
+from serving.backends.registry import Backends
 from serving.cache.answers import AnswerCache
 from serving.engine.adapters.registry import Adapters
 from serving.engine.base import AdapterHost, Engine, Sleeper
@@ -54,7 +54,7 @@ from serving.engine.lifecycle.store import MemoryLifeStore
 from serving.engine.start_failure import NoStartFailures, StartFailures
 from serving.settings.tree import Settings
 from serving.store.base import Store
-from serving.store.choice import limits
+from serving.store.from_settings import limits
 from serving.store.memory import MemoryStore
 from serving.telemetry.exposition import MetricsSource
 from serving.telemetry.process import ProcessTelemetry

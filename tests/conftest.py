@@ -26,7 +26,7 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
-pytest_plugins = ["tests.teams_files"]
+pytest_plugins = ["tests.http_server", "tests.teams_files"]
 
 PASSWORD = "hunter2"  # of a server that lives as long as the tests
 

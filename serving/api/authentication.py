@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.errors import AuthenticationError, PermissionDeniedError
 from serving.telemetry.recorder import find_recorder
-from serving.tenancy.authenticator import OPEN
-from serving.tenancy.directory import Identity
+from serving.tenancy.auth.authenticator import OPEN
+from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.tenancy import Tenancy
 
 PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"})

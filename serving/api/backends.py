@@ -12,13 +12,13 @@ from starlette.responses import JSONResponse, Response
 from serving.api.context import ApiContext
 from serving.api.parsing import parsed
 from serving.backends.backend import Backend
-from serving.backends.directory import Backends
+from serving.backends.registry import Backends
 from serving.errors import InvalidValueError
 from serving.protocol.backends import BackendCard, BackendList, QueueState, QueueStatus, RegisterBackend
 from serving.protocol.body import parse_object
 from serving.protocol.validation import explain, validate
 from serving.settings.backends import BackendSettings, checked_name
-from serving.tenancy.admission import Admission
+from serving.tenancy.flow_control.admission import Admission
 
 PATH = "/backends"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from serving.backends.directory import Backends
+from serving.backends.registry import Backends
 from serving.telemetry.metrics import Metrics
-from serving.tenancy.authenticator import OPEN
+from serving.tenancy.auth.authenticator import OPEN
 from serving.tenancy.tenancy import Tenancy
 
 

@@ -8,14 +8,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serving.api.answering import checked, within
+from serving.answering.deadline import checked, within
+from serving.answering.models import ServedModel
 from serving.api.chat_generation import chat_generation
 from serving.api.chat_reply import ChunkEncoder, chat_completion
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
 from serving.api.event_stream import EventStream
 from serving.api.parsing import expanded
-from serving.api.registry import ServedModel
 from serving.api.sampling import constraints_in
 from serving.api.thinking import SeparateThinking
 from serving.generation import chat

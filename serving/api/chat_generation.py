@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 
+from serving.answering.reasoning import reasoning_limits
 from serving.api.conversation import conversation_of
-from serving.api.reasoning import reasoning_limits
 from serving.api.sampling import constraint_of, sampling_of
 from serving.generation.types import ChatGeneration
 from serving.protocol.chat_request import ChatCompletionRequest

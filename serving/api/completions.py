@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serving.api.answering import within
+from serving.answering.deadline import within
+from serving.answering.models import ServedModel
 from serving.api.completions_reply import TextChunkEncoder, text_completion
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
 from serving.api.event_stream import EventStream
 from serving.api.parsing import in_thread_if_long, parsed
-from serving.api.registry import ServedModel
 from serving.api.sampling import constraint_of, sampling_of
 from serving.errors import InvalidRequestError, InvalidValueError
 from serving.generation import completions

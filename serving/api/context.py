@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from serving.api.access import Access
-from serving.api.registry import ModelRegistry
+from serving.answering.access import Access
+from serving.answering.models import ModelRegistry
 from serving.engine.lifecycle.manager import Lives
 from serving.engine.start_failure import StartFailures
 from serving.generation.constraint_check import ConstraintChecks

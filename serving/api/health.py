@@ -11,8 +11,8 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
+from serving.answering.models import ServedModel
 from serving.api.context import ApiContext
-from serving.api.registry import ServedModel
 from serving.engine.start_failure import StartFailure
 from serving.errors import ApiError, EngineNotReadyError
 from serving.telemetry.build import Versions, installed_versions

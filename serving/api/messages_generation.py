@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import date
 
+from serving.answering.reasoning import reasoning_limits
 from serving.api.messages_input import conversation_of
-from serving.api.reasoning import reasoning_limits
 from serving.api.sampling import SMALLEST_TOP_P
 from serving.engine.base import Constraint, Sampling
 from serving.generation.types import ChatGeneration

@@ -10,7 +10,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serving.api.answering import checked, within
+from serving.answering.deadline import checked, within
+from serving.answering.models import ServedModel
+from serving.answering.reasoning import reasoning_limits
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
 from serving.api.event_stream import EventStream
@@ -19,8 +21,6 @@ from serving.api.messages_generation import constraints_in, messages_generation
 from serving.api.messages_input import conversation_of
 from serving.api.messages_output import MessageBuilder, MessageEncoder
 from serving.api.parsing import expanded, in_thread_if_long
-from serving.api.reasoning import reasoning_limits
-from serving.api.registry import ServedModel
 from serving.errors import ApiError
 from serving.generation import chat
 from serving.generation.answer import AnswerBuilder

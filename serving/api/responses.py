@@ -10,11 +10,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serving.answering.reasoning import reasoning_limits
 from serving.api.context import ApiContext, request_id
 from serving.api.disconnect import until_disconnect
 from serving.api.event_stream import EventStream
 from serving.api.parsing import expanded
-from serving.api.reasoning import reasoning_limits
 from serving.api.responses_archive import Earlier, ResponseArchive
 from serving.api.responses_draft import draft_response
 from serving.api.responses_generation import constraints_in, responses_generation

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import date
 
-from serving.api.reasoning import ReasoningLimits
+from serving.answering.reasoning import ReasoningLimits
 from serving.api.responses_input import StoredItem, instructions_of, messages_of
 from serving.api.sampling import SMALLEST_TOP_P
 from serving.engine.base import Constraint, Sampling

@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 import serving
 from serving.api.backends import card
-from serving.backends.directory import Backends
+from serving.backends.registry import Backends
 from serving.effort import EFFORTS
 from serving.engine.start_failure import StartFailures
 from serving.telemetry.recent import RecentEvents

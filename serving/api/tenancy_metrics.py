@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.telemetry.metrics import Metrics
-from serving.tenancy.directory import Identity
+from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.tenancy import Tenancy
 
 

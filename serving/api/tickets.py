@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api.access import find_served_by, find_ticket
-from serving.api.cached_answers import HEADER, find_cache_outcome
+from serving.answering.access import find_served_by, find_ticket
+from serving.answering.cached import HEADER, find_cache_outcome
 from serving.generation.types import Usage
 from serving.telemetry.recorder import find_recorder
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serving.answering.models import ServedModel
+from serving.answering.reasoning import reasoning_limits
 from serving.api.context import ApiContext
 from serving.api.conversation import conversation_of
 from serving.api.parsing import expanded, in_thread_if_long, parsed
-from serving.api.reasoning import reasoning_limits
-from serving.api.registry import ServedModel
 from serving.errors import InvalidValueError
 from serving.harmony.raw import decode_raw, encode_raw
 from serving.harmony.render import render_prompt

@@ -16,7 +16,6 @@ from pydantic import SecretStr
 from serving.backends.addresses import Gate
 from serving.backends.chunks import DECODER, Chunk
 from serving.backends.transport import GuardedTransport
-from serving.bench.event_stream import EventStream
 from serving.errors import (
     ApiError,
     BackendUnavailableError,
@@ -26,6 +25,7 @@ from serving.errors import (
     OverloadedError,
 )
 from serving.settings.backends import PatienceSettings
+from serving.sse_decoder import EventStream
 
 _LONGEST_MESSAGE = 500
 _LARGEST_REPLY = 64 * 1024 * 1024

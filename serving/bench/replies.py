@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from serving.bench.event_stream import EventStream
 from serving.bench.outcome import (
     BAD_CHUNK,
     BROKEN_STREAM,
@@ -23,6 +22,7 @@ from serving.bench.outcome import (
     Usage,
 )
 from serving.bench.workload import Api
+from serving.sse_decoder import EventStream
 
 
 class Reader(Protocol):

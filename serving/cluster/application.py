@@ -27,7 +27,7 @@ from serving.settings.loading.revision import wait_for_revision
 from serving.settings.models import ModelSettings, ReplicaSettings
 from serving.settings.reasoning import ReasoningSettings
 from serving.settings.tree import Settings
-from serving.tenancy.protection import refuse_strangers
+from serving.tenancy.auth.exposure import refuse_strangers
 
 # vLLM queues by itself, and what waits in Serve's router cannot be seen by it; so Serve is told to hold nothing back.
 _MAX_ONGOING_REQUESTS = 100_000

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from serving.tenancy.fleet import FleetSize
+from serving.tenancy.flow_control.fleet import FleetSize
 
 
 class ClusterFleet:

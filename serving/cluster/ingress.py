@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from serving.app import create_app
-from serving.backends.directory import Backends
+from serving.backends.registry import Backends
 from serving.cache.answers import AnswerCache
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
@@ -32,7 +32,7 @@ from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.engine.lifecycle.manager import Lives
 from serving.settings.tree import Settings
-from serving.store.choice import open_registrations
+from serving.store.from_settings import open_registrations
 from serving.telemetry.logs import configure_logging
 from serving.telemetry.metrics import FrameLoss
 from serving.telemetry.process import ProcessTelemetry

@@ -17,11 +17,11 @@ from ray.exceptions import RayError, RayTaskError
 from serving.cluster.names import APPLICATION
 from serving.errors import StoreUnavailableError
 from serving.settings.tree import Settings
-from serving.tenancy.limits.base import Ask, LimitStore, Refused, Report, Taken
-from serving.tenancy.limits.memory import MemoryLimitStore
+from serving.tenancy.rate_limits.base import Ask, LimitStore, Refused, Report, Taken
+from serving.tenancy.rate_limits.memory import MemoryLimitStore
 from serving.tenancy.tenancy import make_limit_store
 from serving.tenancy.usage.base import UsageRow, UsageStore
-from serving.tenancy.usage.choice import make_usage_store
+from serving.tenancy.usage.from_settings import make_usage_store
 from serving.tenancy.usage.memory import MemoryUsageStore
 
 _NAME = "tenancy"

@@ -16,7 +16,7 @@ from serving.cluster.names import APPLICATION
 from serving.errors import StoreUnavailableError
 from serving.settings.tree import Settings
 from serving.store.base import Store, StoreLimits, check_size
-from serving.store.choice import StoreName, limits, redis_store
+from serving.store.from_settings import StoreName, limits, redis_store
 from serving.store.memory import MemoryStore
 
 _TIMEOUT_S = 5.0

@@ -13,7 +13,7 @@ import typer
 
 from serving.errors import SettingsError
 from serving.settings import keys
-from serving.tenancy.directory import TeamDirectory
+from serving.tenancy.auth.team_directory import TeamDirectory
 
 _SPAN = re.compile(r"(?P<count>[1-9][0-9]{0,4})(?P<unit>[hdw])", re.ASCII)
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}

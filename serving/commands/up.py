@@ -19,8 +19,8 @@ from serving.settings.loading.load import Loaded, load
 from serving.settings.loading.sources import read_sources
 from serving.settings.loading.teams_file import read_teams_file
 from serving.settings.tree import Settings
-from serving.tenancy.authenticator import admin_hash
-from serving.tenancy.protection import refuse_strangers
+from serving.tenancy.auth.authenticator import admin_hash
+from serving.tenancy.auth.exposure import refuse_strangers
 
 
 class EngineName(StrEnum):

@@ -21,7 +21,7 @@ from serving.settings.loading.load import load
 from serving.settings.loading.sources import read_sources
 from serving.settings.tree import Settings
 from serving.tenancy.usage.base import COUNTS, UsageRow, UsageStore
-from serving.tenancy.usage.choice import make_usage_store
+from serving.tenancy.usage.from_settings import make_usage_store
 from serving.tenancy.usage.summary import GROUPINGS, Grouping, groupings_in, summarize
 
 

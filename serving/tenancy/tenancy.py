@@ -14,17 +14,17 @@ from serving.background import Background
 from serving.errors import SettingsError
 from serving.settings.tree import Settings
 from serving.telemetry.record import OnRecord
-from serving.tenancy.admission import Admission, Capacity
 from serving.tenancy.audit import AuditLog
-from serving.tenancy.authenticator import Authenticator, admin_hash
-from serving.tenancy.directory import TeamDirectory
-from serving.tenancy.failures import FailureBrake
-from serving.tenancy.fleet import Fleet, FleetSize
-from serving.tenancy.limits.base import LimitStore
-from serving.tenancy.limits.limiter import Limiter
-from serving.tenancy.limits.memory import MemoryLimitStore
+from serving.tenancy.auth.authenticator import Authenticator, admin_hash
+from serving.tenancy.auth.team_directory import TeamDirectory
+from serving.tenancy.auth.throttle import FailureBrake
+from serving.tenancy.flow_control.admission import Admission, Capacity
+from serving.tenancy.flow_control.fleet import Fleet, FleetSize
+from serving.tenancy.rate_limits.base import LimitStore
+from serving.tenancy.rate_limits.limiter import Limiter
+from serving.tenancy.rate_limits.memory import MemoryLimitStore
 from serving.tenancy.usage.base import UsageStore
-from serving.tenancy.usage.choice import NO_REDIS, make_usage_store
+from serving.tenancy.usage.from_settings import NO_REDIS, make_usage_store
 from serving.tenancy.usage.ledger import UsageLedger
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def make_limit_store(settings: Settings, clock: Callable[[], float]) -> LimitSto
     if settings.limits.backend == "redis" and settings.redis.url is not None:
         # Only whoever keeps state in Redis has its client installed.
         try:
-            from serving.tenancy.limits.redis import RedisLimitStore
+            from serving.tenancy.rate_limits.redis import RedisLimitStore
         except ImportError as error:
             raise SettingsError([("limits.backend", NO_REDIS)]) from error
         return RedisLimitStore(settings.redis.url)

@@ -23,7 +23,7 @@ from serving.store.redis_registrations import RedisRegistrations
 from serving.store.registrations import FileRegistrations, Registrations
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 FINAL = "<|channel|>final<|message|>"
 LINES = (

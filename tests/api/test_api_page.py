@@ -23,7 +23,7 @@ from serving.protocol.tokenize import DetokenizeRequest, TokenizeChatRequest, To
 from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 ADDRESS = "http://127.0.0.1:8000"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.backends.directory import Backends
+from serving.backends.registry import Backends
 from serving.engine.scripted import ScriptLine
 from serving.settings.backends import BackendSettings, BackendsSettings
 from serving.settings.keys import new_key, new_salt

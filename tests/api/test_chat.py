@@ -8,7 +8,7 @@ from openai.types.chat import ChatCompletionMessageFunctionToolCall
 from serving.engine.scripted import ScriptLine
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 HELLO: Any = {"role": "user", "content": "Hello!"}
 WEATHER: Any = {"role": "user", "content": "How is the weather?"}

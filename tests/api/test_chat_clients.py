@@ -16,7 +16,7 @@ from serving.engine.scripted import ScriptLine
 from serving.harmony.vocabulary import decode
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 ANALYSIS = "<|channel|>analysis<|message|>Let me think.<|end|><|start|>assistant"
 

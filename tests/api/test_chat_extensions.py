@@ -18,7 +18,7 @@ from serving.settings.reasoning import ReasoningSettings
 if TYPE_CHECKING:
     import httpx
 
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 HELLO: dict[str, Any] = {"role": "user", "content": "Hello!"}
 TOOL: dict[str, Any] = {

@@ -11,7 +11,7 @@ from serving.settings.models import ModelSettings
 from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 CALL = {"id": "call_7", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Rome"}'}}
 TOOL = {

@@ -8,7 +8,7 @@ import pytest
 if TYPE_CHECKING:
     import httpx
 
-    from tests.api.conftest import Served
+    from tests.http_server import Served
 
 HELLO: Any = {"role": "user", "content": "Hello!"}
 WEATHER: Any = {"role": "user", "content": "How is the weather?"}

@@ -13,7 +13,7 @@ from serving.harmony.vocabulary import CALL, CHANNEL, ENDOFTEXT, RETURN, decode,
 if TYPE_CHECKING:
     import httpx
 
-    from tests.api.conftest import Serve, Served, Until
+    from tests.http_server import Serve, Served, Until
 
 RAW = "<|channel|>final<|message|>Grüße 🦄 to you all<|return|>"
 

@@ -15,7 +15,7 @@ from starlette.types import Message
 from serving.api.disconnect import until_disconnect
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Served, Until
+    from tests.http_server import Served, Until
 
 
 def request_bytes(content: str, **fields: Any) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from serving.protocol.chat_request import ChatCompletionRequest
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Served
+    from tests.http_server import Served
 
 
 async def document(served: Served) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served, Until
+    from tests.http_server import Serve, Served, Until
 
 HELLO: Any = {"role": "user", "content": "Hello!"}
 

@@ -13,7 +13,7 @@ from serving.engine.scripted import ScriptLine
 from serving.errors import OverloadedError
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve
+    from tests.http_server import Serve
 
 
 async def never_leaves() -> Message:

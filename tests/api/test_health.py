@@ -11,7 +11,7 @@ import serving
 from serving.engine.scripted import ScriptedEngine
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 
 IDLE = {"running": 0, "waiting": 0}

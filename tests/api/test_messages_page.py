@@ -12,7 +12,7 @@ from serving.protocol.messages_request import _EFFORT_FROM, ThinkingOptions
 from serving.protocol.messages_response import INVALID_JSON, UNSIGNED
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Served
+    from tests.http_server import Served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "messages.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -20,7 +20,7 @@ from serving.settings.models import ModelSettings
 from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served, Until
+    from tests.http_server import Serve, Served, Until
 
 HELLO: Any = {"role": "user", "content": "Hello!"}
 WEATHER: Any = {"role": "user", "content": "How is the weather?"}

@@ -18,7 +18,7 @@ from serving.settings.keys import new_key, new_salt
 from serving.settings.models import ModelSettings
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Life, Serve, Served, Until
+    from tests.http_server import Life, Serve, Served, Until
 
 IDLE: Any = {"models": {"demo": ModelSettings.model_validate({"idle": {"after_s": 60}})}}
 SLEEPY: Any = {

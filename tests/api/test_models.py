@@ -6,7 +6,7 @@ import openai
 import pytest
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 
 async def test_models_and_aliases_are_listed(served: Served) -> None:

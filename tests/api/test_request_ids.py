@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.api.request_ids import RequestIds
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 CHAT = "/v1/chat/completions"
 HELLO: Any = {"model": "demo", "messages": [{"role": "user", "content": "Hello!"}]}

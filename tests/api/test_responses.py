@@ -22,7 +22,7 @@ from serving.settings.reasoning import ReasoningSettings
 from serving.settings.storage import StoreSettings
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 WEATHER_TOOL: Any = {
     "type": "function",

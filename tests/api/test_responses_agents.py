@@ -13,7 +13,7 @@ from serving.engine.scripted import ScriptLine
 from serving.harmony.vocabulary import decode
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Served
+    from tests.http_server import Served
 
 
 def line(*, thought: str, call: str | None = None, arguments: str = "{}", answer: str = "") -> ScriptLine:

@@ -14,7 +14,7 @@ from serving.store.base import StoreLimits
 from serving.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 TOOL: Any = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}
 OUTPUT: Any = {"type": "function_call_output", "output": "sunny"}

@@ -14,7 +14,7 @@ from serving.protocol.responses_request import ResponsesRequest
 from serving.settings.loading.load import load_settings
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Served
+    from tests.http_server import Served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "responses.md").read_text()
 CALL = '<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"city": "Zürich"}<|call|>'

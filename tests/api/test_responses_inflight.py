@@ -12,7 +12,7 @@ from serving.store.base import StoreLimits
 from serving.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Until
+    from tests.http_server import Until
 
 
 class Numbers:

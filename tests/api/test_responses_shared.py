@@ -18,12 +18,12 @@ from serving.settings.redis import RedisSettings
 from serving.settings.storage import StoreSettings
 from serving.settings.tree import Settings
 from serving.store.base import Store, StoreLimits
-from serving.store.choice import redis_store
+from serving.store.from_settings import redis_store
 from serving.store.memory import MemoryStore
-from serving.tenancy.authenticator import OPEN
+from serving.tenancy.auth.authenticator import OPEN
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 LIMITS = StoreLimits(ttl_s=60, max_bytes=10**7, max_item_bytes=10**6)
 

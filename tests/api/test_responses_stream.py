@@ -17,7 +17,7 @@ from serving.store.base import StoreLimits
 from serving.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served, Until
+    from tests.http_server import Serve, Served, Until
 
 WEATHER_TOOL: Any = {
     "type": "function",

@@ -9,7 +9,7 @@ from serving.engine.start_failure import FIXES, FailedStarts, StartFailure
 from serving.settings.keys import new_key, new_salt
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve
+    from tests.http_server import Serve
 
 MESSAGE = "RuntimeError: <b>no room</b>\nValueError: Available memory is less than requested."
 FAILURE = StartFailure("out_of_memory", MESSAGE, FIXES["out_of_memory"], "/tmp/ray/worker-1.err", 2)

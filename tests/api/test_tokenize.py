@@ -9,7 +9,7 @@ from serving.settings.models import ModelSettings
 from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 TEXT = "<|start|>user<|message|>Grüße 🦄<|end|>"
 CHAT: dict[str, Any] = {

@@ -15,7 +15,7 @@ from serving.settings.presets import VariantSettings
 if TYPE_CHECKING:
     import httpx
 
-    from tests.api.conftest import Serve, Served
+    from tests.http_server import Serve, Served
 
 SCHEMA = {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]}
 TRIAGE = VariantSettings.model_validate(

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from serving.app import create_app
-from serving.backends.directory import Backends
+from serving.backends.registry import Backends
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings

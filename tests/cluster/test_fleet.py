@@ -8,7 +8,7 @@ from ray.serve._private.request_router import RequestRouter
 from ray.serve._private.router import AsyncioRouter
 
 from serving.cluster.fleet import ClusterFleet
-from serving.tenancy.fleet import FleetSize
+from serving.tenancy.flow_control.fleet import FleetSize
 
 
 class Handle:

@@ -11,7 +11,7 @@ import pytest
 from serving.settings.admission import AdmissionSettings
 from serving.settings.models import ModelSettings, ReplicaSettings
 from serving.settings.tree import Settings
-from serving.tenancy.fleet import FleetSize
+from serving.tenancy.flow_control.fleet import FleetSize
 from serving.tenancy.tenancy import Tenancy
 
 SETTINGS = Settings(

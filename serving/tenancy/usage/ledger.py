@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from serving.errors import StoreUnavailableError
 from serving.telemetry.record import RequestRecord
-from serving.tenancy.authenticator import OPEN
+from serving.tenancy.auth.authenticator import OPEN
 from serving.tenancy.usage.base import Counts, UsageKey, UsageStore
 
 logger = logging.getLogger(__name__)

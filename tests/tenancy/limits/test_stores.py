@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from serving.errors import SettingsError, StoreUnavailableError
 from serving.settings.teams import Team
-from serving.tenancy.limits.base import (
+from serving.tenancy.rate_limits.base import (
     Amounts,
     Ask,
     Correction,
@@ -21,8 +21,8 @@ from serving.tenancy.limits.base import (
     next_day,
     next_month,
 )
-from serving.tenancy.limits.memory import MemoryLimitStore
-from serving.tenancy.limits.redis import RedisLimitStore
+from serving.tenancy.rate_limits.memory import MemoryLimitStore
+from serving.tenancy.rate_limits.redis import RedisLimitStore
 
 NONE = Amounts()
 NOW = 1_760_000_000.25  # 2025-10-09 08:53:20 UTC

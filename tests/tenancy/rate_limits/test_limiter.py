@@ -8,10 +8,10 @@ import pytest
 
 from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
 from serving.settings.teams import Team
-from serving.tenancy.directory import Identity
-from serving.tenancy.limits.base import Ask, LimitStore, Refused, Report, Taken
-from serving.tenancy.limits.limiter import Claim, Limiter
-from serving.tenancy.limits.memory import MemoryLimitStore
+from serving.tenancy.auth.team_directory import Identity
+from serving.tenancy.rate_limits.base import Ask, LimitStore, Refused, Report, Taken
+from serving.tenancy.rate_limits.limiter import Claim, Limiter
+from serving.tenancy.rate_limits.memory import MemoryLimitStore
 
 NOW = 1_760_000_000.0
 
@@ -248,7 +248,7 @@ async def test_a_store_that_is_still_starting_is_waited_for_longer(
             return await super().take(ask)
 
     # Given a store that takes longer to answer than it may later
-    monkeypatch.setattr("serving.tenancy.limits.limiter._PATIENCE_S", 0.05)
+    monkeypatch.setattr("serving.tenancy.rate_limits.limiter._PATIENCE_S", 0.05)
     store, identity = Slow(clock), team(requests_per_minute=1)
     replicas = [limiter(store, clock, "one", replicas=2), limiter(store, clock, "two", replicas=2)]
     # When two replicas ask it for the first time

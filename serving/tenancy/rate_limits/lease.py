@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.settings.teams import Team
-from serving.tenancy.limits.base import Amounts, Correction, Limit, Report, Window
-from serving.tenancy.rates import Rate
+from serving.tenancy.rate_limits.base import Amounts, Correction, Limit, Report, Window
+from serving.tenancy.throughput import Rate
 
 _SPARE_LIFE_S = 5.0
 _SPARE_SLOT_LIFE_S = 0.25

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from serving.api.backends_access import RequestWatch
+from serving.answering.backend import RequestWatch
 from serving.engine.base import Engine
 from serving.errors import (
     AnswerTimeoutError,

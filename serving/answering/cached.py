@@ -28,7 +28,7 @@ from serving.generation.types import ChatEvent, ChatGeneration, GenerationFinish
 from serving.settings.models import ModelSettings
 from serving.telemetry.record import CacheOutcome
 from serving.telemetry.recorder import find_recorder
-from serving.tenancy.ticket import Ticket
+from serving.tenancy.flow_control.permit import Ticket
 
 HEADER = "x-cache"
 """Of a request, on or off; of its reply, hit, miss or shared."""

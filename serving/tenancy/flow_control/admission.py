@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, OverloadedError, RateLimitError
 from serving.settings.admission import AdmissionSettings
 from serving.settings.models import ModelSettings
-from serving.tenancy.fair_queue import FairQueue, NoRoom, Waiting
-from serving.tenancy.rates import Mean, Rate
+from serving.tenancy.flow_control.fair_queue import FairQueue, NoRoom, Waiting
+from serving.tenancy.throughput import Mean, Rate
 
 _FIRST_GUESS_TOKENS = 256.0
 _LONGEST_ADVICE_S = 60.0

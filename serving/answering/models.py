@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from serving.backends.directory import Backends, Found
+from serving.backends.registry import Backends, Found
 from serving.engine.adapters.engine import AdaptedEngine
 from serving.engine.adapters.registry import Adapters, KnownAdapter
 from serving.engine.base import Adapter, Engine

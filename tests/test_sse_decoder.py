@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bench import event_stream
-from serving.bench.event_stream import EventStream
+from serving import sse_decoder as event_stream
+from serving.sse_decoder import EventStream
 
 STREAM = (
     b'data: {"a": 1}\n\n: a comment\n\nevent: x\nid: 7\ndata:{"b": 2}\n\ndata: one\ndata: two\n\n\n\ndata: [DONE]\n\n'

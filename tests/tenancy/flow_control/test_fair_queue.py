@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from serving.tenancy.fair_queue import FairQueue, NoRoom, Waiting
+from serving.tenancy.flow_control.fair_queue import FairQueue, NoRoom, Waiting
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serving.settings.keys import Key, new_key
-from serving.tenancy.directory import TeamDirectory
+from serving.tenancy.auth.team_directory import TeamDirectory
 
 WriteTeams = Callable[..., Path]
 NOW = 1_760_000_000.0

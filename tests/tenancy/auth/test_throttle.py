@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from serving.tenancy.failures import FailureBrake
+from serving.tenancy.auth.throttle import FailureBrake
 
 
 class Clock:

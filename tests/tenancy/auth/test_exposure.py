@@ -7,7 +7,7 @@ import pytest
 from serving.cli import main
 from serving.errors import SettingsError
 from serving.settings.tree import Settings
-from serving.tenancy.protection import refuse_strangers
+from serving.tenancy.auth.exposure import refuse_strangers
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "gpu-7.example"])

@@ -8,7 +8,7 @@ from serving.errors import SettingsError
 from serving.settings.keys import KeyHash, split
 from serving.settings.teams import Team
 from serving.settings.tree import Settings
-from serving.tenancy.directory import Identity, TeamDirectory
+from serving.tenancy.auth.team_directory import Identity, TeamDirectory
 
 OPEN = Identity("default", Team())
 """Everybody, where no teams file is set."""

@@ -12,7 +12,7 @@ from serving.settings.loading.load import load_settings
 from serving.settings.redis import RedisSettings
 from serving.settings.storage import CacheSettings, StoreSettings
 from serving.settings.tree import Settings
-from serving.store.choice import StoreName, limits, redis_store
+from serving.store.from_settings import StoreName, limits, redis_store
 
 URL = "redis://user:hunter2@localhost:6379/0"
 REDIS = Settings(redis=RedisSettings(url=SecretStr(URL)), responses=StoreSettings(backend="redis"))

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
 from serving.settings.teams import Team
-from serving.tenancy.directory import Identity
-from serving.tenancy.limits.base import WINDOW, Amounts, Ask, Limit, LimitStore, Refused, Taken, Window
-from serving.tenancy.limits.lease import Block, Lease
-from serving.tenancy.limits.memory import MemoryLimitStore
+from serving.tenancy.auth.team_directory import Identity
+from serving.tenancy.rate_limits.base import WINDOW, Amounts, Ask, Limit, LimitStore, Refused, Taken, Window
+from serving.tenancy.rate_limits.lease import Block, Lease
+from serving.tenancy.rate_limits.memory import MemoryLimitStore
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from serving.api.parsing import in_thread_if_long
 from serving.backends.backend import Backend
-from serving.backends.directory import Found
+from serving.backends.registry import Found
 from serving.backends.routing import Outcome, Router
 from serving.engine.base import EngineRequest
 from serving.errors import ContextLengthExceededError
@@ -23,7 +23,7 @@ from serving.harmony.conversation import Conversation
 from serving.harmony.render import render_prompt
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.recorder import find_recorder
-from serving.tenancy.ticket import Ticket
+from serving.tenancy.flow_control.permit import Ticket
 
 SERVED_BY = "served_by"
 """Where a request's x-served-by is in its scope's state."""

@@ -15,7 +15,7 @@ from serving.engine.scripted import ScriptLine
 from serving.settings.admission import AdmissionSettings
 from serving.settings.keys import Key, new_key, new_salt
 from serving.settings.models import ModelSettings
-from serving.tenancy.fleet import FleetSize
+from serving.tenancy.flow_control.fleet import FleetSize
 
 HELLO = {"role": "user", "content": "Hello!"}
 SLOW = ScriptLine(completion="<|channel|>final<|message|>" + "word " * 2000, step_ms=20)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.api.reasoning import reasoning_limits
+from serving.answering.reasoning import reasoning_limits
 from serving.errors import InvalidValueError
 from serving.settings.reasoning import ReasoningSettings
 

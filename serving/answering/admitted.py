@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
 from serving.settings.teams import PRIORITIES
-from serving.tenancy.ticket import Ticket
+from serving.tenancy.flow_control.permit import Ticket
 
 
 class AdmittedEngine:

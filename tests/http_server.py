@@ -17,7 +17,7 @@ import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from serving.app import create_app
-from serving.backends.directory import Backends
+from serving.backends.registry import Backends
 from serving.cache.answers import AnswerCache
 from serving.engine.adapters.registry import Adapters
 from serving.engine.base import Engine, EngineRequest, TokenDelta
@@ -31,7 +31,7 @@ from serving.settings.http import HttpSettings
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
 from serving.store.base import Store
-from serving.store.choice import redis_store
+from serving.store.from_settings import redis_store
 from serving.store.registrations import Registrations
 from serving.telemetry.process import ProcessTelemetry
 from serving.tenancy.tenancy import Tenancy

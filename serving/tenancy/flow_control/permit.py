@@ -11,10 +11,10 @@ from typing import Protocol, TypeVar
 from serving.engine.base import EngineRequest
 from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, OverloadedError, RateLimitError
 from serving.settings.teams import PRIORITIES
-from serving.tenancy.admission import Admission
-from serving.tenancy.directory import Identity
-from serving.tenancy.fair_queue import Waiting
-from serving.tenancy.limits.limiter import Claim, Limiter
+from serving.tenancy.auth.team_directory import Identity
+from serving.tenancy.flow_control.admission import Admission
+from serving.tenancy.flow_control.fair_queue import Waiting
+from serving.tenancy.rate_limits.limiter import Claim, Limiter
 
 _T = TypeVar("_T")
 

@@ -9,11 +9,11 @@ import pytest
 from serving.engine.base import EngineRequest, Sampling
 from serving.errors import RateLimitError
 from serving.settings.teams import Team
-from serving.tenancy.admission import Admission, Capacity
-from serving.tenancy.directory import Identity
-from serving.tenancy.limits.limiter import Limiter
-from serving.tenancy.limits.memory import MemoryLimitStore
-from serving.tenancy.ticket import Ticket
+from serving.tenancy.auth.team_directory import Identity
+from serving.tenancy.flow_control.admission import Admission, Capacity
+from serving.tenancy.flow_control.permit import Ticket
+from serving.tenancy.rate_limits.limiter import Limiter
+from serving.tenancy.rate_limits.memory import MemoryLimitStore
 
 LEG = EngineRequest("r", list(range(100)), Sampling(max_tokens=50))
 

@@ -23,7 +23,7 @@ from serving.settings.redis import RedisSettings
 from serving.settings.storage import CacheSettings
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve, Served, Until
+    from tests.http_server import Serve, Served, Until
 
 HELLO: Any = {"role": "user", "content": "Hello!"}
 WEATHER: Any = {"role": "user", "content": "How is the weather?"}

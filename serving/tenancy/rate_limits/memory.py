@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from serving.tenancy.limits.base import (
+from serving.tenancy.rate_limits.base import (
     HOLDER_LIFE_S,
     WINDOW,
     Amounts,

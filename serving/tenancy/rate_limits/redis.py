@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from serving.redis_connection import connect, disconnect, reaching
-from serving.tenancy.limits.base import (
+from serving.tenancy.rate_limits.base import (
     HOLDER_LIFE_S,
     LIMITS,
     WINDOW,
@@ -21,7 +21,7 @@ from serving.tenancy.limits.base import (
     next_day,
     next_month,
 )
-from serving.tenancy.limits.memory import LONGEST_PROMISE_S, SPARE_PART
+from serving.tenancy.rate_limits.memory import LONGEST_PROMISE_S, SPARE_PART
 
 _TIMEOUT_S = 1.0
 _CONNECTIONS = 32

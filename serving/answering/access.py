@@ -9,12 +9,13 @@ from dataclasses import replace
 
 from starlette.requests import Request
 
+from serving.answering.admitted import AdmittedEngine
+from serving.answering.backend import SERVED_BY, BackendAnswers, RequestWatch
+from serving.answering.cached import CachedAnswers, CacheMode, cache_mode
+from serving.answering.fallback import FallbackAnswers, Health
+from serving.answering.models import ModelRegistry, ServedModel
 from serving.api.authentication import identity_of
-from serving.api.backends_access import SERVED_BY, BackendAnswers, RequestWatch
-from serving.api.backends_fallback import FallbackAnswers, Health
-from serving.api.cached_answers import CachedAnswers, CacheMode, cache_mode
-from serving.api.registry import ModelRegistry, ServedModel
-from serving.backends.directory import Backends, Found
+from serving.backends.registry import Backends, Found
 from serving.cache.answers import AnswerCache
 from serving.effort import EFFORTS, Effort, resolve_effort
 from serving.engine.base import Engine
@@ -34,10 +35,9 @@ from serving.settings.reasoning import ReasoningSettings
 from serving.settings.teams import Team
 from serving.telemetry.metrics import Metrics, RejectionReason
 from serving.telemetry.recorder import find_recorder
-from serving.tenancy.admission import Admission, Capacity
-from serving.tenancy.admitted_engine import AdmittedEngine
+from serving.tenancy.flow_control.admission import Admission, Capacity
+from serving.tenancy.flow_control.permit import Ticket
 from serving.tenancy.tenancy import Tenancy
-from serving.tenancy.ticket import Ticket
 
 _MOST_LINES = 1000
 

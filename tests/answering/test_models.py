@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.api.registry import ModelRegistry
+from serving.answering.models import ModelRegistry
 from serving.engine.base import Engine
 from serving.engine.scripted import Script, ScriptedEngine
 from serving.errors import ModelNotFoundError, SettingsError

@@ -1,0 +1,1 @@
+"""Authentication of teams: their keys, and a throttle on wrong ones."""
