@@ -14,7 +14,8 @@ from serving.answering.backend import SERVED_BY, BackendAnswers, RequestWatch
 from serving.answering.cached import CachedAnswers, CacheMode, cache_mode
 from serving.answering.fallback import FallbackAnswers, Health
 from serving.answering.models import ModelRegistry, ServedModel
-from serving.api.authentication import identity_of
+from serving.api.middleware.authentication import identity_of
+from serving.api.openai.models.response import ModelCard
 from serving.backends.registry import Backends, Found
 from serving.cache.answers import AnswerCache
 from serving.effort import EFFORTS, Effort, resolve_effort
@@ -28,7 +29,6 @@ from serving.errors import (
     RateLimitError,
 )
 from serving.generation.types import ChatGeneration
-from serving.protocol.models import ModelCard
 from serving.settings.backends import LOCAL
 from serving.settings.http import HttpSettings
 from serving.settings.reasoning import ReasoningSettings

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-from serving.api.event_stream import answer_timeout
+from serving.api.streaming.event_stream import answer_timeout
 from serving.generation.constraint_check import Check
 from serving.generation.types import ChatEvent
 

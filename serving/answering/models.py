@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from serving.api.openai.models.response import ModelCard
 from serving.backends.registry import Backends, Found
 from serving.engine.adapters.engine import AdaptedEngine
 from serving.engine.adapters.registry import Adapters, KnownAdapter
 from serving.engine.base import Adapter, Engine
 from serving.errors import ModelNotFoundError, SettingsError
 from serving.generation.source import AnswerSource
-from serving.protocol.models import ModelCard
 from serving.settings.backends import LOCAL
 from serving.settings.models import ModelSettings
 from serving.settings.presets import VariantSettings

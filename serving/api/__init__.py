@@ -1,1 +1,1 @@
-"""Thin HTTP routes, one file a resource."""
+"""The HTTP side: routes by API, the middleware around them, and the wire types they share."""

@@ -6,7 +6,7 @@ import uuid
 
 from starlette.middleware import Middleware
 
-from serving.api.request_ids import RequestIds
+from serving.api.middleware.request_ids import RequestIds
 
 
 def outermost() -> list[Middleware]:

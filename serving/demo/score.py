@@ -12,13 +12,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 
-from serving.api.chat_generation import chat_generation
+from serving.api.openai.chat.mapping import chat_generation
+from serving.api.openai.chat.request import parse_chat_request
 from serving.demo.checkpoint import default_cache_dir, ensure_checkpoint
 from serving.demo.scorecard import Answer, Case, cases, growth_problems
 from serving.engine.base import Engine
 from serving.engine.vllm.engine import VllmEngine
 from serving.generation.chat import complete
-from serving.protocol.chat_request import parse_chat_request
 from serving.settings.models import ModelSettings
 
 LONGEST = 1500

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from serving.api.openai.chat.request import ChatCompletionRequest
+from serving.api.openai.tokenize.wire import TokenizeChatRequest
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.protocol.chat_request import ChatCompletionRequest
-from serving.protocol.tokenize import TokenizeChatRequest
 from serving.settings.tree import Settings
 
 many_bodies = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)

@@ -15,11 +15,11 @@ from openai.types import completion_create_params as openai_completions
 from openai.types.chat import completion_create_params as openai_chat
 from openai.types.responses import response_create_params as openai_responses
 
+from serving.api.openai.chat.request import ChatCompletionRequest
+from serving.api.openai.completions.request import CompletionRequest
+from serving.api.openai.responses.request import ResponsesRequest
+from serving.api.openai.tokenize.wire import DetokenizeRequest, TokenizeChatRequest, TokenizeTextRequest
 from serving.engine.scripted import ScriptLine
-from serving.protocol.chat_request import ChatCompletionRequest
-from serving.protocol.completions_request import CompletionRequest
-from serving.protocol.responses_request import ResponsesRequest
-from serving.protocol.tokenize import DetokenizeRequest, TokenizeChatRequest, TokenizeTextRequest
 from serving.settings.reasoning import ReasoningSettings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.protocol.backends import RegisterBackend
+from serving.api.admin.wire.backends import RegisterBackend
 from serving.settings.backends import KNOWN_TYPES, BackendsSettings, PatienceSettings
 from serving.settings.loading.load import load_settings
 from serving.settings.tree import Settings

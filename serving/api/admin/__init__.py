@@ -1,0 +1,1 @@
+"""Routes for the administrator: usage, adapters, backends, models."""

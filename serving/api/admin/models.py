@@ -1,0 +1,84 @@
+"""/admin/models: which models are in memory. Authentication, outside, lets only the administrator here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import get_args
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serving.api.admin.wire.models import ModelLifeCard, ModelLifeList, ReplicaCounts, ReplicaReport
+from serving.engine.lifecycle.manager import Change, Lives
+from serving.engine.lifecycle.model import ModelLife
+from serving.errors import InvalidValueError, NotFoundError
+from serving.telemetry.recorder import recorder_of
+
+PATH = "/admin/models"
+
+
+def model_life_router(lives: Lives) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get(PATH, summary="Every model: whether it is in memory, its replicas, what they take")
+    async def listed() -> Response:
+        await lives.start()
+        await lives.read()
+        cards = await asyncio.gather(*(_card(lives, life) for life in lives.all()))
+        return JSONResponse(ModelLifeList(object="list", data=list(cards)))
+
+    # A path, because names may have slashes in them.
+    @router.post(
+        f"{PATH}/{{name:path}}/{{change}}",
+        summary="load, unload, sleep or wake a model; ?wait=true replies when it is done",
+        responses={200: {"description": "It is so"}, 202: {"description": "It is under way"}},
+    )
+    async def change(request: Request, name: str, change: str) -> Response:
+        asked = _change(change)
+        wait = _wait(request.query_params.get("wait", "false"))
+        recorder_of(request.scope).model = lives.of(name).name  # for the audit log
+        await lives.start()
+        life = await lives.change(name, asked)
+        done = await lives.reached(life, asked, wait=wait)
+        await life.read()
+        return JSONResponse(await _card(lives, life), status_code=200 if done else 202)
+
+    return router
+
+
+async def _card(lives: Lives, life: ModelLife) -> ModelLifeCard:
+    used = life.used_at
+    return ModelLifeCard(
+        object="model.life",
+        name=life.name,
+        state=life.state,
+        cause=life.wanted.cause,
+        since=int(life.wanted.since),
+        last_used=None if used is None else int(used),
+        held=life.held,
+        replicas=ReplicaCounts(running=life.running, wanted=life.target),
+        reports=[
+            ReplicaReport(
+                asleep=report.asleep,
+                memory_bytes=report.memory_bytes,
+                device_memory_bytes=report.device_memory_bytes,
+            )
+            for report in await lives.reports(life.name)
+        ],
+    )
+
+
+def _change(text: str) -> Change:
+    for change in get_args(Change):
+        if text == change:
+            known: Change = change
+            return known
+    raise NotFoundError(f"There is no /admin/models/NAME/{text[:64]}; there are {', '.join(get_args(Change))}.")
+
+
+def _wait(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidValueError("'wait' should be true or false.", param="wait")
+    return text == "true"

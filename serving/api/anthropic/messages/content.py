@@ -1,0 +1,179 @@
+"""The turns of a Messages conversation and the blocks they are made of.
+
+Source: Anthropic's API reference (MessageParam). What our own replies carry is accepted back, field for field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
+from typing_extensions import TypeAliasType
+
+from serving.api.wire.fields import WireModel, invalid, unsupported
+
+_NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+CacheControl = Annotated[dict[str, Any] | None, Field(description="Accepted; prefixes are always cached.")]
+
+# Blocks that Anthropic's API has and gpt-oss has no use for.
+_MEDIA = {"image": "images", "document": "documents", "container_upload": "files"}
+
+
+class TextBlock(WireModel):
+    """Text."""
+
+    type: Literal["text"]
+    text: str
+    cache_control: CacheControl = None
+    citations: Any = Field(None, description="Ignored.")
+    parsed_output: Any = Field(None, description="Ignored: Anthropic's client adds it to texts that it parsed.")
+
+    @classmethod
+    def refuse(cls, data: dict[str, Any]) -> None:
+        """Media are refused as a whole: their fields are of no interest then."""
+        _refuse_media(data.get("type"))
+
+
+class ThinkingBlock(WireModel):
+    """What the model thought; it is given its thoughts back while a tool loop runs."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str | None = Field(None, description="Not looked at: thoughts are not signed here.")
+
+
+class RedactedThinkingBlock(WireModel):
+    """Thoughts that another service encrypted; left out, as they cannot be read here."""
+
+    type: Literal["redacted_thinking"]
+    data: str
+
+
+class ToolUseBlock(WireModel):
+    """A call that the model made."""
+
+    type: Literal["tool_use"]
+    id: _NonEmpty
+    name: _NonEmpty
+    input: dict[str, Any]
+    cache_control: CacheControl = None
+    caller: dict[str, Any] | None = Field(None, description="Ignored: calls come from the model itself.")
+
+
+def _shape(value: Any) -> str | None:
+    return "<text>" if isinstance(value, str) else "<blocks>" if isinstance(value, list) else None
+
+
+_BY_SHAPE = Discriminator(
+    _shape, custom_error_type="expected", custom_error_message="a string or an array of content blocks"
+)
+# Named aliases, because a union takes hashable members and FailFast has no hash.
+TextBlocks = TypeAliasType("TextBlocks", Annotated[list[TextBlock], FailFast()])
+TextOrBlocks = Annotated[Annotated[str, Tag("<text>")] | Annotated[TextBlocks, Tag("<blocks>")], _BY_SHAPE]
+
+
+class ToolResultBlock(WireModel):
+    """What a call gave."""
+
+    type: Literal["tool_result"]
+    tool_use_id: _NonEmpty
+    content: TextOrBlocks | None = None
+    is_error: bool | None = Field(None, description="true: the model is told that the call failed.")
+    cache_control: CacheControl = None
+
+
+_TYPES = ("text", "thinking", "redacted_thinking", "tool_use", "tool_result")
+
+
+def _refuse_media(kind: object) -> None:
+    if isinstance(kind, str) and kind in _MEDIA:
+        raise unsupported(f"Its type is '{kind}', and gpt-oss takes no {_MEDIA[kind]}: send its text.")
+
+
+def _known(value: Any) -> Any:
+    """The block, unless its type is none of ours: a union's error would not say which are."""
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("type")
+    if kind is None:
+        raise invalid("Missing required parameter: a content block needs 'type'.", "type", "missing_required_parameter")
+    if not isinstance(kind, str):
+        raise invalid("Invalid type: expected a string.", at="type", code="invalid_type")
+    _refuse_media(kind)
+    if kind not in _TYPES:
+        raise unsupported(f"Its type is '{kind[:64]}'; this server takes blocks of the types {', '.join(_TYPES)}.")
+    return value
+
+
+def _kind(value: Any) -> str | None:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"<{kind}>" if kind is not None else None
+
+
+Block = Annotated[
+    Annotated[
+        Annotated[TextBlock, Tag("<text>")]
+        | Annotated[ThinkingBlock, Tag("<thinking>")]
+        | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")]
+        | Annotated[ToolUseBlock, Tag("<tool_use>")]
+        | Annotated[ToolResultBlock, Tag("<tool_result>")],
+        Discriminator(_kind, custom_error_type="expected", custom_error_message="an object"),
+    ],
+    BeforeValidator(_known),
+]
+Blocks = TypeAliasType("Blocks", Annotated[list[Block], FailFast()])
+_BY_ROLE = {
+    "user": ("text", "tool_result"),
+    "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
+    "system": ("text",),
+}
+
+
+class Turn(WireModel):
+    """What one side said."""
+
+    role: Literal["user", "assistant", "system"]
+    content: Annotated[Annotated[str, Tag("<text>")] | Annotated[Blocks, Tag("<blocks>")], _BY_SHAPE]
+
+    @model_validator(mode="after")
+    def _blocks_fit_the_role(self) -> Turn:
+        allowed = _BY_ROLE[self.role]
+        for i, block in enumerate(self.blocks):
+            if block.type not in allowed:
+                raise invalid(
+                    f"A message of role '{self.role}' has no blocks of type '{block.type}', only of: "
+                    f"{', '.join(allowed)}.",
+                    at=f"content[{i}].type",
+                )
+        if self.role == "user" and not self.blocks:
+            raise invalid("A message of the user says something.", at="content", code="empty_array")
+        return self
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The content, a text as the one block it stands for."""
+        return [TextBlock(type="text", text=self.content)] if isinstance(self.content, str) else self.content
+
+
+def results_match_calls(turns: list[Turn]) -> list[Turn]:
+    """Refuse results whose call is not among those before them."""
+    called: set[str] = set()
+    for i, turn in enumerate(turns):
+        for j, block in enumerate(turn.blocks):
+            if isinstance(block, ToolUseBlock):
+                called.add(block.id)
+            elif isinstance(block, ToolResultBlock) and block.tool_use_id not in called:
+                at = f"[{i}].content[{j}].tool_use_id"
+                raise invalid(
+                    "A tool_result must answer a tool_use block of an assistant message before it; "
+                    f"messages{at} names none.",
+                    at=at,
+                )
+    return turns
+
+
+def text_of(text: str | list[TextBlock] | None) -> str:
+    """The text, its blocks set apart by an empty line."""
+    if text is None or isinstance(text, str):
+        return text or ""
+    return "\n\n".join(block.text for block in text)

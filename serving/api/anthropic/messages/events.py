@@ -1,0 +1,82 @@
+"""The events of a streamed message, as bytes.
+
+Deltas are put together as text around JSON-escaped strings; what comes once a block is dumped. Everything is ASCII (see
+sse.py). Source: Anthropic's reference of streaming messages; the order is what its client's stream helper needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any
+
+from serving.api.anthropic.messages.response import UNSIGNED, AnswerBlock, MessageReply, MessageUsage, StopReason
+
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+# The delta of each type of block: its type, and the field that has the text.
+_DELTAS = {
+    "thinking": '{"type":"thinking_delta","thinking":',
+    "text": '{"type":"text_delta","text":',
+    "tool_use": '{"type":"input_json_delta","partial_json":',
+}
+
+
+def error_event(body: Mapping[str, Any]) -> bytes:
+    """An error in a stream that has begun; `body` is Anthropic's error JSON. The stream ends after it."""
+    return _frame("error", **body).encode("ascii")
+
+
+class MessageEvents:
+    """The events of one message in order; take() gives those made since it was last called.
+
+    A block is begun, gets its text in pieces, and is ended before the next is begun.
+    """
+
+    def __init__(self) -> None:
+        self._frames: list[str] = []
+        self._index = -1
+        self._delta_head = ""
+        self._signs = False
+
+    def take(self) -> bytes:
+        """The frames made since; b"" for none."""
+        frames, self._frames = "".join(self._frames), []
+        return frames.encode("ascii")
+
+    def start(self, message: MessageReply) -> None:
+        """The first event: the message as it is before anything is written."""
+        self._frames.append(_frame("message_start", message=message))
+
+    def begin(self, block: AnswerBlock) -> None:
+        """The next block begins, empty."""
+        self._index += 1
+        self._signs = block["type"] == "thinking"
+        self._frames.append(_frame("content_block_start", index=self._index, content_block=block))
+        self._delta_head = (
+            'event: content_block_delta\ndata: {"type":"content_block_delta",'
+            f'"index":{self._index},"delta":{_DELTAS[block["type"]]}'
+        )
+
+    def grow(self, text: str) -> None:
+        """More text of the open block."""
+        self._frames.append(f"{self._delta_head}{quote(text)}}}}}\n\n")
+
+    def end(self) -> None:
+        """The open block is over."""
+        if self._signs:
+            delta = {"type": "signature_delta", "signature": UNSIGNED}
+            self._frames.append(_frame("content_block_delta", index=self._index, delta=delta))
+        self._frames.append(_frame("content_block_stop", index=self._index))
+
+    def finish(self, reason: StopReason, stop_sequence: str | None, usage: MessageUsage) -> None:
+        """The event before the last: why the message ended, and what it cost."""
+        delta = {"stop_reason": reason, "stop_sequence": stop_sequence}
+        self._frames.append(_frame("message_delta", delta=delta, usage=usage))
+
+
+def _frame(kind: str, /, **fields: Any) -> str:
+    data = json.dumps({**fields, "type": kind}, separators=(",", ":"))
+    return f"event: {kind}\ndata: {data}\n\n"

@@ -1,0 +1,176 @@
+"""The bodies of POST /v1/messages and POST /v1/messages/count_tokens.
+
+Source: Anthropic's API reference. Whatever would change the answer and is not supported is refused by name; what cannot
+change it is accepted. Null means absent, everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
+
+from serving.api.anthropic.messages.content import CacheControl, TextOrBlocks, Turn, results_match_calls
+from serving.api.anthropic.messages.tools import ChosenTools, ClientTool, check_choice, distinct_names
+from serving.api.openai.chat.prompt_fields import RequestedEffort
+from serving.api.wire.body import parse_object
+from serving.api.wire.fields import WireModel, invalid, only
+from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.sampling import VOCABULARY_SIZE, Finite, ModelField
+from serving.api.wire.structured_outputs import Schema
+from serving.api.wire.validation import validate
+
+_EFFORT_FROM = ((4096, "high"), (2048, "medium"), (0, "low"))
+"""What a budget of so many tokens or more says of effort, where nothing else does."""
+
+
+class ThinkingOptions(WireModel):
+    """Whether the analysis is shown, and how long it may be."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: int | None = Field(None, ge=1, description="Most tokens of analysis; then the answer begins.")
+    display: Literal["summarized", "omitted"] | None = Field(
+        None, description="omitted: no thinking blocks. There are no summaries: the analysis is shown as it is."
+    )
+
+    @model_validator(mode="after")
+    def _budget_where_enabled(self) -> ThinkingOptions:
+        if self.type == "enabled" and self.budget_tokens is None:
+            raise invalid(
+                "Missing required parameter: thinking of type 'enabled' needs 'budget_tokens'.",
+                "budget_tokens",
+                "missing_required_parameter",
+            )
+        if self.type != "enabled" and self.budget_tokens is not None:
+            raise invalid(f"Thinking of type '{self.type}' has no 'budget_tokens'.", at="budget_tokens")
+        return self
+
+
+class OutputFormat(WireModel):
+    """The answer's form; it is held to the schema as it is written."""
+
+    type: Literal["json_schema"]
+    schema_: Schema = Field(alias="schema")
+
+
+class OutputConfig(WireModel):
+    """How much effort, and in what form."""
+
+    effort: RequestedEffort | None = None
+    format: OutputFormat | None = None
+    task_budget: Annotated[Any, only(because="Use max_tokens, and budget_tokens of thinking.")] = None
+
+
+class Metadata(WireModel):
+    """About the request; not used."""
+
+    user_id: str | None = None
+
+
+def _no_threads(thread: Any) -> Any:
+    """Anthropic's client sends the whole conversation instead once it is told so by this code."""
+    if thread is not None:
+        raise invalid(
+            "There are no threads here: send the whole conversation in each request.", code="thread_unsupported_request"
+        )
+    return thread
+
+
+class PromptFields(ModelField):
+    """What decides the prompt."""
+
+    messages: Annotated[list[Turn], Field(min_length=1), FailFast(), AfterValidator(results_match_calls)]
+    system: TextOrBlocks | None = None
+    tools: Annotated[list[ClientTool] | None, FailFast(), Field(max_length=128), AfterValidator(distinct_names)] = None
+    tool_choice: ChosenTools | None = Field(None, description="Default: auto where there are tools.")
+    thinking: ThinkingOptions | None = Field(None, description="Absent: the model thinks, and does not show it.")
+    output_config: OutputConfig | None = None
+    cache_control: CacheControl = None
+    speed: Annotated[str | None, only("standard", because="There is one speed.")] = None
+    context_management: Annotated[Any, only(because="Old thoughts are left out anyway; leave out the rest.")] = None
+    thread: Annotated[Any, AfterValidator(_no_threads)] = None
+    mcp_servers: Annotated[list[Any] | None, only([], because="This server calls no others.")] = None
+
+    @model_validator(mode="after")
+    def _choice_can_be_kept(self) -> PromptFields:
+        check_choice(self.tool_choice, self.tools or [])
+        return self
+
+    @model_validator(mode="after")
+    def _ends_with_the_user(self) -> PromptFields:
+        if self.messages[-1].role == "assistant":
+            raise invalid(
+                "The last message is the assistant's, and gpt-oss does not go on within a message: end with the "
+                "user's.",
+                at=f"messages[{len(self.messages) - 1}]",
+            )
+        return self
+
+    @property
+    def effort(self) -> str | None:
+        """The effort asked for, in words or by what thinking may cost."""
+        if self.output_config is not None and self.output_config.effort is not None:
+            return self.output_config.effort
+        thinking = self.thinking
+        if thinking is None or thinking.type == "adaptive":
+            return None
+        return next(effort for least, effort in _EFFORT_FROM if (thinking.budget_tokens or 0) >= least)
+
+    @property
+    def effort_field(self) -> str:
+        """The field it was asked for in."""
+        named = self.output_config is not None and self.output_config.effort is not None
+        return "output_config.effort" if named else "thinking"
+
+    @property
+    def shows_thinking(self) -> bool:
+        """Whether the reply has thinking blocks."""
+        thinking = self.thinking
+        return thinking is not None and thinking.type != "disabled" and thinking.display != "omitted"
+
+
+class MessagesRequest(PromptFields):
+    """One request for an answer, checked."""
+
+    max_tokens: int = Field(ge=1, description="Most tokens to write, thinking included.")
+    temperature: Finite | None = Field(None, ge=0, le=2, description="0 picks the likeliest token; default 1.")
+    top_p: Finite | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=0, le=VOCABULARY_SIZE, description="0: all tokens.")
+    stop_sequences: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1)]] | None, Field(max_length=16), FailFast()
+    ] = Field(None, description="Up to 16 strings that end the answer; not delivered.")
+    stream: bool | None = None
+
+    # These cannot be kept.
+    container: None = None
+    inference_geo: None = None
+
+    # These cannot change the answer: accepted, checked for their type, not used.
+    metadata: Metadata | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None
+    diagnostics: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _budget_leaves_room(self) -> MessagesRequest:
+        budget = self.thinking.budget_tokens if self.thinking else None
+        if budget is not None and budget >= self.max_tokens:
+            raise invalid(
+                f"'budget_tokens' is {budget} and max_tokens {self.max_tokens}: thinking counts among the tokens "
+                "written, so it must be less.",
+                at="thinking.budget_tokens",
+            )
+        return self
+
+
+class CountTokensRequest(PromptFields):
+    """One prompt, whose tokens are to be counted."""
+
+
+def parse_messages_request(body: bytes, expand: Expand = unchanged) -> MessagesRequest:
+    """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
+    return validate(MessagesRequest, expand(parse_object(body)))
+
+
+def parse_count_tokens_request(body: bytes, expand: Expand = unchanged) -> CountTokensRequest:
+    """The request in `body`. Raises as parse_messages_request does."""
+    return validate(CountTokensRequest, expand(parse_object(body)))

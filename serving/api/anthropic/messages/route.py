@@ -1,0 +1,145 @@
+"""POST /v1/messages and POST /v1/messages/count_tokens: Anthropic's API, for clients that were written for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, date, datetime
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serving.answering.deadline import checked, within
+from serving.answering.models import ServedModel
+from serving.answering.reasoning import reasoning_limits
+from serving.api.anthropic.messages.error import messages_error
+from serving.api.anthropic.messages.error_format import COUNT_PATH, PATH
+from serving.api.anthropic.messages.events import MESSAGE_STOP, PING, error_event
+from serving.api.anthropic.messages.input import conversation_of
+from serving.api.anthropic.messages.mapping import constraints_in, messages_generation
+from serving.api.anthropic.messages.output import MessageBuilder, MessageEncoder
+from serving.api.anthropic.messages.request import MessagesRequest, parse_count_tokens_request, parse_messages_request
+from serving.api.anthropic.messages.response import CountedTokens, MessageReply
+from serving.api.context import ApiContext, request_id
+from serving.api.streaming.disconnect import until_disconnect
+from serving.api.streaming.event_stream import EventStream
+from serving.api.wire.parsing import expanded, in_thread_if_long
+from serving.api.wire.presets import COUNT_TOKENS, MESSAGES, expanding
+from serving.errors import ApiError
+from serving.generation import chat
+from serving.generation.answer import AnswerBuilder
+from serving.generation.ids import mint_call_id
+from serving.generation.types import ChatEvent, ChatGeneration
+from serving.harmony.render import render_prompt
+from serving.telemetry.recorder import recorder_of
+
+
+def messages_router(context: ApiContext) -> APIRouter:
+    """The routes; their request schemas are added to the OpenAPI document by openapi.py."""
+    router = APIRouter(tags=["messages"])
+    expand = expanding(context.variants, MESSAGES)
+    expand_counted = expanding(context.variants, COUNT_TOKENS)
+
+    @router.post(PATH, summary="Answer a conversation as Anthropic's API does, whole or as a stream")
+    async def create_message(request: Request) -> Response:
+        asked = await expanded(parse_messages_request, await request.body(), expand)
+        served = context.access.serve(request, asked.model, effort=asked.effort)
+        token = context.new_id()
+        generation = messages_generation(asked, served.settings, request_id=f"msg-{token}", today=_today(context))
+        generation = context.access.apply_policy(request, generation)
+        effort = generation.conversation.effort
+        recorder_of(request.scope).identify(model=served.name, effort=effort, stream=bool(asked.stream))
+        reply = _Reply(context, request, asked, generation, served, message_id=f"msg_{token}")
+        return reply.streamed() if asked.stream else await reply.whole()
+
+    @router.post(COUNT_PATH, summary="How many tokens a prompt has")
+    async def count_tokens(request: Request) -> Response:
+        body = await request.body()
+        asked = await expanded(parse_count_tokens_request, body, expand_counted)
+        context.access.card(request, asked.model)  # raises where the team may not use it
+        served = context.models.resolve(asked.model)
+        recorder_of(request.scope).identify(model=served.name)
+        limits = reasoning_limits(served.settings.reasoning, effort=asked.effort, effort_param=asked.effort_field)
+        conversation = conversation_of(asked, effort=limits.effort, today=_today(context))
+        ids = await in_thread_if_long(len(body), lambda: render_prompt(conversation))
+        return JSONResponse(CountedTokens(input_tokens=len(ids)), headers={"request-id": request_id(request)})
+
+    return router
+
+
+def _today(context: ApiContext) -> date:
+    return datetime.fromtimestamp(context.clock(), UTC).date()
+
+
+class _Reply:
+    """One request on its way back to the client."""
+
+    def __init__(
+        self,
+        context: ApiContext,
+        request: Request,
+        asked: MessagesRequest,
+        generation: ChatGeneration,
+        served: ServedModel,
+        *,
+        message_id: str,
+    ) -> None:
+        self._http = context.http
+        self._request = request
+        self._request_id = request_id(request)
+        self._model = asked.model
+        self._message_id = message_id
+        self._generation = generation
+        self._engine = served.engine
+        wanted = constraints_in(asked)
+        self._check = context.constraints.pending(served.name, served.engine, generation.request_id, wanted)
+        self._headers = {"x-reasoning-effort": generation.conversation.effort, "request-id": self._request_id}
+        self._recorder = recorder_of(request.scope)
+
+    async def whole(self) -> Response:
+        """The reply in one piece."""
+        return JSONResponse(
+            await until_disconnect(self._request.receive, self._complete()),
+            headers=self._headers,
+        )
+
+    def streamed(self) -> Response:
+        """The reply as events."""
+        events = chat.stream(
+            self._engine, self._generation, mint_call_id=_mint_tool_use_id, on_recovered=self._recorder.recovered
+        )
+        return EventStream(
+            checked(self._check, events),
+            self._recorder.watching(MessageEncoder(self._message_id, self._model)),
+            headers=self._headers,
+            request_id=self._request_id,
+            keep_alive_s=self._http.keep_alive_s,
+            longest_s=self._http.longest_answer_s,
+            done=MESSAGE_STOP,
+            keep_alive=PING,
+            encode_error=self._error_event,
+        )
+
+    async def _complete(self) -> MessageReply:
+        builder, answer = MessageBuilder(self._message_id, self._model), AnswerBuilder(self._generation)
+        async with within(self._http.longest_answer_s), aclosing(self._events()) as events:
+            async for event in events:
+                builder.add(event)
+                answer.add(event)
+        self._recorder.answered(answer.answer())
+        return builder.reply()
+
+    def _events(self) -> AsyncGenerator[ChatEvent]:
+        events = chat.at_once(
+            self._engine, self._generation, mint_call_id=_mint_tool_use_id, on_recovered=self._recorder.recovered
+        )
+        return checked(self._check, events)
+
+    def _error_event(self, error: ApiError) -> bytes:
+        return error_event(messages_error(error, self._request_id))
+
+
+def _mint_tool_use_id() -> str:
+    """A call's id in Anthropic's form."""
+    return "toolu_" + mint_call_id().removeprefix("call_")

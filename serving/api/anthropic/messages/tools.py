@@ -1,0 +1,103 @@
+"""Tools of a Messages request, and the choice among them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from serving.api.anthropic.messages.content import CacheControl
+from serving.api.wire.fields import WireModel, invalid, invalid_schema, only, unsupported
+from serving.api.wire.tools import FUNCTION_NAME
+from serving.schemas.check import schema_problem
+
+
+class ClientTool(WireModel):
+    """A function of the client's that the model may call."""
+
+    name: Annotated[str, StringConstraints(min_length=1)] = Field(description=FUNCTION_NAME)
+    input_schema: dict[str, Any] = Field(description="A JSON schema of type object.")
+    description: str | None = None
+    strict: bool | None = Field(None, description="true: the input is held to the schema as it is written.")
+    type: Literal["custom"] | None = None
+    cache_control: CacheControl = None
+    eager_input_streaming: bool | None = Field(None, description="Accepted; input is always streamed as it is written.")
+    defer_loading: Annotated[bool | None, only(False, because="All tools are shown; there is no tool search.")] = None
+    allowed_callers: Annotated[
+        list[str] | None, only(["direct"], because="The model calls tools itself here: only 'direct' is.")
+    ] = None
+    input_examples: Annotated[
+        list[Any] | None, only([], because="Put examples into the description or the schema.")
+    ] = None
+
+    @classmethod
+    def refuse(cls, data: dict[str, Any]) -> None:
+        """Tools that Anthropic defines have fields of their own, and no schema."""
+        kind = data.get("type")
+        if isinstance(kind, str) and kind != "custom":
+            raise unsupported(
+                f"Its type is '{kind[:64]}', which gpt-oss does not know and this server does not run: describe what "
+                "your program can do with an input_schema."
+            )
+
+    @model_validator(mode="after")
+    def _strict_schema_can_be_kept(self) -> ClientTool:
+        problem = schema_problem(self.input_schema) if self.strict else None
+        if problem is not None:
+            at = f"input_schema.{problem.at}" if problem.at else "input_schema"
+            raise invalid_schema(at, problem.message, problem.code)
+        return self
+
+
+class ChosenTools(WireModel):
+    """Whether the model may, must or must not call tools; `tool` names the one it must."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = Field(None, description="true: the answer ends with its first call.")
+
+    @model_validator(mode="after")
+    def _names_the_tool(self) -> ChosenTools:
+        if self.type == "tool" and not self.name:
+            raise invalid(
+                "Missing required parameter: a tool_choice of type 'tool' needs 'name'.",
+                "name",
+                "missing_required_parameter",
+            )
+        if self.type != "tool" and self.name is not None:
+            raise invalid(f"A tool_choice of type '{self.type}' has no 'name'.", at="name")
+        return self
+
+
+def distinct_names(tools: list[ClientTool] | None) -> list[ClientTool] | None:
+    """Refuse two tools of one name: a call would not say which."""
+    seen: set[str] = set()
+    for i, tool in enumerate(tools or ()):
+        if tool.name in seen:
+            raise invalid(f"Two tools are named '{tool.name}'.", at=f"[{i}].name")
+        seen.add(tool.name)
+    return tools
+
+
+def check_choice(choice: ChosenTools | None, tools: list[ClientTool]) -> None:
+    """Refuse choices that cannot be kept: of a tool that is not offered, of one where there are none."""
+    if choice is None or choice.type in ("auto", "none"):
+        return
+    if choice.type == "any" and not tools:
+        raise invalid("'tool_choice' is 'any' and there are no 'tools' to call.", at="tool_choice")
+    if choice.name is not None and choice.name not in {tool.name for tool in tools}:
+        raise invalid(f"'{choice.name[:64]}' is not among the 'tools' of this request.", at="tool_choice.name")
+
+
+def shown_tools(choice: ChosenTools | None, tools: list[ClientTool]) -> list[ClientTool]:
+    """The tools that the model is told of: none where it must not call any."""
+    return [] if choice is not None and choice.type == "none" else tools
+
+
+def forced_tools(choice: ChosenTools | None, tools: list[ClientTool]) -> tuple[str, ...]:
+    """Names of the tools of which one must be called; () where none must."""
+    if choice is None:
+        return ()
+    if choice.type == "any":
+        return tuple(tool.name for tool in tools)
+    return (choice.name,) if choice.name is not None else ()

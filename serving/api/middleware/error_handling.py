@@ -1,0 +1,97 @@
+"""Whatever goes wrong becomes the API's error JSON, as long as nothing has been sent."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.api.anthropic.messages.error_format import messages_error_response, speaks_messages
+from serving.errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
+from serving.telemetry.recorder import find_recorder
+
+logger = logging.getLogger(__name__)
+
+
+def error_response(error: ApiError, scope: Scope) -> JSONResponse:
+    """The reply that tells the client of the request in `scope` of `error`, in the form of the API it speaks."""
+    if speaks_messages(scope):
+        return messages_error_response(error, scope)
+    return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
+
+
+def internal_error(request_id: str) -> InternalError:
+    """What a client is told of a bug of ours: enough to find it in the log, and nothing of it."""
+    return InternalError(f"The server failed on this request. Its log has the details under {request_id}.")
+
+
+class ErrorHandling:
+    """Maps exceptions to replies.
+
+    An ApiError tells the client what it says; anything else is a bug, logged with its traceback under the request's
+    id. Once a reply has begun neither can be told, so the exception goes on and the server cuts the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, its exceptions answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except ClientDisconnect:
+            logger.debug("client left; request %s", scope["state"]["request_id"])
+        except ApiError as error:
+            if started:
+                raise
+            _note(scope, error)
+            await error_response(error, scope)(scope, receive, send)
+        except Exception:
+            request_id = scope["state"]["request_id"]
+            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            told = internal_error(request_id)
+            _note(scope, told)
+            await error_response(told, scope)(scope, receive, send)
+
+
+def _note(scope: Scope, error: ApiError) -> None:
+    if recorder := find_recorder(scope):
+        recorder.failed(error)
+
+
+async def routing_error(request: Request, error: Exception) -> Response:
+    """The reply to Starlette's own HTTPException: no such route, no such method; and OPTIONS, answered plainly."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == 405:
+        allowed = [method.strip() for method in (error.headers or {}).get("Allow", "").split(",")]
+        allow = ", ".join(sorted({*allowed, "OPTIONS", *(["HEAD"] if "GET" in allowed else [])}))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": allow})
+        response = error_response(
+            MethodNotAllowedError(f"{request.method} is not allowed for {request.url.path}; it takes {allow}."),
+            request.scope,
+        )
+        response.headers["allow"] = allow
+        return response
+    if error.status_code == 404:
+        return error_response(
+            NotFoundError(f"Unknown request URL: {request.method} {request.url.path}. GET /docs lists what there is."),
+            request.scope,
+        )
+    raise error

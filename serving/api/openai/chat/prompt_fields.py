@@ -1,0 +1,75 @@
+"""The fields of a request that decide its prompt: of chat, and of /tokenize, which counts the same tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
+
+from serving.api.openai.chat.messages import Message, answers_match_calls
+from serving.api.wire.fields import WireModel, invalid, only
+from serving.api.wire.structured_outputs import ConstrainedFields
+from serving.api.wire.tool_choice import ToolChoice, check_choice, forced_tools, shown_tools
+from serving.api.wire.tools import Tool, distinct_names
+
+RequestedEffort = Annotated[str, StringConstraints(max_length=64)]
+
+
+class ReasoningOptions(WireModel):
+    """OpenRouter's way of saying the same as reasoning_effort, max_reasoning_tokens and include_reasoning."""
+
+    effort: RequestedEffort | None = None
+    max_tokens: int | None = Field(None, ge=0)
+    exclude: bool | None = None
+    enabled: Annotated[bool | None, only(True, because="gpt-oss always reasons; ask for effort 'low'.")] = None
+
+
+class ConversationFields(ConstrainedFields):
+    """Messages, tools and how much is to be thought."""
+
+    messages: Annotated[list[Message], Field(min_length=1), FailFast(), AfterValidator(answers_match_calls)]
+    tools: Annotated[list[Tool] | None, FailFast(), Field(max_length=128), AfterValidator(distinct_names)] = None
+    tool_choice: ToolChoice | None = Field(None, description="Default: auto where there are tools.")
+    reasoning_effort: RequestedEffort | None = Field(
+        None, description="low, medium or high; other words as the model's settings say."
+    )
+    reasoning: ReasoningOptions | None = None
+
+    @model_validator(mode="after")
+    def _choice_can_be_kept(self) -> ConversationFields:
+        check_choice(self.tool_choice, self.tools or [])
+        return self
+
+    @model_validator(mode="after")
+    def _one_effort(self) -> ConversationFields:
+        self.agree("reasoning_effort", self.reasoning_effort, "effort", self.reasoning and self.reasoning.effort)
+        return self
+
+    @staticmethod
+    def agree(field: str, value: object, option: str, other: object) -> None:
+        """Refuse a `field` that differs from `option` of `reasoning`, its other name."""
+        if value is not None and other is not None and value != other:
+            raise invalid(
+                f"'{field}' and 'reasoning.{option}' are two names for one thing and differ here; send one of them.",
+                at=f"reasoning.{option}",
+            )
+
+    @property
+    def effort(self) -> str | None:
+        """The effort that was asked for, in whichever field."""
+        return self.reasoning.effort if self.reasoning and self.reasoning.effort is not None else self.reasoning_effort
+
+    @property
+    def effort_field(self) -> str:
+        """The field it was asked for in."""
+        return "reasoning.effort" if self.reasoning and self.reasoning.effort is not None else "reasoning_effort"
+
+    @property
+    def shown_tools(self) -> list[Tool]:
+        """The tools that the model is told of."""
+        return shown_tools(self.tool_choice, self.tools or [])
+
+    @property
+    def forced_tools(self) -> tuple[str, ...]:
+        """Names of the functions of which one must be called."""
+        return forced_tools(self.tool_choice, self.tools or [])

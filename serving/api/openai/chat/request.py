@@ -1,0 +1,103 @@
+"""The body of POST /v1/chat/completions.
+
+Source: OpenAI's API reference, with vLLM's sampling extensions and ours (docs/api.md). Whatever would change the answer
+and is not supported is refused by name; what cannot change it is accepted. Null means absent, everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from serving.api.openai.chat.prompt_fields import ConversationFields
+from serving.api.wire.body import parse_object
+from serving.api.wire.fields import invalid, only
+from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.sampling import ModelField, SamplingFields, StreamFields
+from serving.api.wire.validation import validate
+
+
+class ChatCompletionRequest(StreamFields, SamplingFields, ConversationFields, ModelField):
+    """One chat request, checked."""
+
+    max_completion_tokens: int | None = Field(None, ge=1, description="Most tokens to write, reasoning included.")
+    max_tokens: int | None = Field(None, ge=1, description="The older name of max_completion_tokens.")
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives for each token; needs logprobs.")
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer; default true.")
+    max_reasoning_tokens: int | None = Field(
+        None, ge=0, description="Analysis is closed, and the answer begun, after so many tokens of it."
+    )
+    min_answer_tokens: int | None = Field(
+        None, ge=0, description="So many of max_completion_tokens are kept for the answer."
+    )
+    include_reasoning: bool | None = Field(None, description="false: the reply leaves `reasoning` out; default true.")
+    separate_thinking: bool | None = Field(None, description="true: adds `thinking`, `parsed` and thinking_tokens.")
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="auto: the oldest turns are left out where the conversation is too long."
+    )
+
+    # Of these only the values that ask for nothing we lack.
+    modalities: Annotated[list[str] | None, only(["text"], because="Only 'text' is.")] = None
+    verbosity: Annotated[str | None, only("medium", because="gpt-oss has no verbosity; ask for it in words.")] = None
+    audio: None = None
+    functions: None = None
+    function_call: None = None
+    moderation: None = None
+    web_search_options: None = None
+
+    # These cannot change the answer: accepted, checked for their type, not used.
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    prediction: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> ChatCompletionRequest:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise invalid(
+                "'max_tokens' and 'max_completion_tokens' are two names for one thing and differ here; "
+                "send max_completion_tokens alone.",
+                at="max_tokens",
+            )
+        if self.top_logprobs is not None and not self.logprobs:
+            raise invalid("'top_logprobs' needs 'logprobs' to be true.", at="top_logprobs")
+        if self.min_answer_tokens is not None and self.min_answer_tokens > (self.token_limit or self.min_answer_tokens):
+            raise invalid("'min_answer_tokens' is more than all tokens of the answer.", at="min_answer_tokens")
+        self.check_stream_options()
+        return self
+
+    @model_validator(mode="after")
+    def _agrees_on_reasoning(self) -> ChatCompletionRequest:
+        if self.reasoning is not None:
+            shown = None if self.reasoning.exclude is None else not self.reasoning.exclude
+            self.agree("max_reasoning_tokens", self.max_reasoning_tokens, "max_tokens", self.reasoning.max_tokens)
+            self.agree("include_reasoning", self.include_reasoning, "exclude", shown)
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        """Most tokens to write; None: whatever the context leaves."""
+        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    @property
+    def reasoning_budget(self) -> int | None:
+        """Most tokens of analysis, in whichever field it was asked for."""
+        option = self.reasoning.max_tokens if self.reasoning else None
+        return self.max_reasoning_tokens if option is None else option
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether the reply has the analysis in it."""
+        return self.include_reasoning is not False and not (self.reasoning and self.reasoning.exclude)
+
+
+def parse_chat_request(body: bytes, expand: Expand = unchanged) -> ChatCompletionRequest:
+    """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
+    return validate(ChatCompletionRequest, expand(parse_object(body)))

@@ -1,0 +1,119 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serving.answering.deadline import checked, within
+from serving.answering.models import ServedModel
+from serving.api.context import ApiContext, request_id
+from serving.api.openai.chat.mapping import chat_generation
+from serving.api.openai.chat.reply import ChunkEncoder, chat_completion
+from serving.api.openai.chat.request import ChatCompletionRequest, parse_chat_request
+from serving.api.openai.chat.thinking import SeparateThinking
+from serving.api.openai.sampling import constraints_in
+from serving.api.streaming.disconnect import until_disconnect
+from serving.api.streaming.event_stream import EventStream
+from serving.api.streaming.sse import ChatChunks
+from serving.api.wire.parsing import expanded
+from serving.api.wire.presets import CHAT, expanding
+from serving.generation import chat
+from serving.generation.types import ChatAnswer, ChatGeneration
+from serving.telemetry.recorder import recorder_of
+
+PATH = "/v1/chat/completions"
+
+
+def chat_router(context: ApiContext) -> APIRouter:
+    """The route; its request schema is added to the OpenAPI document by openapi.py."""
+    router = APIRouter(tags=["chat"])
+    expand = expanding(context.variants, CHAT)
+
+    @router.post(PATH, summary="Answer a conversation, whole or as a stream")
+    async def create_chat_completion(request: Request) -> Response:
+        asked = await expanded(parse_chat_request, await request.body(), expand)
+        served = context.access.serve(request, asked.model, effort=asked.effort)
+        now = context.clock()
+        generation = chat_generation(
+            asked,
+            served.settings,
+            request_id=f"chatcmpl-{context.new_id()}",
+            today=datetime.fromtimestamp(now, UTC).date(),
+        )
+        generation = context.access.apply_policy(request, generation)
+        effort = generation.conversation.effort
+        recorder_of(request.scope).identify(model=served.name, effort=effort, stream=bool(asked.stream))
+        reply = _Reply(context, request, asked, generation, served, created=int(now))
+        return reply.streamed() if asked.stream else await reply.whole()
+
+    return router
+
+
+class _Reply:
+    """One request on its way back to the client."""
+
+    def __init__(
+        self,
+        context: ApiContext,
+        request: Request,
+        asked: ChatCompletionRequest,
+        generation: ChatGeneration,
+        served: ServedModel,
+        *,
+        created: int,
+    ) -> None:
+        self._http = context.http
+        self._request = request
+        self._request_id = request_id(request)
+        self._asked = asked
+        self._generation = generation
+        self._engine = served.engine
+        self._check = context.constraints.pending(
+            served.name, served.engine, generation.request_id, constraints_in(asked)
+        )
+        self._created = created
+        self._headers = {"x-reasoning-effort": generation.conversation.effort}
+        self._recorder = recorder_of(request.scope)
+
+    async def whole(self) -> Response:
+        """The reply in one piece."""
+        answer = await until_disconnect(self._request.receive, self._complete())
+        self._recorder.answered(answer)
+        body = chat_completion(
+            answer,
+            completion_id=self._generation.request_id,
+            created=self._created,
+            model=self._asked.model,
+            separate=self._separate(),
+        )
+        return JSONResponse(body, headers=self._headers)
+
+    def streamed(self) -> Response:
+        """The reply in chunks."""
+        usage = self._asked.include_usage
+        chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=usage)
+        encode = ChunkEncoder(chunks, choices=self._generation.n, include_usage=usage, separate=self._separate())
+        events = chat.stream(self._engine, self._generation, on_recovered=self._recorder.recovered)
+        return EventStream(
+            checked(self._check, events),
+            self._recorder.watching(encode),
+            headers=self._headers,
+            request_id=self._request_id,
+            keep_alive_s=self._http.keep_alive_s,
+            longest_s=self._http.longest_answer_s,
+        )
+
+    def _separate(self) -> SeparateThinking | None:
+        if not self._asked.separate_thinking:
+            return None
+        return SeparateThinking(show_reasoning=self._generation.include_reasoning)
+
+    async def _complete(self) -> ChatAnswer:
+        async with within(self._http.longest_answer_s):
+            if self._check is not None:
+                await self._check()
+            return await chat.complete(self._engine, self._generation, on_recovered=self._recorder.recovered)

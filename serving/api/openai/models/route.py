@@ -1,0 +1,25 @@
+"""GET /v1/models and GET /v1/models/{id}."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from serving.api.context import ApiContext
+from serving.api.openai.models.response import ModelCard, ModelList
+
+
+def models_router(context: ApiContext) -> APIRouter:
+    """The routes; neither asks an engine, so both answer while engines start."""
+    router = APIRouter(prefix="/v1/models", tags=["models"])
+
+    @router.get("", summary="The names that requests may use")
+    async def list_models(request: Request) -> ModelList:
+        return ModelList(object="list", data=context.access.cards(request))
+
+    # A path, because hub ids have slashes in them.
+    @router.get("/{model:path}", summary="One of them")
+    async def retrieve_model(request: Request, model: str) -> ModelCard:
+        return context.access.card(request, model)
+
+    return router

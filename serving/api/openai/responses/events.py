@@ -1,0 +1,132 @@
+"""The typed events of a streamed response, as bytes.
+
+Deltas are put together as text around JSON-escaped strings; what comes once an item is dumped. Everything is ASCII (see
+sse.py). Source: OpenAI's reference of Responses streaming events; the order is what its client's stream helper needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any, Protocol
+
+from serving.api.openai.responses.response import Logprob, OutputItem, ResponseObject, as_begun
+
+_DELTAS = {
+    "message": "response.output_text.delta",
+    "reasoning": "response.reasoning_text.delta",
+    "function_call": "response.function_call_arguments.delta",
+}
+
+
+class OutputSink(Protocol):
+    """Watches items grow: each is opened, gets its text in pieces, and is closed before the next is opened."""
+
+    def open(self, index: int, item: OutputItem) -> None:
+        """Item number `index` begins, empty."""
+        ...
+
+    def delta(self, text: str, logprobs: Sequence[Logprob]) -> None:
+        """More text of the open item."""
+        ...
+
+    def close(self, item: OutputItem) -> None:
+        """The open item is over; `item` has all of it."""
+        ...
+
+
+class Unwatched:
+    """For answers that are sent whole."""
+
+    def open(self, index: int, item: OutputItem) -> None:
+        """See OutputSink."""
+
+    def delta(self, text: str, logprobs: Sequence[Logprob]) -> None:
+        """See OutputSink."""
+
+    def close(self, item: OutputItem) -> None:
+        """See OutputSink."""
+
+
+class ResponseEvents:
+    """The events of one response in order, numbered from 0; take() gives those made since it was last called.
+
+    Events up to number `starting_after` are counted and left out.
+    """
+
+    def __init__(self, *, starting_after: int = -1) -> None:
+        self._number = 0
+        self._starting_after = starting_after
+        self._frames: list[str] = []
+        self._delta_head = ""
+        self._delta_tail = ""
+        self._place: dict[str, Any] = {}
+
+    def take(self) -> bytes:
+        """The frames made since; b"" for none."""
+        frames, self._frames = "".join(self._frames), []
+        return frames.encode("ascii")
+
+    def begin(self, response: ResponseObject) -> None:
+        """The two events before the first item."""
+        begun = as_begun(response)
+        self._event("response.created", response=begun)
+        self._event("response.in_progress", response=begun)
+
+    def end(self, response: ResponseObject) -> None:
+        """The last event: completed, failed or incomplete, which a cancelled response is too; first what went wrong."""
+        status, error = response["status"], response["error"]
+        if error is not None:
+            self._event("error", code=error["code"], message=error["message"], param=None)
+        self._event(f"response.{'incomplete' if status == 'cancelled' else status}", response=response)
+
+    def open(self, index: int, item: OutputItem) -> None:
+        """See OutputSink."""
+        self._event("response.output_item.added", output_index=index, item=item)
+        self._place = {"item_id": item["id"], "output_index": index}
+        kind = item["type"]
+        if kind != "function_call":
+            self._place["content_index"] = 0
+            self._event("response.content_part.added", **self._place, part=_part(item, empty=True))
+        name = _DELTAS[kind]
+        place = json.dumps(self._place, separators=(",", ":"))[1:-1]
+        self._delta_head = f'event: {name}\ndata: {{"type":"{name}",{place},"sequence_number":'
+        self._delta_tail = ',"logprobs":[]}\n\n' if kind == "message" else "}\n\n"
+
+    def delta(self, text: str, logprobs: Sequence[Logprob]) -> None:
+        """See OutputSink."""
+        tail = f',"logprobs":{json.dumps(logprobs)}}}\n\n' if logprobs else self._delta_tail
+        self._add(f'{self._delta_head}{self._number},"delta":{quote(text)}{tail}')
+
+    def close(self, item: OutputItem) -> None:
+        """See OutputSink."""
+        if item["type"] == "function_call":
+            arguments = item["arguments"]
+            self._event("response.function_call_arguments.done", **self._place, name=item["name"], arguments=arguments)
+        else:
+            part = _part(item)
+            if item["type"] == "message":
+                logprobs = part["logprobs"]
+                self._event("response.output_text.done", **self._place, text=part["text"], logprobs=logprobs)
+            else:
+                self._event("response.reasoning_text.done", **self._place, text=part["text"])
+            self._event("response.content_part.done", **self._place, part=part)
+        self._event("response.output_item.done", output_index=self._place["output_index"], item=item)
+
+    def _event(self, kind: str, /, **fields: Any) -> None:
+        data = json.dumps({"type": kind, "sequence_number": self._number, **fields}, separators=(",", ":"))
+        self._add(f"event: {kind}\ndata: {data}\n\n")
+
+    def _add(self, frame: str) -> None:
+        if self._number > self._starting_after:
+            self._frames.append(frame)
+        self._number += 1
+
+
+def _part(item: OutputItem, *, empty: bool = False) -> Any:
+    if item["type"] == "message":
+        return {"type": "output_text", "text": "", "annotations": [], "logprobs": []} if empty else item["content"][0]
+    if item["type"] == "reasoning":
+        return {"type": "reasoning_text", "text": ""} if empty else item["content"][0]
+    raise ValueError("a function call has no parts")

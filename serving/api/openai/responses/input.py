@@ -1,0 +1,149 @@
+"""Items of a conversation: as they are stored and listed, and as the model sees them.
+
+A stored item is JSON in OpenAI's shape, with an id. Output items are stored as they were sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from serving.api.openai.responses.items import (
+    FunctionCallItem,
+    FunctionCallOutputItem,
+    MessageItem,
+    ReasoningItem,
+    TextContent,
+    text_of,
+)
+from serving.api.openai.responses.output import item_id
+from serving.errors import InvalidValueError
+from serving.harmony.conversation import AssistantMessage, FunctionCall, Message, ToolMessage, UserMessage
+
+StoredItem = dict[str, Any]
+
+
+def stored_item(
+    item: MessageItem | ReasoningItem | FunctionCallItem | FunctionCallOutputItem, token: str, number: int
+) -> StoredItem:
+    """Input item `number` of response `resp_{token}`; it keeps the id it has."""
+    name = item.id or item_id(item.type, token, number)
+    head = {"id": name, "type": item.type, "status": item.status or "completed"}
+    match item:
+        case MessageItem(role="assistant"):
+            commentary = item.phase == "commentary" or item.channel == "commentary"
+            phase = {"phase": "commentary" if commentary else "final_answer"}
+            return {**head, "role": "assistant", **phase, "content": _parts(item.content, "output_text")}
+        case MessageItem():
+            return {**head, "role": item.role, "content": _parts(item.content, "input_text")}
+        case ReasoningItem():
+            content = [{"type": "reasoning_text", "text": part.text} for part in item.content or ()]
+            summary = [{"type": "summary_text", "text": part.text} for part in item.summary or ()]
+            return {**head, "summary": summary, "content": content, "encrypted_content": None}
+        case FunctionCallItem():
+            return {**head, "call_id": item.call_id, "name": item.name, "arguments": item.arguments}
+        case FunctionCallOutputItem():
+            output = item.output if isinstance(item.output, str) else _parts(item.output, "input_text")
+            return {**head, "call_id": item.call_id, "output": output}
+
+
+def user_item(text: str, token: str) -> StoredItem:
+    """What `input` means when it is a string."""
+    return stored_item(MessageItem(role="user", content=text), token, 0)
+
+
+def _parts(content: str | list[TextContent], kind: str) -> list[dict[str, Any]]:
+    texts = [content] if isinstance(content, str) else [text_of([part]) for part in content]
+    extra: dict[str, Any] = {"annotations": [], "logprobs": []} if kind == "output_text" else {}
+    return [{"type": kind, "text": text, **extra} for text in texts]
+
+
+def instructions_of(instructions: str | None, items: Sequence[StoredItem]) -> str | None:
+    """The developer message: the request's own instructions, then those among the items."""
+    among = [_text(item["content"]) for item in items if item.get("role") in ("system", "developer")]
+    return "\n\n".join(filter(None, [instructions, *among])) or None
+
+
+def messages_of(items: Sequence[StoredItem], *, first_new: int = 0) -> tuple[Message, ...]:
+    """What was said, in order. `first_new` is where the request's own items begin, which errors count from.
+
+    Raises InvalidValueError for an output whose call is not among the items before it.
+    """
+    builder = _MessageBuilder()
+    for number, item in enumerate(items):
+        try:
+            builder.add(item)
+        except KeyError as error:
+            raise InvalidValueError(
+                f"No function call was found for the output with call_id '{str(error.args[0])[:64]}'. Send the "
+                "function_call item before it, or continue the response that made the call with previous_response_id.",
+                param=f"input[{number - first_new}].call_id",
+            ) from error
+    return builder.messages()
+
+
+class _MessageBuilder:
+    """Gathers what the model said in one go into one message: thoughts, then preambles, then calls or an answer."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._names: dict[str, str] = {}
+        self._said: AssistantMessage | None = None
+
+    def messages(self) -> tuple[Message, ...]:
+        self._flush()
+        return tuple(self._messages)
+
+    def add(self, item: StoredItem) -> None:
+        """Raises KeyError for an output whose call is unknown, its id the argument."""
+        match item["type"]:
+            case "message" if item["role"] == "user":
+                self._append(UserMessage(_text(item["content"])))
+            case "message" if item["role"] == "assistant":
+                self._say(item)
+            case "reasoning":
+                # A new thought after anything else begins a new message, so that the order stays.
+                if text := _text(item["content"]):
+                    self._flush()
+                    self._said = AssistantMessage(reasoning=text)
+            case "function_call":
+                self._call(FunctionCall(item["call_id"], item["name"], item["arguments"]))
+            case "function_call_output":
+                call_id = item["call_id"]
+                self._append(ToolMessage(self._names[call_id], _text(item["output"]), call_id))
+
+    def _append(self, message: Message) -> None:
+        self._flush()
+        self._messages.append(message)
+
+    def _flush(self) -> None:
+        if self._said is not None:
+            self._messages.append(self._said)
+        self._said = None
+
+    def _say(self, item: StoredItem) -> None:
+        text = _text(item["content"])
+        said = self._said
+        commentary = item.get("phase") == "commentary"
+        thought_only = said is not None and said.content is None and said.commentary is None and not said.tool_calls
+        if said is None or not thought_only:
+            self._flush()
+            said = AssistantMessage()
+        if commentary:
+            self._said = AssistantMessage(reasoning=said.reasoning, commentary=text)
+        else:
+            self._said = AssistantMessage(reasoning=said.reasoning, content=text)
+
+    def _call(self, call: FunctionCall) -> None:
+        self._names[call.id] = call.name
+        said = self._said or AssistantMessage()
+        self._said = AssistantMessage(
+            content=said.content,
+            reasoning=said.reasoning,
+            commentary=said.commentary,
+            tool_calls=(*said.tool_calls, call),
+        )
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)

@@ -1,0 +1,190 @@
+"""The items of a Responses conversation, as clients send them; one model to a type.
+
+Source: OpenAI's API reference (ResponseInputItem). What our own replies carry is accepted back, field for field, and
+so is what OpenAI's client adds to it. Null means absent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
+from typing_extensions import TypeAliasType
+
+from serving.api.wire.fields import WireModel, invalid, only, unsupported
+
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+_NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+_ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+_MEDIA = {"input_image": "images", "input_file": "files", "input_audio": "audio"}
+_DIRECT = only({"type": "direct"}, because="Calls come from the model itself here; leave it out.")
+
+
+class TextContent(WireModel):
+    """Text in a message or a function's output; which of the types it says makes no difference."""
+
+    type: Literal["input_text", "output_text", "text", "refusal"]
+    text: str | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = Field(None, description="Ignored.")
+    logprobs: list[Any] | None = Field(None, description="Ignored.")
+    parsed: Any = Field(None, description="Ignored: OpenAI's client adds it to texts that it parsed.")
+    prompt_cache_breakpoint: dict[str, Any] | None = Field(None, description="Accepted; prefixes are always cached.")
+
+    @classmethod
+    def refuse(cls, data: dict[str, Any]) -> None:
+        """Media are refused as a whole: their fields are of no interest then."""
+        kind = data.get("type")
+        if isinstance(kind, str) and kind in _MEDIA:
+            raise unsupported(
+                f"Its type is '{kind}', and gpt-oss takes no {_MEDIA[kind]}: send its text as input_text."
+            )
+
+    @model_validator(mode="after")
+    def _holds_its_text(self) -> TextContent:
+        field = "refusal" if self.type == "refusal" else "text"
+        if getattr(self, field) is None:
+            raise invalid(
+                f"Missing required parameter: a part of type '{self.type}' needs '{field}'.",
+                at=field,
+                code="missing_required_parameter",
+            )
+        return self
+
+
+def _shape(value: Any) -> str | None:
+    return "<text>" if isinstance(value, str) else "<parts>" if isinstance(value, list) else None
+
+
+# A named alias, because a union takes hashable members and FailFast has no hash.
+TextContents = TypeAliasType("TextContents", Annotated[list[TextContent], FailFast()])
+Text = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[TextContents, Tag("<parts>")],
+    Discriminator(_shape, custom_error_type="expected", custom_error_message="a string or an array of text parts"),
+]
+
+
+class MessageItem(WireModel):
+    """What somebody said. `phase` and `channel` tell a preamble of the model's from its answer."""
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "system", "developer", "assistant"]
+    content: Text
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+    phase: Literal["commentary", "final_answer"] | None = None
+    channel: Literal["commentary", "final"] | None = Field(None, description="Ours; says the same as `phase`.")
+
+
+class SummaryPart(WireModel):
+    """A part of a reasoning item's summary."""
+
+    type: Literal["summary_text"]
+    text: str
+
+
+class ReasoningPart(WireModel):
+    """A part of the analysis."""
+
+    type: Literal["reasoning_text", "text"]
+    text: str
+
+
+class ReasoningItem(WireModel):
+    """What the model thought; it is given its thoughts back while a tool loop runs. Summaries are not."""
+
+    type: Literal["reasoning"]
+    id: _ItemId | None = None
+    summary: Annotated[list[SummaryPart] | None, FailFast()] = None
+    content: Annotated[list[ReasoningPart] | None, FailFast()] = None
+    encrypted_content: Annotated[
+        str | None, only(because="Reasoning that another service encrypted cannot be read here: send `content`.")
+    ] = None
+    status: ItemStatus | None = None
+
+
+class FunctionCallItem(WireModel):
+    """A call the model made, `arguments` as it wrote them."""
+
+    type: Literal["function_call"]
+    call_id: _NonEmpty
+    name: _NonEmpty
+    arguments: str
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+    caller: Annotated[dict[str, Any] | None, _DIRECT] = None
+    namespace: None = None
+    parsed_arguments: Any = Field(None, description="Ignored: OpenAI's client adds it to calls that it parsed.")
+
+
+class FunctionCallOutputItem(WireModel):
+    """What a called function gave."""
+
+    type: Literal["function_call_output"]
+    call_id: _NonEmpty
+    output: Text
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+    name: str | None = Field(None, description="Ignored: the call's id decides.")
+    caller: Annotated[dict[str, Any] | None, _DIRECT] = None
+    namespace: None = None
+    created_by: str | None = Field(None, description="Ignored.")
+
+
+class ItemReference(WireModel):
+    """Stands for an item of a stored response."""
+
+    type: Literal["item_reference"] = "item_reference"
+    id: _ItemId
+
+
+_TYPES = ("message", "reasoning", "function_call", "function_call_output", "item_reference")
+
+
+def _item_type(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return f"<{value.type}>" if isinstance(value, WireModel) and hasattr(value, "type") else None
+    kind = value.get("type")
+    if kind is None:
+        kind = "item_reference" if "id" in value and "role" not in value and "content" not in value else "message"
+    return f"<{kind}>"
+
+
+def _known_type(value: Any) -> Any:
+    """The item without what is null, unless its type is none of ours: a union's error would not say which are."""
+    if not isinstance(value, dict):
+        return value
+    # OpenAI's client dumps items with every field it knows of.
+    value = {key: field for key, field in value.items() if field is not None}
+    kind = value.get("type")
+    if kind is None:
+        return value
+    if not isinstance(kind, str):
+        raise invalid("Invalid type: expected a string.", at="type", code="invalid_type")
+    if kind not in _TYPES:
+        raise unsupported(
+            f"Its type is '{kind[:64]}'; this server takes items of the types {', '.join(_TYPES)}: "
+            "there are no built-in tools, and gpt-oss reads text alone."
+        )
+    return value
+
+
+InputItem = Annotated[
+    Annotated[
+        Annotated[MessageItem, Tag("<message>")]
+        | Annotated[ReasoningItem, Tag("<reasoning>")]
+        | Annotated[FunctionCallItem, Tag("<function_call>")]
+        | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")]
+        | Annotated[ItemReference, Tag("<item_reference>")],
+        Discriminator(_item_type, custom_error_type="expected", custom_error_message="an object"),
+    ],
+    BeforeValidator(_known_type),
+]
+
+
+def text_of(text: str | list[TextContent]) -> str:
+    """The text, its parts joined as they are."""
+    if isinstance(text, str):
+        return text
+    return "".join(part.text or part.refusal or "" for part in text)

@@ -1,0 +1,115 @@
+"""A checked Responses request and its conversation become a generation: nothing of HTTP or JSON is left in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date
+
+from serving.answering.reasoning import ReasoningLimits
+from serving.api.openai.responses.input import StoredItem, instructions_of, messages_of
+from serving.api.openai.responses.request import ResponsesRequest
+from serving.api.openai.responses.text import Format, JsonObjectTextFormat, JsonSchemaTextFormat
+from serving.api.openai.responses.tools import forced_tools, shown_tools
+from serving.api.openai.sampling import SMALLEST_TOP_P
+from serving.engine.base import Constraint, Sampling
+from serving.errors import ApiError
+from serving.generation.types import ChatGeneration
+from serving.harmony.conversation import Conversation, FunctionTool, ResponseFormat
+
+
+def responses_generation(
+    request: ResponsesRequest,
+    earlier: Sequence[StoredItem],
+    new: Sequence[StoredItem],
+    *,
+    request_id: str,
+    limits: ReasoningLimits,
+    today: date,
+    answer_share: float,
+) -> ChatGeneration:
+    """What `request` asks for: `new` are its own items, `earlier` those of the responses it continues.
+
+    `request_id` is the engine's and must be unique among all requests under way. Raises InvalidValueError for an
+    output without its call.
+    """
+    items = [*earlier, *new]
+    tools = shown_tools(request.tool_choice, request.tools or [])
+    form = request.text.format if request.text else None
+    return ChatGeneration(
+        request_id=request_id,
+        conversation=Conversation(
+            messages=messages_of(items, first_new=len(earlier)),
+            effort=limits.effort,
+            current_date=today,
+            instructions=instructions_of(request.instructions, items),
+            tools=tuple(FunctionTool(t.name, t.description or "", t.parameters, bool(t.strict)) for t in tools),
+            response_format=_response_format(form),
+        ),
+        sampling=_sampling(request),
+        max_tokens=request.max_output_tokens,
+        forced_tools=forced_tools(request.tool_choice, tools),
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        answer=_constraint(form),
+        max_reasoning_tokens=limits.max_reasoning_tokens,
+        min_answer_tokens=limits.min_answer_tokens,
+        truncate=request.truncation == "auto",
+        answer_share=answer_share,
+    )
+
+
+def _sampling(request: ResponsesRequest) -> Sampling:
+    return Sampling(
+        # The plan settles it; 1 is only what the field needs where the request says nothing.
+        max_tokens=request.max_output_tokens or 1,
+        temperature=1.0 if request.temperature is None else float(request.temperature),
+        top_p=max(1.0 if request.top_p is None else float(request.top_p), SMALLEST_TOP_P),
+        logprobs=request.logprobs,
+    )
+
+
+def _response_format(form: Format) -> ResponseFormat | None:
+    if isinstance(form, JsonSchemaTextFormat):
+        return ResponseFormat(form.name, form.schema_, form.description or "")
+    return None
+
+
+def _constraint(form: Format) -> Constraint | None:
+    if isinstance(form, JsonSchemaTextFormat):
+        return Constraint("json_schema", json.dumps(form.schema_))
+    return Constraint("json_object") if isinstance(form, JsonObjectTextFormat) else None
+
+
+def constraints_in(request: ResponsesRequest) -> list[tuple[str, Constraint]]:
+    """What answer and calls may be held to, each with the request's field it came in."""
+    form = request.text.format if request.text else None
+    answer = _constraint(form)
+    field = "text.format.schema" if isinstance(form, JsonSchemaTextFormat) else "text.format"
+    calls = [
+        (f"tools[{i}].parameters", Constraint("json_schema", json.dumps(tool.parameters)))
+        for i, tool in enumerate(request.tools or ())
+        if tool.strict and tool.parameters is not None
+    ]
+    return [*([] if answer is None else [(field, answer)]), *calls]
+
+
+_PARAMS = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+}
+
+
+def in_our_words(error: ApiError) -> ApiError:
+    """`error`, which names chat's fields, with the names they have here."""
+    param = error.param
+    if param is None:
+        return error
+    first, dot, rest = param.partition(".")
+    if first.startswith("tools["):
+        error.param = f"{first}.{rest.removeprefix('function.')}" if dot and rest != "function" else first
+    elif first in _PARAMS:
+        error.param = _PARAMS[first]
+    error.message = error.message.replace("max_tokens", "max_output_tokens").replace("your messages", "the input")
+    return error

@@ -1,0 +1,162 @@
+"""What a generation gives becomes output items, one after the other, as they grow."""
+
+from __future__ import annotations
+
+from serving.api.openai.responses.events import OutputSink
+from serving.api.openai.responses.response import (
+    FunctionCallOutput,
+    ItemStatus,
+    Logprob,
+    MessageOutput,
+    OutputItem,
+    OutputText,
+    ReasoningOutput,
+    ReasoningText,
+    TopLogprob,
+)
+from serving.generation.types import (
+    ChatEvent,
+    ChoiceFinished,
+    GenerationFinished,
+    LogprobEntry,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallDelta,
+    Usage,
+)
+from serving.harmony.events import Channel
+
+# JSON has no infinity; OpenAI reports this for tokens that could not have been chosen.
+_LOWEST_LOGPROB = -9999.0
+
+
+def item_id(kind: str, token: str, number: int) -> str:
+    """The id of item `number` (input first, then output) of response `resp_{token}`.
+
+    It tells the response, so that an item can be found by its id alone (response_of_item). `kind` is the item's type.
+    """
+    return f"{_PREFIXES[kind]}_{token}_{number}"
+
+
+_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco"}
+
+
+def response_of_item(name: str) -> str | None:
+    """The id of the response that an item's id tells; None where it is none of ours."""
+    parts = name.split("_")
+    return f"resp_{parts[1]}" if len(parts) == 3 and parts[0] in _PREFIXES.values() else None
+
+
+Cuts = tuple[list[int], list[int]]
+"""The deltas of an item: of each the characters, and of each the log probabilities."""
+
+
+class OutputBuilder:
+    """Collects events as items, and tells `sink` of each as it opens, grows and closes.
+
+    A message of the model is an item; a delta that `opens` begins the next. `cuts` says how each item's text came.
+    """
+
+    def __init__(self, sink: OutputSink, token: str, first_number: int) -> None:
+        self.items: list[OutputItem] = []
+        self.cuts: list[Cuts] = []
+        self.finish_reason: str | None = None
+        self.reasoning_truncated = False
+        self.usage: Usage | None = None
+        self._sink = sink
+        self._token = token
+        self._first_number = first_number
+        self._open: OutputItem | None = None
+        self._channel: Channel | None = None
+        self._texts: list[str] = []
+        self._logprobs: list[Logprob] = []
+        self._cuts: Cuts = ([], [])
+
+    def add(self, event: ChatEvent) -> None:
+        """Take the next event of the generation's one choice."""
+        if isinstance(event, TextDelta):
+            if event.opens or event.channel != self._channel:
+                kind = "reasoning" if event.channel == "analysis" else "message"
+                self._begin(_text_item(event.channel, self._next_id(kind)), event.channel)
+            self._grow(event.text, [] if event.channel == "analysis" else _logprobs(event.logprobs))
+        elif isinstance(event, ToolArgumentsDelta):
+            self._grow(event.text, [])
+        elif isinstance(event, ToolCallDelta):
+            self._begin(_call_item(event.id, event.name, self._next_id("function_call")), None)
+        elif isinstance(event, ChoiceFinished):
+            self.finish_reason = event.finish_reason
+            self.reasoning_truncated = event.reasoning_truncated
+            self.end("incomplete" if event.finish_reason == "length" else "completed")
+        elif isinstance(event, GenerationFinished):
+            self.usage = event.usage
+
+    def end(self, status: ItemStatus) -> None:
+        """Close the item that is open, if one is."""
+        item = self._open
+        if item is None:
+            return
+        item["status"] = status
+        text = "".join(self._texts)
+        if item["type"] == "message":
+            item["content"] = [OutputText(type="output_text", text=text, annotations=[], logprobs=self._logprobs)]
+        elif item["type"] == "reasoning":
+            item["content"] = [ReasoningText(type="reasoning_text", text=text)]
+        else:
+            item["arguments"] = text
+        self.items.append(item)
+        self.cuts.append(self._cuts)
+        self._open = self._channel = None
+        self._sink.close(item)
+
+    def _next_id(self, kind: str) -> str:
+        return item_id(kind, self._token, self._first_number + len(self.items) + (self._open is not None))
+
+    def _begin(self, item: OutputItem, channel: Channel | None) -> None:
+        self.end("completed")
+        self._open, self._channel = item, channel
+        self._texts, self._logprobs, self._cuts = [], [], ([], [])
+        self._sink.open(len(self.items), item)
+
+    def _grow(self, text: str, logprobs: list[Logprob]) -> None:
+        self._texts.append(text)
+        self._logprobs += logprobs
+        self._cuts[0].append(len(text))
+        self._cuts[1].append(len(logprobs))
+        self._sink.delta(text, logprobs)
+
+
+def _text_item(channel: Channel, name: str) -> MessageOutput | ReasoningOutput:
+    if channel == "analysis":
+        return ReasoningOutput(
+            id=name, type="reasoning", status="in_progress", summary=[], content=[], encrypted_content=None
+        )
+    return MessageOutput(
+        id=name,
+        type="message",
+        status="in_progress",
+        role="assistant",
+        phase="commentary" if channel == "commentary" else "final_answer",
+        channel=channel,
+        content=[],
+    )
+
+
+def _call_item(call_id: str, function: str, name: str) -> FunctionCallOutput:
+    return FunctionCallOutput(
+        id=name, type="function_call", status="in_progress", call_id=call_id, name=function, arguments=""
+    )
+
+
+def _logprobs(entries: tuple[LogprobEntry, ...] | None) -> list[Logprob]:
+    return [
+        Logprob(
+            token=entry.token,
+            logprob=max(entry.logprob, _LOWEST_LOGPROB),
+            bytes=list(entry.utf8),
+            top_logprobs=[
+                TopLogprob(token=token, logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(utf8))
+                for token, logprob, utf8 in entry.top
+            ],
+        )
+        for entry in entries or ()
+    ]

@@ -1,0 +1,54 @@
+"""A stored response streamed again, event for event as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from serving.api.openai.responses.events import ResponseEvents
+from serving.api.openai.responses.output import Cuts
+from serving.api.openai.responses.record import ResponseRecord
+from serving.api.openai.responses.response import Logprob, OutputItem
+
+
+def replay(record: ResponseRecord, *, starting_after: int = -1) -> Iterator[bytes]:
+    """Frames of the events numbered above `starting_after`, a portion at a time.
+
+    They are the bytes that were streamed at first; those of a response that was sent whole come as it was made.
+    """
+    sse = ResponseEvents(starting_after=starting_after)
+    sse.begin(record.response)
+    yield sse.take()
+    for index, (item, cuts) in enumerate(zip(record.response["output"], record.cuts, strict=True)):
+        yield from _item(sse, index, item, cuts)
+    sse.end(record.response)
+    yield sse.take()
+
+
+def _item(sse: ResponseEvents, index: int, item: OutputItem, cuts: Cuts) -> Iterator[bytes]:
+    sse.open(index, _emptied(item))
+    text, logprobs = _content(item)
+    begin = begin_logprobs = 0
+    for length, number in zip(*cuts, strict=True):
+        end, end_logprobs = begin + length, begin_logprobs + number
+        sse.delta(text[begin:end], logprobs[begin_logprobs:end_logprobs])
+        begin, begin_logprobs = end, end_logprobs
+        yield sse.take()
+    sse.close(item)
+    yield sse.take()
+
+
+def _emptied(item: OutputItem) -> OutputItem:
+    if item["type"] == "function_call":
+        return {**item, "status": "in_progress", "arguments": ""}
+    if item["type"] == "reasoning":
+        return {**item, "status": "in_progress", "content": []}
+    return {**item, "status": "in_progress", "content": []}
+
+
+def _content(item: OutputItem) -> tuple[str, list[Logprob]]:
+    if item["type"] == "function_call":
+        return item["arguments"], []
+    if item["type"] == "reasoning":
+        return item["content"][0]["text"], []
+    part = item["content"][0]
+    return part["text"], part["logprobs"]

@@ -1,0 +1,160 @@
+"""The body of POST /v1/responses.
+
+Source: OpenAI's API reference, with two extensions (max_reasoning_tokens, min_answer_tokens). Whatever would change
+the answer and is not supported is refused by name; what cannot change it is accepted. Null means absent, everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
+from typing_extensions import TypeAliasType
+
+from serving.api.openai.responses.items import InputItem
+from serving.api.openai.responses.text import TextSettings
+from serving.api.openai.responses.tools import Tool, ToolChoice, check_choice, distinct_names
+from serving.api.wire.body import parse_object
+from serving.api.wire.fields import WireModel, invalid, only, unsupported
+from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.validation import validate
+
+Include = Literal[
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+]
+"""What OpenAI's API may be asked to add to items; of these only log probabilities can be part of an answer here."""
+
+_CHAT_FIELDS = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+}
+_LOGPROBS = "message.output_text.logprobs"
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_ResponseId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_Summary = Literal["auto", "concise", "detailed"]
+
+
+class Reasoning(WireModel):
+    """How much the model thinks."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    summary: _Summary | None = Field(None, description="Accepted: the reply has the analysis, and no summary of it.")
+    generate_summary: _Summary | None = Field(None, description="The older name of `summary`.")
+    context: Annotated[
+        str | None, only("auto", "current_turn", because="gpt-oss is shown its analysis of the current turn alone.")
+    ] = None
+    mode: Annotated[str | None, only("standard", because="Only 'standard' is.")] = None
+
+
+class ResponsesStreamOptions(WireModel):
+    """Options of a streamed answer."""
+
+    include_obfuscation: bool | None = Field(None, description="Accepted; events are never padded.")
+
+
+def _shape(value: Any) -> str | None:
+    return "<text>" if isinstance(value, str) else "<items>" if isinstance(value, list) else None
+
+
+# A named alias, because a union takes hashable members and FailFast has no hash.
+InputItems = TypeAliasType("InputItems", Annotated[list[InputItem], Field(min_length=1), FailFast()])
+Input = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[InputItems, Tag("<items>")],
+    Discriminator(_shape, custom_error_type="expected", custom_error_message="a string or an array of items"),
+]
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
+    Field(max_length=16),
+]
+
+
+class ResponsesRequest(WireModel):
+    """One request, checked."""
+
+    model: Annotated[str, StringConstraints(min_length=1)] = Field(description="A name or alias from GET /v1/models.")
+    input: Input = Field(description="What the user says, or items: messages, calls, their outputs, reasoning.")
+    instructions: str | None = Field(None, description="A developer message; not inherited by later responses.")
+    previous_response_id: _ResponseId | None = Field(None, description="A stored response that this one continues.")
+    store: bool | None = Field(None, description="false: keep nothing of this; default true.")
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="auto: the oldest turns give way where all of them do not fit."
+    )
+
+    max_output_tokens: int | None = Field(None, ge=1, description="Most tokens to write, reasoning included.")
+    max_reasoning_tokens: int | None = Field(None, ge=0, description="Most tokens of analysis; then the answer begins.")
+    min_answer_tokens: int | None = Field(None, ge=0, description="Tokens of max_output_tokens kept for the answer.")
+    reasoning: Reasoning | None = None
+    temperature: _Finite | None = Field(None, ge=0, le=2, description="0 picks the likeliest token; default 1.")
+    top_p: _Finite | None = Field(None, ge=0, le=1)
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives reported for each token.")
+    text: TextSettings | None = None
+    include: list[Include] | None = None
+    stream: bool | None = None
+    stream_options: ResponsesStreamOptions | None = None
+
+    tools: Annotated[list[Tool] | None, FailFast(), Field(max_length=128), AfterValidator(distinct_names)] = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = Field(None, description="false: an answer ends with its first call.")
+
+    # What this server does not have, and what to do instead.
+    background: Annotated[
+        bool | None, only(False, because="Answers are made while the client waits: send `stream: true`.")
+    ] = None
+    conversation: Annotated[
+        Any, only(because="There are no conversation objects: continue with `previous_response_id`.")
+    ] = None
+    prompt: Annotated[
+        Any, only(because="There are no stored prompts: send their text as `instructions` and `input`.")
+    ] = None
+    context_management: Annotated[Any, only(because="Use `truncation: auto`.")] = None
+    moderation: Annotated[Any, only(because="This server moderates nothing.")] = None
+
+    # These cannot change the answer: accepted, checked for their type, not used.
+    metadata: Metadata | None = None
+    max_tool_calls: int | None = Field(None, description="Accepted: it bounds built-in tools, of which there are none.")
+    user: str | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    access_programs: dict[str, Any] | None = None
+    image: dict[str, Any] | None = None
+
+    @classmethod
+    def refuse(cls, data: dict[str, Any]) -> None:
+        """Fields of POST /v1/chat/completions are likely mistakes."""
+        for theirs, ours in _CHAT_FIELDS.items():
+            if data.get(theirs) is not None:
+                raise unsupported(f"'{theirs}' is chat's; here it is '{ours}'.")
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> ResponsesRequest:
+        if self.stream_options is not None and not self.stream:
+            raise invalid("'stream_options' needs 'stream' to be true.", at="stream_options")
+        if (self.min_answer_tokens or 0) > (self.max_output_tokens or self.min_answer_tokens or 0):
+            raise invalid("'min_answer_tokens' is more than 'max_output_tokens'.", at="min_answer_tokens")
+        check_choice(self.tool_choice, self.tools or [])
+        return self
+
+    @property
+    def logprobs(self) -> int | None:
+        """Alternatives to report for each token; None: no log probabilities at all."""
+        if self.top_logprobs:
+            return self.top_logprobs
+        return 0 if _LOGPROBS in (self.include or ()) else None
+
+
+def parse_responses_request(body: bytes, expand: Expand = unchanged) -> ResponsesRequest:
+    """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
+    return validate(ResponsesRequest, expand(parse_object(body)))

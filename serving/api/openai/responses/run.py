@@ -1,0 +1,226 @@
+"""One response on its way: generated, sent whole or as a stream, and stored."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
+
+from serving.api.middleware.error_handling import internal_error
+from serving.api.openai.responses.archive import ResponseArchive
+from serving.api.openai.responses.events import OutputSink, ResponseEvents, Unwatched
+from serving.api.openai.responses.inflight import InFlight, Interruptible
+from serving.api.openai.responses.mapping import in_our_words
+from serving.api.openai.responses.output import OutputBuilder
+from serving.api.openai.responses.record import ResponseRecord
+from serving.api.openai.responses.response import (
+    IncompleteDetails,
+    InputTokensDetails,
+    OutputTokensDetails,
+    ResponseFailure,
+    ResponseObject,
+    ResponseUsage,
+    Status,
+)
+from serving.api.streaming.event_stream import answer_timeout
+from serving.engine.base import Engine
+from serving.errors import ApiError
+from serving.generation import chat
+from serving.generation.answer import AnswerBuilder
+from serving.generation.constraint_check import Check
+from serving.generation.types import ChatEvent, ChatGeneration, Usage
+from serving.telemetry.recorder import RequestRecorder
+
+logger = logging.getLogger(__name__)
+
+# After longest_s, until a record in progress is taken for lost: for the last write, and clocks that differ.
+_GRACE_S = 30.0
+_ANNOUNCE_WITHIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where responses are stored, those under way included, and whose they are."""
+
+    archive: ResponseArchive
+    in_flight: InFlight
+    owner: str
+
+
+class ResponseRun:
+    """Makes one response out of one generation; whole() or frames() is called once.
+
+    `draft` is the record as it is before anything was generated; its response says in `store` whether to store it.
+    `check` is awaited before anything is generated.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        generation: ChatGeneration,
+        draft: ResponseRecord,
+        shelf: Shelf,
+        *,
+        check: Check | None,
+        recorder: RequestRecorder,
+        clock: Callable[[], float],
+        longest_s: float,
+    ) -> None:
+        self._engine = engine
+        self._generation = generation
+        self._draft = draft
+        self._shelf = shelf
+        self._check = check
+        self._recorder = recorder
+        self._clock = clock
+        self._longest_s = longest_s
+        self._interruptible = Interruptible()
+        self._failure: ApiError | None = None
+        self._announcing: asyncio.Task[bool] | None = None
+        self._over = False
+
+    async def whole(self) -> ResponseObject:
+        """The response in one piece, once it is stored. Raises what goes wrong with the generation."""
+        builder, answer = self._builder(Unwatched()), AnswerBuilder(self._generation)
+        try:
+            async with asyncio.timeout(self._longest_s) as limit:
+                if self._check is not None:
+                    await self._check()
+                source = chat.at_once(self._engine, self._generation, on_recovered=self._recorder.recovered)
+                async with aclosing(source) as events:
+                    async for event in events:
+                        builder.add(event)
+                        answer.add(event)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise answer_timeout(self._longest_s) from error
+        except ApiError as error:
+            raise in_our_words(error) from error
+        self._recorder.answered(answer.answer())
+        return await self._finish(builder, _status(builder))
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """The response as server-sent events.
+
+        What goes wrong before the first token is raised; later the stream tells of it and ends. The response is stored
+        before its last event is sent, or as cancelled when the client leaves before that.
+        """
+        sse = ResponseEvents()
+        builder = self._builder(sse)
+        source = chat.stream(self._engine, self._generation, on_recovered=self._recorder.recovered)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(aclosing(source))
+            stack.enter_context(self._interruptible.after(self._longest_s))
+            encode = self._recorder.watching(_encoder(builder, sse))
+            encode(await self._started(source))
+            try:
+                await self._announce(stack)
+                sse.begin(self._draft.response)
+                yield sse.take()
+                try:
+                    while (event := await self._interruptible.next(source)) is not None:
+                        if frame := encode(event):
+                            yield frame
+                except ApiError as error:
+                    self._failure = error
+                    logger.warning("request %s failed in its stream: %s", self._recorder.request_id, error)
+                except Exception:
+                    self._failure = internal_error(self._recorder.request_id)
+                    logger.exception("request %s failed in its stream", self._recorder.request_id)
+                yield await self._last_frames(builder, sse)
+            finally:
+                if not self._over:
+                    await source.aclose()  # first of all the engine stops
+                    builder.end("incomplete")
+                    await self._finish(builder, "cancelled")
+
+    async def _started(self, events: AsyncGenerator[ChatEvent, None]) -> ChatEvent:
+        """The first event; raises what is wrong with the request or the engine."""
+        try:
+            if self._check is not None:
+                await self._check()
+            event = await self._interruptible.next(events)
+        except ApiError as error:
+            raise in_our_words(error) from error
+        if event is None:
+            raise answer_timeout(self._longest_s)
+        return event
+
+    def _builder(self, sink: OutputSink) -> OutputBuilder:
+        token = self._draft.id.removeprefix("resp_")
+        return OutputBuilder(sink, token, first_number=len(self._draft.input))
+
+    async def _announce(self, stack: AsyncExitStack) -> None:
+        """Let others see, and cancel, the response while it is made."""
+        if not self._draft.response["store"]:
+            return
+        shelf = self._shelf
+        await stack.enter_async_context(shelf.in_flight.running(self._draft.id, self._interruptible))
+        self._draft = replace(self._draft, deadline=self._clock() + self._longest_s + _GRACE_S)
+        self._announcing = asyncio.create_task(shelf.archive.put(shelf.owner, self._draft))
+        # A store that is away must not hold up the answer.
+        await asyncio.wait({self._announcing}, timeout=_ANNOUNCE_WITHIN_S)
+
+    async def _last_frames(self, builder: OutputBuilder, sse: ResponseEvents) -> bytes:
+        if self._interruptible.reason == "timeout":
+            self._failure = self._failure or answer_timeout(self._longest_s)
+        if self._failure is not None:
+            self._recorder.failed(self._failure)
+            status: Status = "failed"
+        elif self._interruptible.reason == "cancelled":
+            status = "cancelled"
+        else:
+            status = _status(builder)
+        builder.end("incomplete")
+        sse.end(await self._finish(builder, status))
+        return sse.take()
+
+    async def _finish(self, builder: OutputBuilder, status: Status) -> ResponseObject:
+        """The finished response, stored if it is to be; its `store` says whether that could be done."""
+        response = self._draft.response.copy()
+        response["status"] = status
+        response["output"] = builder.items
+        response["usage"] = None if builder.usage is None else _usage(builder.usage)
+        if status == "completed":
+            response["completed_at"] = int(self._clock())
+        if status == "incomplete":
+            response["incomplete_details"] = IncompleteDetails(reason="max_output_tokens")
+        if self._failure is not None:
+            response["error"] = ResponseFailure(code="server_error", message=self._failure.message)
+        if builder.reasoning_truncated:
+            response["reasoning_truncated"] = True
+        if self._announcing is not None:
+            await asyncio.wait({self._announcing})  # so that it cannot come after what follows
+        if response["store"]:
+            record = replace(self._draft, response=response, cuts=builder.cuts)
+            response["store"] = await self._shelf.archive.put(self._shelf.owner, record)
+        self._over = True
+        return response
+
+
+def _encoder(builder: OutputBuilder, sse: ResponseEvents) -> Callable[[ChatEvent], bytes]:
+    def encode(event: ChatEvent) -> bytes:
+        builder.add(event)
+        return sse.take()
+
+    return encode
+
+
+def _status(builder: OutputBuilder) -> Status:
+    return "incomplete" if builder.finish_reason == "length" else "completed"
+
+
+def _usage(usage: Usage) -> ResponseUsage:
+    shown = ResponseUsage(
+        input_tokens=usage.prompt_tokens,
+        input_tokens_details=InputTokensDetails(cached_tokens=usage.cached_tokens, cache_write_tokens=0),
+        output_tokens=usage.completion_tokens,
+        output_tokens_details=OutputTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+    )
+    if usage.cache is not None:
+        shown["cache"] = usage.cache
+    return shown

@@ -1,0 +1,52 @@
+"""The fields that say how tokens are chosen, as an engine wants them."""
+
+from __future__ import annotations
+
+import json
+
+from serving.api.openai.chat.prompt_fields import ConversationFields
+from serving.api.wire.sampling import SamplingFields
+from serving.api.wire.structured_outputs import ConstrainedFields
+from serving.engine.base import Constraint, Sampling
+
+SMALLEST_TOP_P = 1e-6
+"""The least top_p that an engine is given: 0 means the likeliest token alone, and vLLM wants more than 0."""
+
+
+def sampling_of(request: SamplingFields, *, logprobs: int | None) -> Sampling:
+    """`request`'s sampling; max_tokens is settled later, where the prompt's length is known."""
+    return Sampling(
+        max_tokens=1,
+        temperature=_or(request.temperature, 1.0),
+        top_p=max(_or(request.top_p, 1.0), SMALLEST_TOP_P),
+        top_k=max(request.top_k or 0, 0),
+        min_p=_or(request.min_p, 0.0),
+        seed=request.seed,
+        presence_penalty=_or(request.presence_penalty, 0.0),
+        frequency_penalty=_or(request.frequency_penalty, 0.0),
+        repetition_penalty=_or(request.repetition_penalty, 1.0),
+        logit_bias={int(token): bias for token, bias in request.logit_bias.items()} if request.logit_bias else None,
+        logprobs=logprobs,
+    )
+
+
+def constraint_of(request: ConstrainedFields) -> Constraint | None:
+    """What the text must match, as an engine wants it."""
+    asked = request.answer_format
+    return None if asked is None else Constraint(asked.kind, asked.value)
+
+
+def constraints_in(request: ConversationFields) -> list[tuple[str, Constraint]]:
+    """What answer and calls may be held to, each with the request's field it came in."""
+    asked = request.answer_format
+    wanted = [] if asked is None else [(asked.field, Constraint(asked.kind, asked.value))]
+    for i, tool in enumerate(request.tools or ()):
+        function = tool.function
+        if function.strict and function.parameters is not None:
+            schema = Constraint("json_schema", json.dumps(function.parameters))
+            wanted.append((f"tools[{i}].function.parameters", schema))
+    return wanted
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else float(value)

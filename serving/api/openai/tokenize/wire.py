@@ -1,0 +1,88 @@
+"""The bodies and replies of POST /tokenize and /detokenize, as vLLM shapes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired
+
+from pydantic import AfterValidator, Field, StringConstraints
+from typing_extensions import TypedDict
+
+from serving.api.openai.chat.prompt_fields import ConversationFields
+from serving.api.wire.body import parse_object
+from serving.api.wire.fields import WireModel, invalid, only
+from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.sampling import VOCABULARY_SIZE
+from serving.api.wire.validation import validate
+
+
+class OptionalModel(WireModel):
+    """The model may be left out where there is one only."""
+
+    model: Annotated[str, StringConstraints(min_length=1)] | None = None
+
+
+class TokenizeTextRequest(OptionalModel):
+    """A text, and how it becomes tokens."""
+
+    prompt: str
+    add_special_tokens: bool | None = Field(None, description="Accepted; gpt-oss puts no token before a text.")
+    allow_special_tokens: bool | None = Field(
+        None, description="true: special tokens spelled in the text are meant; default false, they are text."
+    )
+    return_token_strs: bool | None = Field(None, description="Add each token's text.")
+
+
+class TokenizeChatRequest(ConversationFields, OptionalModel):
+    """A conversation as chat takes it; its tokens are those of the prompt that chat would make of it."""
+
+    add_generation_prompt: Annotated[
+        bool | None, only(True, because="The prompt always ends where the answer begins.")
+    ] = None
+    continue_final_message: Annotated[
+        bool | None, only(False, because="An answer always begins with a message of its own.")
+    ] = None
+    add_special_tokens: bool | None = Field(None, description="Accepted; the format decides on special tokens.")
+    return_token_strs: bool | None = Field(None, description="Add each token's text.")
+    chat_template: None = None
+    chat_template_kwargs: None = None
+    media_io_kwargs: None = None
+    mm_processor_kwargs: None = None
+
+
+def _known_tokens(tokens: list[int]) -> list[int]:
+    for i, token in enumerate(tokens):
+        if not 0 <= token < VOCABULARY_SIZE:
+            raise invalid(f"Invalid 'tokens[{i}]': expected a token id from 0 to {VOCABULARY_SIZE - 1}.", at=f"[{i}]")
+    return tokens
+
+
+class DetokenizeRequest(OptionalModel):
+    """Token ids of whatever kind."""
+
+    tokens: Annotated[list[int], AfterValidator(_known_tokens)]
+
+
+class Tokens(TypedDict):
+    """`token_strs` has U+FFFD for tokens that are not whole characters."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: NotRequired[list[str]]
+
+
+class Detokenized(TypedDict):
+    """The tokens' text, special tokens spelled."""
+
+    prompt: str
+
+
+def parse_tokenize_request(body: bytes, expand: Expand = unchanged) -> TokenizeTextRequest | TokenizeChatRequest:
+    """The request in `body`: of chat where it has messages. Raises as parse_object and validate do."""
+    data: dict[str, Any] = parse_object(body)
+    return validate(TokenizeChatRequest, expand(data)) if "messages" in data else validate(TokenizeTextRequest, data)
+
+
+def parse_detokenize_request(body: bytes) -> DetokenizeRequest:
+    """The request in `body`. Raises as parse_object and validate do."""
+    return validate(DetokenizeRequest, parse_object(body))

@@ -1,0 +1,1 @@
+"""The service itself: health, metrics, the status page and the documentation of the API."""

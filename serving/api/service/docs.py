@@ -1,0 +1,26 @@
+"""GET /docs: the API described in one page that loads nothing from elsewhere.
+
+Many who run this have no internet, and FastAPI's own page would stay blank for them. The page is docs.html beside this
+file; it reads /openapi.json.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import APIRouter
+from starlette.responses import HTMLResponse, Response
+
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+
+
+def docs_router() -> APIRouter:
+    """The route."""
+    router = APIRouter()
+    page = files("serving.api.service").joinpath("docs.html").read_text(encoding="utf-8")
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(page, headers={"content-security-policy": _POLICY})
+
+    return router

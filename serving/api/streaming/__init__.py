@@ -1,0 +1,1 @@
+"""Replies that are streams of server-sent events."""

@@ -1,0 +1,172 @@
+"""A reply that is a stream of server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Generic, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving.api.middleware.error_handling import internal_error
+from serving.api.streaming.direct_send import direct_send
+from serving.api.streaming.disconnect import until_disconnect
+from serving.api.streaming.sse import DONE, KEEP_ALIVE, error_frame
+from serving.errors import AnswerTimeoutError, ApiError
+from serving.telemetry.recorder import RequestRecorder, find_recorder
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    # nginx would otherwise collect chunks before it passes them on.
+    "x-accel-buffering": "no",
+}
+
+
+def _error_frame(error: ApiError) -> bytes:
+    return error_frame(error.body())
+
+
+# How long a client that does not read is waited for once its stream has failed.
+_PARTING_S = 5.0
+
+
+class EventStream(Response, Generic[_T]):
+    """Sends `encode(event)` for each of `events` (empty frames are left out), then `done`.
+
+    The status line waits for the first event, so that what goes wrong before it is a plain HTTP error; but no longer
+    than `keep_alive_s`, after which a silent stream sends `keep_alive`, a comment line. Errors once it is sent become
+    what `encode_error` makes of them, and the stream ends. `longest_s` bounds the whole. Closes `events` when it
+    ends for whatever reason; when the client leaves, at once. One frame is sent at a time, so a slow client
+    slows the events instead of filling memory.
+    """
+
+    def __init__(
+        self,
+        events: AsyncGenerator[_T],
+        encode: Callable[[_T], bytes],
+        *,
+        headers: Mapping[str, str],
+        request_id: str,
+        keep_alive_s: float,
+        longest_s: float,
+        done: bytes = DONE,
+        keep_alive: bytes = KEEP_ALIVE,
+        encode_error: Callable[[ApiError], bytes] = _error_frame,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers({**_HEADERS, **headers})
+        self._events = events
+        self._encode = encode
+        self._request_id = request_id
+        self._keep_alive_s = keep_alive_s
+        self._longest_s = longest_s
+        self._done = done
+        self._keep_alive = keep_alive
+        self._encode_error = encode_error
+        self._recorder: RequestRecorder | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream; raises what goes wrong before anything was sent, and ClientDisconnect."""
+        self._recorder = find_recorder(scope)
+        await until_disconnect(receive, self._run(_Writer(send, direct_send(scope, send), self.raw_headers)))
+
+    async def _run(self, writer: _Writer) -> None:
+        comments = asyncio.create_task(self._fill_silence(writer))
+        try:
+            await self._copy(writer)
+        except ApiError as error:
+            if not writer.started:
+                raise
+            logger.warning("request %s failed in its stream: %s", self._request_id, error)
+            await self._part(writer, error)
+        except (ClientDisconnect, asyncio.CancelledError):
+            raise
+        except Exception:
+            if not writer.started:
+                raise
+            logger.exception("request %s failed in its stream", self._request_id)
+            await self._part(writer, internal_error(self._request_id))
+        finally:
+            comments.cancel()
+            await asyncio.wait({comments})
+
+    async def _copy(self, writer: _Writer) -> None:
+        encode, write = self._encode, writer.write
+        try:
+            async with asyncio.timeout(self._longest_s) as limit, aclosing(self._events) as events:
+                async for event in events:
+                    if frame := encode(event):
+                        await write(frame)
+                await write(self._done, last=True)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise answer_timeout(self._longest_s) from error
+
+    async def _part(self, writer: _Writer, error: ApiError) -> None:
+        if self._recorder is not None:
+            self._recorder.failed(error)
+        try:
+            async with asyncio.timeout(_PARTING_S):
+                await writer.write(self._encode_error(error), last=True)
+        except TimeoutError as timeout:
+            raise ClientDisconnect from timeout
+
+    async def _fill_silence(self, writer: _Writer) -> None:
+        while True:
+            await asyncio.sleep(self._keep_alive_s - writer.silence_s())
+            if writer.silence_s() >= self._keep_alive_s:
+                try:
+                    await writer.write(self._keep_alive)
+                except ClientDisconnect:
+                    return  # whoever watches for the disconnect ends the stream
+
+
+def answer_timeout(longest_s: float) -> AnswerTimeoutError:
+    """The error for answers that take longer than `longest_s` seconds."""
+    return AnswerTimeoutError(
+        f"The answer took longer than {longest_s:g} s, the most this server allows. Ask for fewer tokens."
+    )
+
+
+class _Writer:
+    """Writes frames, one writer at a time; the first write sends the status line too.
+
+    All but the first and the last go out by `middle_send`.
+    """
+
+    def __init__(self, send: Send, middle_send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self.started = False
+        self._send = send
+        self._middle_send = middle_send
+        self._headers = headers
+        self._lock = asyncio.Lock()
+        self._clock = asyncio.get_running_loop().time
+        self._wrote_at = self._clock()
+
+    def silence_s(self) -> float:
+        """Seconds since the last write ended."""
+        return self._clock() - self._wrote_at
+
+    async def write(self, frame: bytes, *, last: bool = False) -> None:
+        """Send a frame. Raises ClientDisconnect when the client is gone."""
+        async with self._lock:
+            try:
+                send = self._send if last else self._middle_send
+                if not self.started:
+                    self.started, send = True, self._send
+                    await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+                await send({"type": "http.response.body", "body": frame, "more_body": not last})
+            except OSError as error:
+                raise ClientDisconnect from error
+            self._wrote_at = self._clock()

@@ -1,1 +1,0 @@
-"""Named presets over a model: what a request to one means."""
