@@ -53,7 +53,7 @@ bench-gpu: install  ## Measure against vLLM's Python and Rust front ends on a GP
 	@exec $(BIN)/python -m benchmarks.gpu $(if $(QUICK),--quick) $(ARGS)
 
 train: install  ## Train the embedded demo model again
-	@exec $(BIN)/python -m serving.demo.train $(ARGS)
+	@exec $(BIN)/python -m training.train $(ARGS)
 
 dashboards: install-dev  ## Write grafana/dashboards/*.json from the builders beside them
 	@$(BIN)/python -m grafana

@@ -14,8 +14,8 @@ from rich.console import Console
 from benchmarks import results
 from benchmarks.measure import FULL, QUICK, Interrupted, against_bare, front_end
 from benchmarks.servers import nothing_left
-from serving.bench.machine import this_machine
 from serving.errors import ServingError
+from serving_bench.machine import this_machine
 
 _WIDTH = 140
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.servers import MODEL, Running, bare_vllm, openmp_threads, serving_up
-from serving.bench.cpu import CpuMeter
-from serving.bench.lengths import Lengths
-from serving.bench.live import LiveProgress
-from serving.bench.report import Report
-from serving.bench.runner import Load
-from serving.bench.session import Plan, Server
-from serving.bench.start import measure
-from serving.bench.table import print_report
-from serving.bench.target import parse_target
-from serving.bench.workload import Workload
+from serving_bench.cpu import CpuMeter
+from serving_bench.lengths import Lengths
+from serving_bench.live import LiveProgress
+from serving_bench.report import Report
+from serving_bench.runner import Load
+from serving_bench.session import Plan, Server
+from serving_bench.start import measure
+from serving_bench.table import print_report
+from serving_bench.target import parse_target
+from serving_bench.workload import Workload
 
 WORKLOAD = Workload(
     prompt=Lengths("uniform", 16, 64),

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from benchmarks.measure import REPLY_TOKENS, STEP_MS, Comparison, FrontEnd
 from benchmarks.scale_model import Costs, Fleet, Model, markdown
-from serving.bench.report import Comparison as Ratios
-from serving.bench.report import Machine, Ratio, Report, Run
-from serving.bench.units import seconds, significant
+from serving_bench.report import Comparison as Ratios
+from serving_bench.report import Machine, Ratio, Report, Run
+from serving_bench.units import seconds, significant
 
 HERE = Path(__file__).parent
 _COMPARED = (

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from serving.bench.processes import ROLES, command_line, role_of, server_processes
-from serving.cluster.process_tree import end_descendants
+from serving.cluster.run.process_tree import end_descendants
 from serving.demo.checkpoint import ensure_checkpoint
 from serving.engine.accelerator import probe
 from serving.engine.device import installed_device, thread_binding
 from serving.engine.vllm.plan import engine_arguments
 from serving.errors import BenchError
 from serving.settings.models import ModelSettings
+from serving_bench.processes import ROLES, command_line, role_of, server_processes
 
 MODEL = "demo"
 READY_S = 300.0

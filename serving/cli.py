@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 import serving
-from serving.commands.bench import bench_command
 from serving.commands.chat import chat_command
 from serving.commands.check import check_command
 from serving.commands.config import schema_command, show_command
@@ -20,6 +19,7 @@ from serving.commands.plan import plan_command
 from serving.commands.up import up_command
 from serving.commands.usage import usage_command
 from serving.errors import ServingError, SettingsError
+from serving_bench.command import bench_command
 
 USER_MISTAKE = 2
 """Exit status for wrong flags, variables or settings; 1 is for everything else that fails."""

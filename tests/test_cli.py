@@ -52,14 +52,14 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Settings that `serving up` would have served; it ends with status 7. Nothing here may start Ray."""
     seen: list[Settings] = []
-    module = types.ModuleType("serving.cluster.up")
+    module = types.ModuleType("serving.cluster.run.up")
 
     def up(settings: Settings) -> int:
         seen.append(settings)
         return 7
 
     module.__dict__.update(up=up, update=up)
-    monkeypatch.setitem(sys.modules, "serving.cluster.up", module)
+    monkeypatch.setitem(sys.modules, "serving.cluster.run.up", module)
     return seen
 
 

@@ -22,10 +22,10 @@ from benchmarks.gpu.checkpoint import write_checkpoint
 from benchmarks.gpu.measure import Bench, Findings
 from benchmarks.gpu.servers import KINDS, ROOT, Kind, Served, dummy
 from benchmarks.servers import nothing_left
-from serving.bench.machine import this_machine
 from serving.demo.checkpoint import ensure_checkpoint
 from serving.engine.accelerator import Accelerator, probe
 from serving.errors import ServingError
+from serving_bench.machine import this_machine
 
 SMALL_RESULTS = ROOT / "build" / report.RESULTS.name
 """Nobody's claims about cost."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from serving.bench.lengths import Lengths
-from serving.bench.runner import Load
-from serving.bench.workload import Workload
+from serving_bench.lengths import Lengths
+from serving_bench.runner import Load
+from serving_bench.workload import Workload
 
 EFFORTS = (("low", 1.0), ("medium", 1.0), ("high", 1.0))
 _DRAIN_S = 5.0

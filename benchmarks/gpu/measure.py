@@ -14,14 +14,14 @@ from rich.console import Console
 from benchmarks.gpu.cells import Cell
 from benchmarks.gpu.servers import Kind, Launched, Served, command, launched
 from benchmarks.servers import Running, free_port, openmp_threads
-from serving.bench.client import Timeouts
-from serving.bench.live import LiveProgress
-from serving.bench.report import Report
-from serving.bench.session import Plan, Server
-from serving.bench.start import measure
-from serving.bench.target import parse_target
 from serving.engine.accelerator import Accelerator
 from serving.errors import BenchError
+from serving_bench.client import Timeouts
+from serving_bench.live import LiveProgress
+from serving_bench.report import Report
+from serving_bench.session import Plan, Server
+from serving_bench.start import measure
+from serving_bench.target import parse_target
 
 START_S = 300.0
 LEAST_START_S = 30.0

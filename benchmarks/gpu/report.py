@@ -11,9 +11,9 @@ from typing import TypeVar
 from benchmarks.gpu.cells import Cell
 from benchmarks.gpu.measure import Findings
 from benchmarks.gpu.servers import KINDS
-from serving.bench.report import Machine, Ratio, Report, Run
-from serving.bench.units import seconds, significant
 from serving.engine.accelerator import Accelerator
+from serving_bench.report import Machine, Ratio, Report, Run
+from serving_bench.units import seconds, significant
 
 RESULTS = Path(__file__).parents[1] / "RESULTS-GPU.md"
 

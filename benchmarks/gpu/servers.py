@@ -19,10 +19,10 @@ from typing import Any, Literal, get_args
 from benchmarks.gpu import forced
 from benchmarks.gpu.rust_front_end import write_wrapper
 from benchmarks.servers import Running, answers, flags, process_of
-from serving.demo.checkpoint import default_cache_dir
 from serving.engine.accelerator import Accelerator
 from serving.engine.vllm.plan import engine_arguments, engine_environment, kernel_cache
 from serving.errors import BenchError
+from serving.settings.cache_dir import default_cache_dir
 from serving.settings.models import ModelSettings
 
 Kind = Literal["ours", "python-1", "python-4", "rust"]

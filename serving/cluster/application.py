@@ -18,9 +18,9 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from serving.cluster.engine_replica import EngineReplica
 from serving.cluster.ingress import Ingress
-from serving.cluster.life_store import replicas_at_first
 from serving.cluster.names import INGRESS, engine_deployment
 from serving.cluster.scaling import POLICY
+from serving.cluster.stores.lifecycle import replicas_at_first
 from serving.engine.device import Device, installed_device
 from serving.settings.loading.load import load_settings
 from serving.settings.loading.revision import wait_for_revision

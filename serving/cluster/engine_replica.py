@@ -14,13 +14,14 @@ import ray
 import ray.serve._private.replica
 from ray.exceptions import RayError
 
-from serving.cluster import stages, start_failure
-from serving.cluster.environment import LOOPBACK
-from serving.cluster.frames import Address, Reply
-from serving.cluster.leftovers import leftovers
 from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
-from serving.cluster.outbox import Outbox
-from serving.demo.checkpoint import default_cache_dir, ensure_checkpoint
+from serving.cluster.run.environment import LOOPBACK
+from serving.cluster.run.orphans import leftovers
+from serving.cluster.stores import start_failures as start_failure
+from serving.cluster.stores import start_stages as stages
+from serving.cluster.transport.frames import Address, Reply
+from serving.cluster.transport.outbox import Outbox
+from serving.demo.checkpoint import ensure_checkpoint
 from serving.engine.base import (
     Adapter,
     EngineInfo,
@@ -37,6 +38,7 @@ from serving.engine.start_failure import ProcessLog
 from serving.engine.start_failure import start_failure as failure_of
 from serving.engine.vllm.engine import VllmEngine
 from serving.errors import EngineDiedError
+from serving.settings.cache_dir import default_cache_dir
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
 from serving.telemetry.exposition import exposed

@@ -18,15 +18,15 @@ from serving.cache.answers import AnswerCache
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
 from serving.cluster.fleet import ClusterFleet, ServeReplicas
-from serving.cluster.inbox import Inbox
-from serving.cluster.life_store import ClusterLifeStore
-from serving.cluster.limits_actor import open_limits, open_usage
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
-from serving.cluster.readiness import ClusterReadiness
-from serving.cluster.remote_engine import RemoteEngine
-from serving.cluster.start_failure import ClusterStartFailures
-from serving.cluster.store_actor import open_answer_store, open_store
+from serving.cluster.stores.lifecycle import ClusterLifeStore
+from serving.cluster.stores.limits import open_limits, open_usage
+from serving.cluster.stores.readiness import ClusterReadiness
+from serving.cluster.stores.start_failures import ClusterStartFailures
+from serving.cluster.stores.store import open_answer_store, open_store
+from serving.cluster.transport.inbox import Inbox
+from serving.cluster.transport.remote_engine import RemoteEngine
 from serving.engine.adapters.registry import Adapters
 from serving.engine.base import Engine
 from serving.engine.failover import FailoverEngine, FailoverOutcome

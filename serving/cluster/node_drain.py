@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from serving.cluster.console_scripts import console_script
+from serving.cluster.run.console_scripts import console_script
 
 REPLICA_TITLE = "ray::ServeReplica:"
 """How Ray titles the processes of Serve's replicas."""

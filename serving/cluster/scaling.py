@@ -16,7 +16,7 @@ from typing import Any
 from ray.exceptions import RayError
 from ray.serve.config import AutoscalingContext
 
-from serving.cluster.life_store import keep_replicas, wanted_now
+from serving.cluster.stores.lifecycle import keep_replicas, wanted_now
 
 POLICY = "serving.cluster.scaling:LifePolicy"
 

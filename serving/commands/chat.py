@@ -65,7 +65,7 @@ def chat_command(
         raise ClientError(f"{error}. `serving chat` needs it: pip install 'gpt-oss-serving[client]'") from error
     from rich.console import Console
 
-    from serving.bench.target import authorization, parse_target
+    from serving_bench.target import authorization, parse_target
 
     base_url = parse_target(url, "server", "--url").url
     key = _key(api_key_env, os.environ)

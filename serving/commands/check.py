@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from serving.demo.checkpoint import default_cache_dir
 from serving.engine.accelerator import Accelerator, probe
 from serving.engine.device import installed_device
 from serving.engine.scripted import load_script
 from serving.engine.vllm.arguments import engine_argument_problems, engine_argument_types
 from serving.engine.vllm.plan import engine_arguments, engine_environment, kernel_cache
 from serving.errors import SettingsError
+from serving.settings.cache_dir import default_cache_dir
 from serving.settings.loading.layer import KeyPath, dotted
 from serving.settings.loading.load import Loaded, load
 from serving.settings.loading.paths import is_path

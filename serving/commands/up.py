@@ -91,7 +91,7 @@ def up_command(
     admin_hash(loaded.settings)
     refuse_what_vllm_would(loaded)
     # Ray takes seconds to import; mistakes in the settings are told before.
-    from serving.cluster.up import up, update
+    from serving.cluster.run.up import up, update
 
     raise typer.Exit(update(loaded.settings) if take_over else up(loaded.settings))
 

@@ -19,6 +19,7 @@ import safetensors
 from serving.demo.architecture import END_IDS, VOCABULARY_SIZE, hf_config
 from serving.demo.tokenizer import tokenizer_config_json, tokenizer_json
 from serving.errors import CheckpointError
+from serving.settings.cache_dir import default_cache_dir
 
 FORMAT = 1
 """Raised whenever the same weights would be expanded to other files."""
@@ -56,20 +57,6 @@ def ensure_checkpoint(cache_dir: Path | None = None, *, verify: bool = False) ->
             "`cache_dir` in the settings file."
         ) from error
     return target
-
-
-def default_cache_dir() -> Path:
-    """Where checkpoints go unless told otherwise, after the XDG base directory specification."""
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(chosen):
-        return Path(chosen) / "gpt-oss-serving"
-    try:
-        return Path.home() / ".cache" / "gpt-oss-serving"
-    except RuntimeError as error:
-        raise CheckpointError(
-            "There is no home directory to keep the demo model's checkpoint in: set HOME, XDG_CACHE_HOME or "
-            "SERVING_CACHE_DIR."
-        ) from error
 
 
 def packaged() -> tuple[bytes, dict[str, Any]]:

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from serving.demo.checkpoint import default_cache_dir
 from serving.errors import CheckpointError, SettingsError
+from serving.settings.cache_dir import default_cache_dir
 from serving.settings.storage import CacheSettings, StoreSettings
 from serving.settings.tree import Settings
 from serving.store.base import Store, StoreLimits

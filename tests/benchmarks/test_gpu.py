@@ -25,9 +25,9 @@ from benchmarks.gpu.forced import NAME, Forced, Resuming, script, written
 from benchmarks.gpu.measure import Bench, Findings
 from benchmarks.gpu.rust_front_end import rewritten, write_wrapper
 from benchmarks.gpu.servers import Command, Kind, Served, dummy
-from serving.bench.machine import this_machine
 from serving.engine.accelerator import Accelerator
 from serving.harmony.vocabulary import decode, encode_harmony
+from serving_bench.machine import this_machine
 
 HOPPER = Accelerator("cuda", "NVIDIA H100 80GB HBM3", (9, 0), 80 * 2**30, "580.95.05")
 PROCESSOR = Accelerator("cpu", "x86_64")

@@ -172,13 +172,5 @@ def test_damaged_packaged_weights_ask_for_a_new_install(tmp_path: Path, monkeypa
         ensure_checkpoint(tmp_path)
 
 
-def test_default_place_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert checkpoint.default_cache_dir() == tmp_path / "gpt-oss-serving"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert checkpoint.default_cache_dir() == tmp_path / "home" / ".cache" / "gpt-oss-serving"
-
-
 def test_packaged_weights_are_small() -> None:
     assert (checkpoint.HERE / "weights.safetensors").stat().st_size <= 2_000_000

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from serving.demo import toolbox
+from serving import demo
+from training import toolbox
 
-README = (Path(toolbox.__file__).parent / "README.md").read_text()
+README = (Path(demo.__file__).parent / "README.md").read_text()
 
 
 def test_the_tools_it_knows_are_those_of_the_corpus() -> None:

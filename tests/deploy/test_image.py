@@ -114,6 +114,7 @@ def test_only_what_the_recipe_copies_reaches_the_builder() -> None:
         "LICENSE",
         "requirements/*.txt",
         "serving/**",
+        "serving_bench/**",
         "deploy/image/*.py",
     }
     copied = {
@@ -126,6 +127,7 @@ def test_only_what_the_recipe_copies_reaches_the_builder() -> None:
     assert {source for source in copied if not any(Path(source).match(rule) for rule in let_in)} == {
         "requirements",
         "serving",
+        "serving_bench",
     }
 
 
@@ -146,7 +148,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "serving", source / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("serving", "serving_bench"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     build = scratch / "build"
     (build / "bin").mkdir(parents=True)
     (build / "bin" / "python").symlink_to(sys.executable)

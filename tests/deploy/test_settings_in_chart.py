@@ -15,8 +15,8 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
 from serving.cluster.application import engine_options
-from serving.cluster.environment import SIDE_PORTS, ray_environment
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
+from serving.cluster.run.environment import SIDE_PORTS, ray_environment
 from serving.engine.device import Device
 from serving.settings.loading.load import load_settings
 from serving.settings.tree import Settings

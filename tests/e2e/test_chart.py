@@ -18,8 +18,8 @@ import pytest
 import yaml
 from helm_python import Chart
 
-from serving.cluster.environment import SIDE_PORTS
-from serving.demo.checkpoint import default_cache_dir
+from serving.cluster.run.environment import SIDE_PORTS
+from serving.settings.cache_dir import default_cache_dir
 from tests.e2e.conftest import free_port, strays
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

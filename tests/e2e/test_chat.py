@@ -14,8 +14,8 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 from openai.types.chat import ChatCompletion
 
-from serving.demo.scorecard import Answer, Case, cases, growth_problems
 from tests.e2e.conftest import Stack
+from training.scorecard import Answer, Case, cases, growth_problems
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

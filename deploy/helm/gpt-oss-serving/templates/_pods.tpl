@@ -1,6 +1,6 @@
 {{/* What the pods of Ray's cluster share. */}}
 
-{{/* Variables that Ray, Serve and serving read; serving/cluster/environment.py explains the RAY_ ones. */}}
+{{/* Variables that Ray, Serve and serving read; serving/cluster/run/environment.py explains the RAY_ ones. */}}
 {{- define "serving.env" -}}
 {{- $times := include "serving.times" . | fromYaml -}}
 - {name: RAY_SERVE_ENABLE_HA_PROXY, value: "1"}

@@ -1,0 +1,1 @@
+"""`serving up`: one process tree that starts Ray, deploys the application and takes both down."""
