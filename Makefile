@@ -27,10 +27,11 @@ install-dev: require-python
 serve: install  ## Serve on 127.0.0.1:8000; SERVING_PORT=9000, ARGS="--model openai/gpt-oss-20b"
 	@exec $(BIN)/serving up $(ARGS)
 
-lint: install-dev  ## Style, format and types
+lint: install-dev  ## Style, format, types and which package imports which
 	@$(STAGE) "ruff check" $(BIN)/ruff check .
 	@$(STAGE) "ruff format" $(BIN)/ruff format --check .
 	@$(STAGE) "mypy" $(BIN)/mypy
+	@$(STAGE) "import-linter" $(BIN)/lint-imports --no-cache --no-logo
 
 test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k settings" for some
 ifeq ($(ARGS),)
