@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import tempfile
 import time
@@ -21,9 +22,9 @@ from fastapi import FastAPI
 
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.parts import Parts
 from serving.settings.keys import Key, new_key, new_salt
 from serving.settings.tree import Settings
-from serving.tenancy.tenancy import Tenancy
 
 BODY = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "Hello!"}], "stream": True}).encode()
 COMPLETION = "<|channel|>final<|message|>Hello there, how are you today?<|return|>"
@@ -92,23 +93,18 @@ async def measured(folder: Path, requests: int) -> dict[str, list[float]]:
         "open": {},
         "teams": {"teams_file": str(folder / "teams.yaml"), "audit": {"file": str(folder / "audit.jsonl")}},
     }
-    tenancies = {
-        name: Tenancy(Settings(**section), clock=time.time, monotonic=time.monotonic)
-        for name, section in sections.items()
-    }
-    apps = {
-        name: create_app(Settings(**section), {"demo": engine}, tenancy=tenancies[name])
-        for name, section in sections.items()
-    }
     keys = {"open": None, "teams": key}
-    took: dict[str, list[float]] = {name: [] for name in apps}
-    for number in range(WARM_UP + requests):
-        for name, app in apps.items():
-            seconds = await reply_s(app, keys[name])
-            if number >= WARM_UP:
-                took[name].append(seconds)
-    for tenancy in tenancies.values():
-        await tenancy.close()
+    took: dict[str, list[float]] = {name: [] for name in sections}
+    async with contextlib.AsyncExitStack() as stack:
+        apps = {
+            name: create_app(await stack.enter_async_context(Parts.in_process(Settings(**section), {"demo": engine})))
+            for name, section in sections.items()
+        }
+        for number in range(WARM_UP + requests):
+            for name, app in apps.items():
+                seconds = await reply_s(app, keys[name])
+                if number >= WARM_UP:
+                    took[name].append(seconds)
     await engine.close()
     return took
 

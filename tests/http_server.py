@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import httpx
@@ -17,23 +18,20 @@ import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from serving.app import create_app
-from serving.backends.registry import Backends
-from serving.cache.answers import AnswerCache
-from serving.engine.adapters.registry import Adapters
 from serving.engine.base import Engine, EngineRequest, TokenDelta
 from serving.engine.lifecycle.in_process import EngineReplicas
 from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.model import Observer
 from serving.engine.lifecycle.store import LifeStore, MemoryLifeStore
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.engine.sleeping import RestingEngine
 from serving.engine.start_failure import StartFailures
+from serving.parts import Parts, Platform
 from serving.settings.http import HttpSettings
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
 from serving.store.base import Store
-from serving.store.from_settings import redis_store
 from serving.store.registrations import Registrations
-from serving.telemetry.process import ProcessTelemetry
 from serving.tenancy.tenancy import Tenancy
 
 ANALYSIS = "Somebody greets me."
@@ -109,15 +107,15 @@ class Life:
         self._resting = dict.fromkeys(models, resting)
         return resting
 
-    def lives(self, settings: Settings, telemetry: ProcessTelemetry) -> Lives:
-        """What create_app makes where it is given none, by these clocks and with this store."""
+    def lives(self, settings: Settings, observer: Observer) -> Lives:
+        """What a platform in one process makes, by these clocks and with this store."""
         engines = self._resting
         return Lives(
             settings,
             engines,
             self.store,
             EngineReplicas(engines),
-            telemetry.metrics,
+            observer,
             clock=lambda: self.now,
             monotonic=lambda: self.now,
         )
@@ -195,35 +193,17 @@ async def _served(
         await engine.start()
     settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
     engines: dict[str, Engine] = dict.fromkeys(models, engine if life is None else life.rest(engine, models))
-    tenancy = Tenancy(settings, clock=_now, monotonic=time.monotonic)
-    backends = Backends(settings.backends, clock=time.monotonic)
-    telemetry = ProcessTelemetry(
-        settings,
-        engines,
+    own = Platform.in_process(settings, engines, clock=_now)
+    platform = replace(
+        own,
         labels={"deployment": "ingress", "replica": "test"},
-        clock=_now,
-        start_failures=start_failures,
+        responses_store=store or own.responses_store,
+        adapter_registrations=registrations or own.adapter_registrations,
+        adapter_hosts=dict.fromkeys(models, engine),
+        start_failures=start_failures or own.start_failures,
+        model_manager=own.model_manager if life is None else life.lives,
     )
-    cache = _cache(settings, telemetry)
-    adapters = Adapters(
-        settings, dict.fromkeys(models, engine), new_version=lambda: uuid.uuid4().hex, registrations=registrations
-    )
-    await adapters.start()
-    lives = None if life is None else life.lives(settings, telemetry)
-    app = create_app(
-        settings,
-        engines,
-        clock=_now,
-        telemetry=telemetry,
-        tenancy=tenancy,
-        responses_store=store,
-        backends=backends,
-        cache=cache,
-        adapters=adapters,
-        lives=lives,
-        start_failures=start_failures,
-    )
-    async with _listening(app) as port:
+    async with Parts.open(settings, engines, platform) as parts, listening(create_app(parts)) as port:
         base = f"http://127.0.0.1:{port}"
         # Nothing here is TLS, and reading certificates takes longer than most tests.
         async with (
@@ -231,14 +211,7 @@ async def _served(
             DefaultAsyncHttpxClient(verify=False) as transport,
             AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, http_client=transport) as client,
         ):
-            yield Served(engine, "127.0.0.1", port, client, plain, tenancy)
-    if cache is not None:
-        await cache.close()
-    if lives is not None:
-        await lives.close()
-    await adapters.close()
-    await backends.close()
-    await tenancy.close()
+            yield Served(engine, "127.0.0.1", port, client, plain, parts.tenancy)
     for each in {id(each): each for each in engines.values()}.values():
         await each.close()
 
@@ -247,12 +220,33 @@ def _now() -> float:
     return NOW
 
 
-def _cache(settings: Settings, telemetry: ProcessTelemetry) -> AnswerCache | None:
-    """The cache that the settings ask for; in Redis it has connections, which somebody must close."""
-    if settings.cache.backend != "redis":
-        return None  # the application makes its own
-    store = redis_store(settings, "cache")
-    return AnswerCache(settings.cache, store, clock=_now, on_failure=telemetry.metrics.cache_failed)
+@contextlib.contextmanager
+def in_thread(settings: Settings, engine: Engine) -> Iterator[str]:
+    """The application on an engine of the model `demo`, in a thread with an event loop of its own.
+
+    Gives the base URL; for clients that block.
+    """
+    address: Future[str] = Future()
+    stop = threading.Event()
+
+    async def run() -> None:
+        await engine.start()
+        async with (
+            Parts.in_process(settings, {"demo": engine}) as parts,
+            listening(create_app(parts)) as port,
+        ):
+            address.set_result(f"http://127.0.0.1:{port}")
+            await asyncio.to_thread(stop.wait)
+        await engine.close()
+
+    with ThreadPoolExecutor(1, "server") as pool:
+        over = pool.submit(asyncio.run, run())
+        over.add_done_callback(lambda _: address.cancel())
+        try:
+            yield address.result(timeout=20)
+        finally:
+            stop.set()
+            over.result(timeout=20)
 
 
 class _Server(uvicorn.Server):
@@ -267,7 +261,8 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: Any) -> AsyncIterator[int]:
+async def listening(app: Any) -> AsyncIterator[int]:
+    """The application on a free port of the loopback; gives the port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         server = _Server(

@@ -7,6 +7,7 @@ import pytest
 
 from serving.app import create_app
 from serving.errors import SettingsError
+from serving.parts import Parts
 from serving.settings.tree import Settings
 
 
@@ -16,6 +17,7 @@ def test_importing_the_application_imports_neither_ray_nor_vllm() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_an_application_needs_an_engine_for_each_model() -> None:
+async def test_an_application_needs_an_engine_for_each_model() -> None:
     with pytest.raises(SettingsError, match="demo"):
-        create_app(Settings(), {})
+        async with Parts.in_process(Settings(), {}) as parts:
+            create_app(parts)

@@ -11,6 +11,7 @@ from serving.settings.cache_dir import default_cache_dir
 from serving.settings.storage import CacheSettings, StoreSettings
 from serving.settings.tree import Settings
 from serving.store.base import Store, StoreLimits
+from serving.store.memory import MemoryStore
 from serving.store.registrations import FileRegistrations, MemoryRegistrations, Registrations
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,15 @@ def redis_store(settings: Settings, name: StoreName) -> Store:
             [(f"{name}.backend", "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'")]
         ) from error
     return RedisStore(settings.redis.url, limits(section_of(settings, name)), name=name)
+
+
+def open_own_store(settings: Settings, name: StoreName) -> Store:
+    """A store for a process that is the whole service: in Redis where the settings say so, else in its memory.
+
+    Nothing is connected to before the first call; the caller closes it. Raises SettingsError.
+    """
+    section = section_of(settings, name)
+    return redis_store(settings, name) if section.backend == "redis" else MemoryStore(limits(section))
 
 
 def open_registrations(settings: Settings, kind: Literal["backends", "adapters"]) -> Registrations:

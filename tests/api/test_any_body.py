@@ -15,6 +15,7 @@ from serving.api.openai.chat.request import ChatCompletionRequest
 from serving.api.openai.tokenize.wire import TokenizeChatRequest
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.parts import Parts
 from serving.settings.tree import Settings
 
 many_bodies = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -176,8 +177,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     completion = "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>"
     engine = ScriptedEngine(Script((ScriptLine(completion=completion, tokens_per_step=100),)))
     await engine.start()
-    app = create_app(Settings(), {"demo": engine})
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as connected:
+    async with (
+        Parts.in_process(Settings(), {"demo": engine}) as parts,
+        httpx.AsyncClient(transport=httpx.ASGITransport(create_app(parts)), base_url="http://test") as connected,
+    ):
         yield connected
     await engine.close()
 

@@ -7,27 +7,23 @@ SCHEMATHESIS_REQUESTS says at least how many. A run of 5,000 takes some minutes,
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
-from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings.tree import Settings
+from tests.http_server import in_thread
 
 REQUESTS = int(os.environ.get("SCHEMATHESIS_REQUESTS", "0"))
 FEW = 3  # of each kind, always
@@ -39,17 +35,8 @@ ANSWER = ScriptLine(
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
     engine = ScriptedEngine(Script((ANSWER,)), model="demo", max_model_len=131072)
-    asyncio.run(engine.start())
-    app = create_app(Settings(), {"demo": engine})
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen()  # who connects before the server accepts waits
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-        thread.start()
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+    with in_thread(Settings(), engine) as url:
+        yield url
 
 
 # A request of each operation is always made; the rest go where most can go wrong.

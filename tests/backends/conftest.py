@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import httpx
@@ -24,6 +24,7 @@ from starlette.routing import Route
 from serving.app import create_app
 from serving.backends.registry import Backends
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.parts import Parts, Platform
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
 from serving.store.registrations import Registrations
@@ -106,20 +107,19 @@ async def _house(
         },
         **(further or {}),
     )
-    tenancy = Tenancy(settings, clock=time.time, monotonic=time.monotonic)
-    backends = Backends(settings.backends, clock=time.monotonic, registrations=registrations)
-    await backends.start()
-    app = create_app(settings, {name: engine}, tenancy=tenancy, backends=backends)
-    async with _listening(app) as (port, server):
+    own = Platform.in_process(settings, {name: engine})
+    platform = replace(own, backend_registrations=registrations or own.backend_registrations)
+    async with (
+        Parts.open(settings, {name: engine}, platform) as parts,
+        _listening(create_app(parts)) as (port, server),
+    ):
         base = f"http://127.0.0.1:{port}"
         async with (
             httpx.AsyncClient(base_url=base, timeout=30, verify=False) as plain,
             DefaultAsyncHttpxClient(verify=False) as transport,
             AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, http_client=transport) as client,
         ):
-            yield House(port, engine, plain, client, backends, tenancy, server)
-    await backends.close()
-    await tenancy.close()
+            yield House(port, engine, plain, client, parts.backends, parts.tenancy, server)
     await engine.close()
 
 

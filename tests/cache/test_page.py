@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import pytest
-import uvicorn
 import yaml
 
-from serving.app import create_app
 from serving.cache.answers import Failure
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings.loading.load import load_settings
@@ -22,6 +18,7 @@ from serving.settings.tree import Settings
 from serving.telemetry.definitions import DEFINITIONS
 from serving.telemetry.metrics import CacheFailure
 from serving.telemetry.record import CacheOutcome
+from tests.http_server import in_thread
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cache.md").read_text()
 (SETTINGS,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -49,17 +46,8 @@ def address() -> Iterator[str]:
     settings = Settings(**yaml.safe_load(SETTINGS))
     script = Script((ScriptLine(completion="<|channel|>final<|message|>It scatters.<|return|>"),))
     engine = ScriptedEngine(script, model="demo", max_model_len=4096)
-    asyncio.run(engine.start())
-    config = uvicorn.Config(create_app(settings, {"demo": engine}), port=0, log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        thread.join(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+    with in_thread(settings, engine) as url:
+        yield url
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the page does not close its client

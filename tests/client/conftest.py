@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +10,10 @@ from typing import Any, Protocol
 
 import openai
 import pytest
-import uvicorn
 
-from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings.tree import Settings
+from tests.http_server import in_thread
 
 HARMONY = (
     "<|channel|>analysis<|message|>Somebody greets me.<|end|>"
@@ -81,34 +77,11 @@ def _until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-class _Uvicorn(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # signals are pytest's
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
     engine = Engine()
-    config = uvicorn.Config(
-        create_app(Settings(), {"demo": engine}), log_config=None, lifespan="off", timeout_graceful_shutdown=1
-    )
-    running = _Uvicorn(config)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
-
-        async def run() -> None:
-            await engine.start()
-            await running.serve(sockets=[sock])
-            await engine.close()
-
-        thread = threading.Thread(target=lambda: asyncio.run(run()))
-        thread.start()
-        try:
-            _until(lambda: running.started)
-            with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
-                yield Server(url, engine, client)
-        finally:
-            running.should_exit = True
-            thread.join(timeout=20)
+    with (
+        in_thread(Settings(), engine) as base,
+        openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield Server(f"{base}/v1", engine, client)

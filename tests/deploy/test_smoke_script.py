@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
-import uvicorn
 
-from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.settings.tree import Settings
 from tests.deploy.conftest import CHART
+from tests.http_server import in_thread
 
 THINKS = "<|channel|>analysis<|message|>A question.<|end|>"
 ANSWERS = f"{THINKS}<|start|>assistant<|channel|>final<|message|>Because of Rayleigh scattering.<|return|>"
 
 
-@contextmanager
-def serving(completion: str) -> Iterator[str]:
+def serving(completion: str) -> AbstractContextManager[str]:
     """The application's base URL."""
     engine = ScriptedEngine(Script((ScriptLine(completion=completion),)), model="demo", max_model_len=4096)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(Settings(), {"demo": engine}), log_config=None, timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-
-        async def run() -> None:
-            await engine.start()
-            await server.serve(sockets=[sock])
-
-        thread = threading.Thread(target=lambda: asyncio.run(run()))
-        thread.start()
-        deadline = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    return in_thread(Settings(), engine)
 
 
 def smoke(base: str, **further: str) -> subprocess.CompletedProcess[str]:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pytest
-import uvicorn
 
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.parts import Parts
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
 from serving_bench.runner import Runner
 from serving_bench.session import Server
 from serving_bench.target import Target
+from tests.http_server import listening
 
 Say = Callable[[bytes], Awaitable[None]]
 """Sends bytes of a body, as one HTTP chunk."""
@@ -213,28 +213,11 @@ def serve_app() -> ServeApp:
     return _serve_app
 
 
-class _Uvicorn(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # signals are pytest's
-
-
 @contextlib.asynccontextmanager
 async def _serve_app(completion: str, *, step_ms: float = 0.0) -> AsyncIterator[int]:
     engine = ScriptedEngine(Script((ScriptLine(completion=completion, step_ms=step_ms),)), model="demo")
     await engine.start()
-    app = create_app(Settings(models={"demo": ModelSettings()}), {"demo": engine})
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        server = _Uvicorn(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
-        running = asyncio.create_task(server.serve(sockets=[sock]))
-        try:
-            while not server.started:
-                await asyncio.sleep(0.005)
-                if running.done():
-                    running.result()
-            yield int(sock.getsockname()[1])
-        finally:
-            server.should_exit = True
-            await running
+    settings = Settings(models={"demo": ModelSettings()})
+    async with Parts.in_process(settings, {"demo": engine}) as parts, listening(create_app(parts)) as port:
+        yield port
     await engine.close()

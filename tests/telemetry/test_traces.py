@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from serving.app import create_app
 from serving.engine.base import Engine
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.parts import Parts
 from serving.settings.telemetry import TracingSettings
 from serving.settings.tree import Settings
 from serving.telemetry.process import ProcessTelemetry
@@ -75,14 +76,12 @@ async def traced(tracing: TracingSettings) -> AsyncIterator[httpx.AsyncClient]:
     await engine.start()
     settings = Settings(tracing=tracing)
     engines: Mapping[str, Engine] = {"demo": engine}
-    telemetry = ProcessTelemetry(settings, engines, labels={})
-    app = create_app(settings, engines, telemetry=telemetry)
-    try:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            yield client
-    finally:
-        await telemetry.close()
-        await engine.close()
+    async with (
+        Parts.in_process(settings, engines) as parts,
+        httpx.AsyncClient(transport=httpx.ASGITransport(create_app(parts)), base_url="http://test") as client,
+    ):
+        yield client
+    await engine.close()
 
 
 def chat(**fields: Any) -> dict[str, Any]:

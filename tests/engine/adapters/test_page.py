@@ -11,8 +11,8 @@ from typing import get_args
 import httpx
 
 from serving.app import create_app
-from serving.engine.adapters.registry import Adapters
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.parts import Parts
 from serving.settings.adapters import AdapterSettings, LoraSettings
 from serving.settings.loading.load import load_settings
 
@@ -45,13 +45,12 @@ async def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
     settings = load_settings(config=tmp_path / "serving.yaml", overrides={}, environ={})
     engine = ScriptedEngine(Script(LINES), settings=settings.models["demo"])
     await engine.start()
-    adapters = Adapters(settings, {"demo": engine}, new_version=lambda: "1")
-    app = create_app(settings, {"demo": engine}, adapters=adapters)
-    transport = httpx.ASGITransport(app)
     (commands,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+    async with (
+        Parts.in_process(settings, {"demo": engine}) as parts,
+        httpx.AsyncClient(transport=httpx.ASGITransport(create_app(parts)), base_url="http://localhost:8000") as client,
+    ):
         replies = [await sent(client, line) for line in commands.splitlines()]
-    await adapters.close()
     await engine.close()
     assert [reply.status_code for reply in replies] == [201, 200, 200, 200]
     assert replies[1].json()["choices"][0]["message"]["content"].startswith("Arr, matey!")

@@ -15,6 +15,7 @@ from serving.cluster.scaling import _UNLOAD_AFTER_S
 from serving.engine.lifecycle.manager import Change
 from serving.engine.lifecycle.state import Cause, State
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.parts import Parts
 from serving.settings.lifecycle import HoldSettings, IdleSettings
 from serving.settings.loading.load import load_settings
 from serving.settings.tree import Settings
@@ -52,9 +53,11 @@ def test_every_change_state_cause_and_metric_is_named() -> None:
 async def test_the_commands_work_one_after_the_other() -> None:
     engine = ScriptedEngine(Script((ScriptLine(completion="<|channel|>final<|message|>Hello!<|return|>"),)))
     await engine.start()
-    app = create_app(Settings(), {"demo": engine})
     (commands,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
+    async with (
+        Parts.in_process(Settings(), {"demo": engine}) as parts,
+        httpx.AsyncClient(transport=httpx.ASGITransport(create_app(parts)), base_url="http://localhost:8000") as client,
+    ):
         replies = [await sent(client, line) for line in commands.splitlines()]
     await engine.close()
     assert [reply.status_code for reply in replies] == [200, 200, 200, 200]
