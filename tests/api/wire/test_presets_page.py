@@ -1,4 +1,4 @@
-"""docs/variants.md: its settings are right, and name everything that can be set."""
+"""docs/presets.md: its settings are right, and name everything that can be set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from serving.settings.loading.load import load_settings
 from serving.settings.presets import VariantAnswer, VariantSettings, VariantTool
 
-PAGE = (Path(__file__).parents[3] / "docs" / "variants.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "presets.md").read_text()
 
 
 def test_the_settings_are_right_and_complete(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/model-life.md: its settings, its commands and its names."""
+"""docs/model-lifecycle.md: its settings, its commands and its names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from serving.settings.loading.load import load_settings
 from serving.settings.tree import Settings
 from serving.telemetry.definitions import DEFINITIONS
 
-PAGE = (Path(__file__).parents[3] / "docs" / "model-life.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "model-lifecycle.md").read_text()
 
 
 def test_the_settings_are_right_and_complete(tmp_path: Path) -> None:
