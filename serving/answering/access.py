@@ -16,7 +16,7 @@ from serving.answering.fallback import FallbackAnswers, Health
 from serving.answering.models import ModelRegistry, ServedModel
 from serving.api.middleware.authentication import identity_of
 from serving.api.openai.models.response import ModelCard
-from serving.backends.registry import Backends, Found
+from serving.backends.registry import Backends, ResolvedBackend
 from serving.cache.answers import AnswerCache
 from serving.effort import EFFORTS, Effort, resolve_effort
 from serving.engine.base import Engine
@@ -29,7 +29,7 @@ from serving.errors import (
     RateLimitError,
 )
 from serving.generation.types import ChatGeneration
-from serving.settings.backends import LOCAL
+from serving.settings.backends import LOCAL_PROVIDER
 from serving.settings.http import HttpSettings
 from serving.settings.reasoning import ReasoningSettings
 from serving.settings.teams import Team
@@ -142,7 +142,7 @@ class Access:
             refusal = None
         watch = self._watch(request, served.called)
         if not served.settings.fallback:
-            watch.served_by(LOCAL)
+            watch.served_by(LOCAL_PROVIDER)
             return engine
         health = self._health.setdefault(served.name, Health(served.engine, self._monotonic))
         others = [functools.partial(self._other, request, selector) for selector in served.settings.fallback]
@@ -170,7 +170,7 @@ class Access:
         found = served.found
         if found is not None and not self._may_leave(request):
             found = found.inside()
-            if not found.targets:
+            if not found.endpoints:
                 return None
         before = _ticket(request)
         before.over()  # what it took of the team's limits is given back before it is taken again
@@ -180,11 +180,11 @@ class Access:
             return served.name, self._answers(request, found, ticket)
         return served.called, AdmittedEngine(self._timed(request, served.engine), ticket)
 
-    def _elsewhere(self, request: Request, served: ServedModel, found: Found) -> ServedModel:
+    def _elsewhere(self, request: Request, served: ServedModel, found: ResolvedBackend) -> ServedModel:
         """A model of other servers, as this request sees it."""
         if not self._may_leave(request):
             found = found.inside()
-            if not found.targets:
+            if not found.endpoints:
                 self._reject(request, "model_not_allowed")
                 raise PermissionDeniedError(
                     f"The model '{served.name}' is outside the house, where your requests may not go. "
@@ -198,7 +198,7 @@ class Access:
             settings = settings.model_copy(update={"reasoning": reasoning})
         return ServedModel(found.name, self._answers(request, found, ticket), settings, found)
 
-    def _answers(self, request: Request, found: Found, ticket: Ticket) -> BackendAnswers:
+    def _answers(self, request: Request, found: ResolvedBackend, ticket: Ticket) -> BackendAnswers:
         assert self._backends is not None, "a model was found among them"
         return BackendAnswers(found, self._backends.router, ticket, self._watch(request, found.name))
 
@@ -211,7 +211,7 @@ class Access:
             return self._backends is not None and self._backends.external
         return identity_of(request).policy.external
 
-    def _admission(self, found: Found) -> Admission:
+    def _admission(self, found: ResolvedBackend) -> Admission:
         """The line in front of the backends that have a model; few sets of backends share all of them."""
         assert self._backends is not None, "a model was found among them"
         group = found.group
@@ -317,7 +317,7 @@ class Access:
     def _usable(self, request: Request, name: str) -> bool:
         """Whether the team may use the model of that name, and some server with it may be asked."""
         found = self._models.resolve(name).found
-        if found is not None and not self._may_leave(request) and not found.inside().targets:
+        if found is not None and not self._may_leave(request) and not found.inside().endpoints:
             return False
         return self._allows(identity_of(request).policy, name)
 

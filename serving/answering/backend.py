@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from serving.api.wire.parsing import in_thread_if_long
 from serving.backends.backend import Backend
-from serving.backends.registry import Found
+from serving.backends.registry import ResolvedBackend
 from serving.backends.routing import Outcome, Router
 from serving.engine.base import EngineRequest
 from serving.errors import ContextLengthExceededError
@@ -69,7 +69,7 @@ class RequestWatch:
 class BackendAnswers(AnswerSource):
     """A model of other servers, for one request. `ticket` is its own: nobody else begins or ends it."""
 
-    def __init__(self, found: Found, router: Router, ticket: Ticket, watch: RequestWatch) -> None:
+    def __init__(self, found: ResolvedBackend, router: Router, ticket: Ticket, watch: RequestWatch) -> None:
         self._found = found
         self._router = router
         self._ticket = ticket
@@ -94,7 +94,7 @@ class BackendAnswers(AnswerSource):
         self._watch.model = self._found.name
         try:
             answer = self._router.answer(
-                self._found.name, self._found.targets, request, mint_call_id, prompt, self._watch
+                self._found.name, self._found.endpoints, request, mint_call_id, prompt, self._watch
             )
             async with aclosing(answer), aclosing(_in_time(ticket, answer)) as events:
                 async for event in events:

@@ -21,7 +21,7 @@ from serving.generation.choice import OnRecovered
 from serving.generation.ids import MintId
 from serving.generation.source import AnswerSource
 from serving.generation.types import ChatEvent, ChatGeneration
-from serving.settings.backends import LOCAL
+from serving.settings.backends import LOCAL_PROVIDER
 from serving.telemetry.metrics import FallbackReason, Metrics
 
 _LOOK_S = 0.5
@@ -115,7 +115,7 @@ class FallbackAnswers(AnswerSource):
                     first_error = error
                 else:
                     self._watch.model = self._model
-                    self._watch.served_by(LOCAL)
+                    self._watch.served_by(LOCAL_PROVIDER)
                     yield event
                     async for event in events:
                         yield event
@@ -143,7 +143,7 @@ class FallbackAnswers(AnswerSource):
                     continue
                 if not isinstance(engine, AnswerSource):
                     self._watch.model = name
-                    self._watch.served_by(LOCAL)
+                    self._watch.served_by(LOCAL_PROVIDER)
                 yield event
                 async for event in events:
                     yield event

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from serving.api.openai.models.response import ModelCard
-from serving.backends.registry import Backends, Found
+from serving.backends.registry import Backends, ResolvedBackend
 from serving.engine.adapters.engine import AdaptedEngine
 from serving.engine.adapters.registry import Adapters, KnownAdapter
 from serving.engine.base import Adapter, Engine
 from serving.errors import ModelNotFoundError, SettingsError
 from serving.generation.source import AnswerSource
-from serving.settings.backends import LOCAL
+from serving.settings.backends import LOCAL_PROVIDER
 from serving.settings.models import ModelSettings
 from serving.settings.presets import VariantSettings
 
@@ -31,7 +31,7 @@ class ServedModel:
     name: str
     engine: Engine
     settings: ModelSettings
-    found: Found | None = None
+    found: ResolvedBackend | None = None
     """Where a model of other servers is, which has no engine here."""
     adapter: Adapter | None = None
     """What is at work on it; `engine` sees to that."""
@@ -86,7 +86,7 @@ class ModelRegistry:
 
     def resolve(self, name: str) -> ServedModel:
         """The model called `name`, or `PROVIDER:MODEL`; ours before others'. Raises ModelNotFoundError."""
-        for own in (name, name.removeprefix(f"{LOCAL}:")):
+        for own in (name, name.removeprefix(f"{LOCAL_PROVIDER}:")):
             if (served := self._by_name.get(own) or self._adapted(own)) is not None:
                 return served
         found = self._backends.find(name) if self._backends is not None else None

@@ -54,17 +54,17 @@ class Backend:
         self.reachable: bool | None = None
         self.problem: str | None = None
         self.full_until = float("-inf")
-        patience = section.patience
-        self.breaker = CircuitBreaker(patience.failures, patience.closed_s, clock)
+        retry = section.patience
+        self.breaker = CircuitBreaker(retry.failures, retry.closed_s, clock)
         key: SecretStr | None = section.key_of(type_, settings)
         self._gate = Gate(AllowList(section.allow), trusted=declared)
-        self._client = BackendClient(name, url, key, self._gate, patience)
+        self._client = BackendClient(name, url, key, self._gate, retry)
         self._clock = clock
 
     @property
     def ready(self) -> bool:
         """Whether a request would be tried here first."""
-        return self.breaker.lets_through and self.reachable is not False and self.waits_s <= 0
+        return self.breaker.allows and self.reachable is not False and self.waits_s <= 0
 
     @property
     def waits_s(self) -> float:

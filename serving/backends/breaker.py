@@ -1,4 +1,4 @@
-"""When a backend that fails is left alone, and when it is tried again."""
+"""Circuit breaker of one backend: closes it to requests after failures in a row, and lets one request try it later."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Literal
 
 State = Literal["closed", "open", "half_open"]
-"""Of an electric circuit: closed lets requests through, open none, half_open one to see."""
+"""State of a circuit: `closed` allows requests, `open` allows none, `half_open` allows one attempt."""
 
 
 class CircuitBreaker:
-    """Opens after `failures` in a row; after `open_s` seconds one request may try, and its end decides.
+    """Circuit breaker: opens after `failures` in a row, and is half open after `open_s` seconds.
 
-    `clock` is monotonic. Who is let through says how it ended, or gives its turn back with `unused`.
+    The outcome of the half-open circuit's one attempt closes or opens it again. Each caller of `begin_attempt` ends
+    the attempt with `record_success`, `record_failure` or `cancel_attempt`. `clock` is monotonic.
     """
 
     def __init__(self, failures: int, open_s: float, clock: Callable[[], float]) -> None:
@@ -25,36 +26,36 @@ class CircuitBreaker:
 
     @property
     def state(self) -> State:
-        """What it would do with a request now."""
+        """State of the circuit now."""
         if self._opened_at is None:
             return "closed"
-        return "half_open" if self.opens_in_s <= 0 else "open"
+        return "half_open" if self.retry_in_s <= 0 else "open"
 
     @property
-    def opens_in_s(self) -> float:
-        """Seconds until a request may try; 0 where one may now."""
+    def retry_in_s(self) -> float:
+        """Seconds until the circuit is half open; 0 where it is already, or is closed."""
         return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self._open_s - self._clock())
 
     @property
-    def lets_through(self) -> bool:
-        """Whether a request may go now."""
+    def allows(self) -> bool:
+        """Whether a request may be sent now."""
         return self.state == "closed" or (self.state == "half_open" and not self._trying)
 
-    def enter(self) -> None:
-        """A request goes."""
+    def begin_attempt(self) -> None:
+        """Note that a request is sent."""
         if self._opened_at is not None:
             self._trying = True
 
-    def unused(self) -> None:
-        """It ended in a way that says nothing of the backend."""
+    def cancel_attempt(self) -> None:
+        """End an attempt whose outcome says nothing of the backend."""
         self._trying = False
 
-    def succeeded(self) -> None:
-        """It was answered."""
+    def record_success(self) -> None:
+        """Close the circuit."""
         self._failures, self._opened_at, self._trying = 0, None, False
 
-    def failed(self) -> None:
-        """It was not."""
+    def record_failure(self) -> None:
+        """Count a failure; opens the circuit at the limit, and at once where it was half open."""
         self._failures += 1
         self._trying = False
         if self._opened_at is not None or self._failures >= self._most:

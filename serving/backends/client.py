@@ -24,7 +24,7 @@ from serving.errors import (
     ModelNotFoundError,
     OverloadedError,
 )
-from serving.settings.backends import PatienceSettings
+from serving.settings.backends import RetrySettings
 from serving.sse_decoder import EventStream
 
 _LONGEST_MESSAGE = 500
@@ -38,10 +38,10 @@ class BackendClient:
     `name` is what people call it, in errors. The key is in no message and no repr.
     """
 
-    def __init__(self, name: str, url: str, key: SecretStr | None, gate: Gate, patience: PatienceSettings) -> None:
+    def __init__(self, name: str, url: str, key: SecretStr | None, gate: Gate, retry: RetrySettings) -> None:
         self._name = name
-        self._patience = patience
-        timeout = httpx2.Timeout(None, connect=patience.connect_s)
+        self._retry = retry
+        timeout = httpx2.Timeout(None, connect=retry.connect_s)
         self._http = httpx2.AsyncClient(
             transport=GuardedTransport(gate), timeout=timeout, follow_redirects=False, trust_env=False
         )
@@ -78,7 +78,7 @@ class BackendClient:
     async def models(self) -> tuple[str, ...]:
         """What GET /models lists. Raises as chunks() does."""
         try:
-            async with asyncio.timeout(2 * self._patience.connect_s):
+            async with asyncio.timeout(2 * self._retry.connect_s):
                 async with self._client.models.with_streaming_response.list() as response:
                     return _names(await self._whole(response.iter_bytes()))
         except TimeoutError as error:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from serving.backends.backend import Backend
 from serving.backends.client import quiet_client
-from serving.backends.routing import Router, Target
+from serving.backends.routing import Endpoint, Router
 from serving.background import Background
 from serving.errors import InvalidValueError, NotFoundError, StoreUnavailableError
 from serving.settings.backends import BackendSettings, BackendsSettings
@@ -27,20 +27,22 @@ _MOST_REGISTERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResolvedBackend:
     """A model that backends have: the name clients use, and where it is."""
 
     name: str
-    targets: tuple[Target, ...]
+    endpoints: tuple[Endpoint, ...]
 
-    def inside(self) -> Found:
+    def inside(self) -> ResolvedBackend:
         """Without the backends that are out of the house."""
-        return Found(self.name, tuple(target for target in self.targets if not target.backend.external))
+        return ResolvedBackend(
+            self.name, tuple(endpoint for endpoint in self.endpoints if not endpoint.backend.external)
+        )
 
     @property
     def group(self) -> str:
         """The backends, as one name."""
-        return ", ".join(sorted(target.backend.name for target in self.targets))
+        return ", ".join(sorted(endpoint.backend.name for endpoint in self.endpoints))
 
 
 class Backends:
@@ -94,30 +96,30 @@ class Backends:
                 names[name] = (*names.get(name, ()), backend)
         return names
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> ResolvedBackend | None:
         """Who has the model that clients call `name`, or `PROVIDER:MODEL`; None: nobody.
 
         A provider is a backend's name, or a type for all backends of that type.
         """
         everywhere = tuple(
-            Target(backend, own)
+            Endpoint(backend, own)
             for backend in self._backends.values()
             if backend.offers(name) and (own := backend.own_name(name)) is not None
         )
         if everywhere:
-            return Found(name, everywhere)
+            return ResolvedBackend(name, everywhere)
         provider, colon, model = name.partition(":")
         if not colon or not model:
             return None
         named = self._backends.get(provider)
         there = [named] if named else [b for b in self._backends.values() if b.type == provider]
         # A server that was not reached yet may have the model: it says so itself when it is asked.
-        targets = tuple(
-            Target(backend, own)
+        endpoints = tuple(
+            Endpoint(backend, own)
             for backend in there
             if (own := backend.own_name(model) or (model if not backend.models and backend.listed is None else None))
         )
-        return Found(targets[0].backend.public_name(model), targets) if targets else None
+        return ResolvedBackend(endpoints[0].backend.public_name(model), endpoints) if endpoints else None
 
     async def start(self) -> None:
         """Read what is registered, look at every backend once, and go on doing both; nothing the second time."""

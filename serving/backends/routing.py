@@ -25,14 +25,14 @@ from serving.errors import (
 )
 from serving.generation.ids import MintId
 from serving.generation.types import ChatEvent, ChatGeneration, GenerationStarted
-from serving.settings.backends import PatienceSettings
+from serving.settings.backends import RetrySettings
 
 Outcome = Literal["ok", "full", "failed", "refused", "abandoned"]
 """How one try ended: `full` and `failed` are tried elsewhere, `refused` is the request's own mistake."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Endpoint:
     """A backend, and the model's name there."""
 
     backend: Backend
@@ -61,15 +61,15 @@ class Router:
     `uniform` gives numbers from 0 to 1, for pauses that differ.
     """
 
-    def __init__(self, patience: PatienceSettings, uniform: Callable[[], float] = random.random) -> None:
-        self._patience = patience
+    def __init__(self, retry: RetrySettings, uniform: Callable[[], float] = random.random) -> None:
+        self._retry = retry
         self._uniform = uniform
         self._turns = 0
 
     async def answer(
         self,
         name: str,
-        targets: Sequence[Target],
+        endpoints: Sequence[Endpoint],
         request: ChatGeneration,
         mint_call_id: MintId,
         prompt: Sequence[int],
@@ -77,18 +77,18 @@ class Router:
     ) -> AsyncGenerator[ChatEvent, None]:
         """The answer's events. `name` is the model's, for errors; `prompt` the conversation's tokens as we count them.
 
-        Raises UnsupportedParameterError where no target understands the request, what a target refused it with, and
-        once attempts have run out the last target's error; EngineDiedError after the first token.
+        Raises UnsupportedParameterError where no endpoint understands the request, what a endpoint refused it with, and
+        once attempts have run out the last endpoint's error; EngineDiedError after the first token.
         """
-        able = _able(name, targets, request)
-        asked: list[Target] = []
+        able = _able(name, endpoints, request)
+        asked: list[Endpoint] = []
         error: ApiError | None = None
-        for attempt in range(self._patience.attempts):
-            target = await self._next(name, able, asked, attempt, error)
-            asked.append(target)
-            tried = _Try(target.backend, self._patience, watcher)
+        for attempt in range(self._retry.attempts):
+            endpoint = await self._next(name, able, asked, attempt, error)
+            asked.append(endpoint)
+            tried = _Try(endpoint.backend, self._retry, watcher)
             reader = AnswerReader(request, mint_call_id, len(prompt))
-            async with aclosing(tried.events(request, target.model, reader)) as events:
+            async with aclosing(tried.events(request, endpoint.model, reader)) as events:
                 try:
                     first = await anext(events)
                 except ApiError as failure:
@@ -107,32 +107,32 @@ class Router:
         raise error
 
     async def _next(
-        self, name: str, able: Sequence[Target], asked: Sequence[Target], attempt: int, error: ApiError | None
-    ) -> Target:
+        self, name: str, able: Sequence[Endpoint], asked: Sequence[Endpoint], attempt: int, error: ApiError | None
+    ) -> Endpoint:
         """Whom to ask now: one not asked before at once, else after a pause. Raises where nobody may be asked soon."""
-        fresh = [target for target in able if target not in asked and target.backend.ready]
+        fresh = [endpoint for endpoint in able if endpoint not in asked and endpoint.backend.ready]
         if fresh:
             return self._least_busy(fresh)
         # Who is believed not to answer is asked all the same before anyone a second time.
-        doubtful = [t for t in able if t not in asked and t.backend.breaker.lets_through and t.backend.waits_s <= 0]
+        doubtful = [t for t in able if t not in asked and t.backend.breaker.allows and t.backend.waits_s <= 0]
         if doubtful:
             return self._least_busy(doubtful)
-        open_to_us = [target for target in able if target.backend.breaker.lets_through]
+        open_to_us = [endpoint for endpoint in able if endpoint.backend.breaker.allows]
         if isinstance(error, ModelNotFoundError) or not open_to_us:
             raise error or _all_closed(name, able)
-        patience = self._patience
-        pause = self._uniform() * min(patience.longest_pause_s, patience.backoff_s * 2 ** max(0, attempt - 1))
-        soonest = min(target.backend.waits_s for target in open_to_us)
-        if soonest > patience.longest_pause_s:
+        retry = self._retry
+        pause = self._uniform() * min(retry.longest_pause_s, retry.backoff_s * 2 ** max(0, attempt - 1))
+        soonest = min(endpoint.backend.waits_s for endpoint in open_to_us)
+        if soonest > retry.longest_pause_s:
             raise OverloadedError(f"Every backend of '{name}' is full.", code="backend_full", retry_after_s=soonest)
         await asyncio.sleep(max(pause, soonest))
-        willing = [t for t in open_to_us if t.backend.breaker.lets_through and t.backend.waits_s <= 0]
+        willing = [t for t in open_to_us if t.backend.breaker.allows and t.backend.waits_s <= 0]
         if not willing:
             raise error or _all_closed(name, able)
         return self._least_busy(willing)
 
-    def _least_busy(self, targets: Sequence[Target]) -> Target:
-        best = min(targets, key=lambda target: (target.backend.load, target.backend.turn))
+    def _least_busy(self, endpoints: Sequence[Endpoint]) -> Endpoint:
+        best = min(endpoints, key=lambda endpoint: (endpoint.backend.load, endpoint.backend.turn))
         self._turns += 1
         best.backend.turn = self._turns
         return best
@@ -141,9 +141,9 @@ class Router:
 class _Try:
     """One request at one backend."""
 
-    def __init__(self, backend: Backend, patience: PatienceSettings, watcher: Watcher) -> None:
+    def __init__(self, backend: Backend, retry: RetrySettings, watcher: Watcher) -> None:
         self._backend = backend
-        self._patience = patience
+        self._retry = retry
         self._watcher = watcher
 
     async def events(
@@ -151,14 +151,14 @@ class _Try:
     ) -> AsyncGenerator[list[ChatEvent], None]:
         """Portions of events; the first when there is a token, though its events may be hidden."""
         backend = self._backend
-        backend.breaker.enter()
+        backend.breaker.begin_attempt()
         self._watcher.sent(backend)
         outcome: Outcome = "abandoned"
         begun = False
         try:
             async with aclosing(backend.answer(request, model)) as chunks:
                 pending: list[ChatEvent] = []
-                limit = asyncio.get_running_loop().time() + self._patience.first_token_s
+                limit = asyncio.get_running_loop().time() + self._retry.first_token_s
                 while True:
                     if (chunk := await self._next(chunks, limit if not begun else None)) is None:
                         break
@@ -168,7 +168,7 @@ class _Try:
                     if not begun:
                         begun = True
                         self._watcher.serves(backend)
-                        backend.breaker.succeeded()
+                        backend.breaker.record_success()
                     if pending:
                         yield pending
                         pending = []
@@ -176,7 +176,7 @@ class _Try:
                 pending += reader.finish()
                 if not begun:
                     self._watcher.serves(backend)
-                backend.breaker.succeeded()
+                backend.breaker.record_success()
                 yield pending
         except ApiError as error:
             outcome = self._judge(error)
@@ -185,12 +185,12 @@ class _Try:
             raise
         finally:
             if outcome == "abandoned":
-                backend.breaker.unused()
+                backend.breaker.cancel_attempt()
             self._watcher.ended(backend, outcome)
 
     async def _next(self, chunks: AsyncGenerator[Chunk, None], first_by: float | None) -> Chunk | None:
         """The next chunk, None after the last; raises BackendUnavailableError where it does not come in time."""
-        by = first_by or asyncio.get_running_loop().time() + self._patience.between_tokens_s
+        by = first_by or asyncio.get_running_loop().time() + self._retry.between_tokens_s
         try:
             async with asyncio.timeout_at(by):
                 return await anext(chunks, None)
@@ -204,12 +204,12 @@ class _Try:
         backend = self._backend
         if isinstance(error, OverloadedError):
             backend.full(error.retry_after_s)
-            backend.breaker.unused()
+            backend.breaker.cancel_attempt()
             return "full"
         if isinstance(error, EngineNotReadyError | EngineDiedError | AnswerTimeoutError):
-            backend.breaker.failed()
+            backend.breaker.record_failure()
             return "failed"
-        backend.breaker.succeeded()  # a refusal is an answer
+        backend.breaker.record_success()  # a refusal is an answer
         return "refused"
 
 
@@ -218,9 +218,9 @@ def is_passing(error: ApiError) -> bool:
     return isinstance(error, EngineNotReadyError | EngineDiedError | OverloadedError | ModelNotFoundError)
 
 
-def _able(name: str, targets: Sequence[Target], request: ChatGeneration) -> list[Target]:
-    lacking = [unsupported(target.backend.dialect, request) for target in targets]
-    able = [target for target, field in zip(targets, lacking, strict=True) if field is None]
+def _able(name: str, endpoints: Sequence[Endpoint], request: ChatGeneration) -> list[Endpoint]:
+    lacking = [unsupported(endpoint.backend.dialect, request) for endpoint in endpoints]
+    able = [endpoint for endpoint, field in zip(endpoints, lacking, strict=True) if field is None]
     if not able:
         field = next(field for field in lacking if field is not None)
         raise UnsupportedParameterError(
@@ -229,8 +229,8 @@ def _able(name: str, targets: Sequence[Target], request: ChatGeneration) -> list
     return able
 
 
-def _all_closed(name: str, targets: Sequence[Target]) -> BackendUnavailableError:
-    wait = min(target.backend.breaker.opens_in_s for target in targets)
+def _all_closed(name: str, endpoints: Sequence[Endpoint]) -> BackendUnavailableError:
+    wait = min(endpoint.backend.breaker.retry_in_s for endpoint in endpoints)
     return BackendUnavailableError(
         f"Every backend of '{name}' has failed lately. Try again in {max(wait, 1):.0f} s.", retry_after_s=max(wait, 1)
     )

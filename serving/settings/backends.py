@@ -17,7 +17,7 @@ from serving.settings.loading.problems import several
 
 BackendType = Literal["openai", "ollama", "lmstudio", "huggingface", "vllm", "serving"]
 
-LOCAL = "local"
+LOCAL_PROVIDER = "local"
 """The provider in selectors that means our own engines."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -50,9 +50,10 @@ KNOWN_TYPES: Mapping[BackendType, KnownType] = {
 
 def checked_name(name: str) -> str:
     """A backend's name; raises ValueError."""
-    if name == LOCAL or not _NAME.fullmatch(name):
+    if name == LOCAL_PROVIDER or not _NAME.fullmatch(name):
         raise ValueError(
-            f"a backend's name is 1 to 64 letters, digits, dots, dashes and _, not `{LOCAL}`, which means this server"
+            "a backend's name is 1 to 64 letters, digits, dots, dashes and _, "
+            f"not `{LOCAL_PROVIDER}`, which means this server"
         )
     return name
 
@@ -115,7 +116,7 @@ class BackendSettings(Section):
         return name
 
 
-class PatienceSettings(Section):
+class RetrySettings(Section):
     """How long backends are waited for, and how often one is asked."""
 
     connect_s: float = Field(5.0, gt=0, description="Longest time to connect, in seconds.")
@@ -151,7 +152,7 @@ class BackendsSettings(Section):
         ge=1,
         description="Requests under way at backends with the same model, for each ingress replica; others wait.",
     )
-    patience: PatienceSettings = Field(PatienceSettings(), description="How long backends are waited for.")
+    patience: RetrySettings = Field(RetrySettings(), description="How long backends are waited for.")
     base_urls: dict[str, str] = Field(
         default_factory=dict, description="Where a type's servers are; OLLAMA_BASE_URL and the like set it too."
     )

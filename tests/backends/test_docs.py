@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from serving.api.admin.wire.backends import RegisterBackend
-from serving.settings.backends import KNOWN_TYPES, BackendsSettings, PatienceSettings
+from serving.settings.backends import KNOWN_TYPES, BackendsSettings, RetrySettings
 from serving.settings.loading.load import load_settings
 from serving.settings.tree import Settings
 
@@ -32,7 +32,7 @@ def test_the_settings_shown_are_settings(text: str, tmp_path: Path) -> None:
 
 def test_the_patience_shown_is_the_default() -> None:
     shown = next(yaml.safe_load(text) for text in blocks(BACKENDS, "yaml") if "patience" in text)
-    assert PatienceSettings(**shown["backends"]["patience"]) == PatienceSettings()
+    assert RetrySettings(**shown["backends"]["patience"]) == RetrySettings()
 
 
 def test_every_type_and_setting_is_on_the_page() -> None:
@@ -47,9 +47,7 @@ def test_every_type_and_setting_is_on_the_page() -> None:
 
 def test_what_migrations_lead_to_exists() -> None:
     (table,) = re.findall(r"## From LiteLLM.*?\n\n\| LiteLLM.*?\n\n", MIGRATING, re.DOTALL)
-    assert {"attempts", "failures", "closed_s", "first_token_s", "between_tokens_s"} <= set(
-        PatienceSettings.model_fields
-    )
+    assert {"attempts", "failures", "closed_s", "first_token_s", "between_tokens_s"} <= set(RetrySettings.model_fields)
     assert "admin_key_hash" in table
     assert "admin_key_hash" in Settings.model_fields
 

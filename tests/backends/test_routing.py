@@ -106,7 +106,7 @@ async def test_a_circuit_opens_after_failures_and_closes_after_a_success(
         refused = await ours.ask("m")
         (card,) = (await ours.http.get("/backends")).json()["data"]
         asked = len(flaky.asked)
-        await until(lambda: ours.backends.all()[0].breaker.lets_through)
+        await until(lambda: ours.backends.all()[0].breaker.allows)
         again = await ours.ask("m")
         (healed,) = (await ours.http.get("/backends")).json()["data"]
 
