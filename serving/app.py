@@ -20,21 +20,19 @@ from serving.api.admin.usage import admin_router
 from serving.api.anthropic.messages.route import messages_router
 from serving.api.context import ApiContext
 from serving.api.middleware.authentication import Authentication
-from serving.api.middleware.body_deadline import BodyDeadline
-from serving.api.middleware.body_limit import BodyLimit
 from serving.api.middleware.client_address import ClientAddress
-from serving.api.middleware.error_handling import ErrorHandling, routing_error
-from serving.api.middleware.head import HeadAsGet
-from serving.api.middleware.header_limit import HeaderLimit
+from serving.api.middleware.error_handling import ErrorHandlingMiddleware, routing_error
 from serving.api.middleware.permits import Tickets
-from serving.api.middleware.request_ids import RequestIds
-from serving.api.middleware.request_metrics import RequestMetrics
-from serving.api.middleware.security_headers import SecurityHeaders
+from serving.api.middleware.replies import HeadMiddleware, SecurityHeadersMiddleware
+from serving.api.middleware.request_ids import RequestIdMiddleware
+from serving.api.middleware.request_limits import BodyDeadlineMiddleware, BodyLimitMiddleware, HeaderLimitMiddleware
+from serving.api.middleware.request_metrics import RequestMetricsMiddleware
 from serving.api.openai.chat.route import chat_router
 from serving.api.openai.completions.route import completions_router
 from serving.api.openai.models.route import models_router
 from serving.api.openai.responses.route import responses_router
 from serving.api.openai.tokenize.route import tokenize_router
+from serving.api.routing import PathRules, Router
 from serving.api.service.backends_metrics import BackendMetrics
 from serving.api.service.docs import docs_router
 from serving.api.service.health import health_router
@@ -75,33 +73,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
         lives=parts.lives,
         start_failures=parts.start_failures,
     )
-    app = FastAPI(
-        title="gpt-oss-serving",
-        description="OpenAI's chat API for gpt-oss models.",
-        version=serving.__version__,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        lifespan=lifespan,
-        exception_handlers={HTTPException: routing_error},
-        # Outermost first. Every reply has an id, so errors are mapped inside of that.
-        middleware=[
-            Middleware(RequestIds, new_id=parts.new_id),
-            Middleware(SecurityHeaders),
-            Middleware(
-                RequestMetrics,
-                recording=replace(telemetry.recording, sinks=(*telemetry.recording.sinks, *tenancy.sinks)),
-            ),
-            Middleware(HeadAsGet),
-            Middleware(Tickets),
-            Middleware(ErrorHandling),
-            Middleware(HeaderLimit, limit=settings.http.max_header_bytes),
-            Middleware(Authentication, tenancy=tenancy, address=ClientAddress(settings.http.trusted_proxies)),
-            Middleware(BodyDeadline, seconds=settings.http.longest_body_s),
-            Middleware(BodyLimit, limit=settings.http.max_body_bytes),
-        ],
-    )
-    routers = (
+    routers: tuple[Router, ...] = (
         chat_router(context),
         completions_router(context),
         tokenize_router(context),
@@ -122,6 +94,36 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
             parts.start_failures,
             open_to_all=tenancy.authenticator.admin_is_open,
         ),
+    )
+    rules = PathRules(rule for router in routers for rule in router.rules)
+    app = FastAPI(
+        title="gpt-oss-serving",
+        description="OpenAI's chat API for gpt-oss models.",
+        version=serving.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: routing_error},
+        # Outermost first. Every reply has an id, so errors are mapped inside of that.
+        middleware=[
+            Middleware(RequestIdMiddleware, new_id=parts.new_id),
+            Middleware(SecurityHeadersMiddleware),
+            Middleware(
+                RequestMetricsMiddleware,
+                recording=replace(telemetry.recording, sinks=(*telemetry.recording.sinks, *tenancy.sinks)),
+                rules=rules,
+            ),
+            Middleware(HeadMiddleware),
+            Middleware(Tickets),
+            Middleware(ErrorHandlingMiddleware),
+            Middleware(HeaderLimitMiddleware, limit=settings.http.max_header_bytes),
+            Middleware(
+                Authentication, tenancy=tenancy, address=ClientAddress(settings.http.trusted_proxies), rules=rules
+            ),
+            Middleware(BodyDeadlineMiddleware, seconds=settings.http.longest_body_s),
+            Middleware(BodyLimitMiddleware, limit=settings.http.max_body_bytes),
+        ],
     )
     for router in routers:
         app.include_router(router)

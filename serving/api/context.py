@@ -37,5 +37,5 @@ class ApiContext:
 
 
 def request_id(request: Request) -> str:
-    """The id that RequestIds gave the request."""
+    """The id that RequestIdMiddleware gave the request."""
     return str(request.scope["state"]["request_id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.api.middleware.error_handling import error_response
+from serving.api.error_replies import error_response
 from serving.errors import EngineNotReadyError
 
 

@@ -6,7 +6,7 @@ import uuid
 
 from starlette.middleware import Middleware
 
-from serving.api.middleware.request_ids import RequestIds
+from serving.api.middleware.request_ids import RequestIdMiddleware
 
 
 def outermost() -> list[Middleware]:
@@ -14,4 +14,4 @@ def outermost() -> list[Middleware]:
 
     Serve adds an x-request-id of its own to every reply; ours, outside of it, leaves one.
     """
-    return [Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex)]
+    return [Middleware(RequestIdMiddleware, new_id=lambda: uuid.uuid4().hex)]

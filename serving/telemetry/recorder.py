@@ -261,7 +261,7 @@ def recorder_of(scope: Scope) -> RequestRecorder:
     """The recorder of a request to the API; raises LookupError for other requests, such as GET /health."""
     recorder = find_recorder(scope)
     if recorder is None:
-        raise LookupError(f"no recorder for {scope['path']}; is RequestMetrics among the middleware?")
+        raise LookupError(f"no recorder for {scope['path']}; is RequestMetricsMiddleware among the middleware?")
     return recorder
 
 

@@ -128,5 +128,5 @@ def test_without_an_error_the_reply_tells(process: Process, status: int | None, 
 
 
 def test_a_route_outside_of_the_middleware_is_told_so() -> None:
-    with pytest.raises(LookupError, match="RequestMetrics"):
+    with pytest.raises(LookupError, match="RequestMetricsMiddleware"):
         recorder_of({"type": "http", "path": "/v1/x"})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.api.admin.wire.backends import BackendCard, BackendList, QueueState, QueueStatus, RegisterBackend
 from serving.api.context import ApiContext
+from serving.api.routing import PathRule, Router
 from serving.api.wire.body import parse_object
 from serving.api.wire.parsing import parsed
 from serving.api.wire.validation import explain, validate
@@ -23,26 +23,27 @@ from serving.tenancy.flow_control.admission import Admission
 PATH = "/backends"
 
 
-def backends_router(context: ApiContext, backends: Backends) -> APIRouter:
+def backends_router(context: ApiContext, backends: Backends) -> Router:
     """The routes."""
-    router = APIRouter(tags=["operations"])
+    router = Router(
+        PathRule(PATH, label="admin", audience="administrator"),
+        PathRule("/queue", label="admin", audience="administrator"),
+        tags=["operations"],
+    )
 
     @router.post(f"{PATH}/register", summary="Add a server, or replace one that was added: name, url, type, models")
     async def register(request: Request) -> Response:
         asked = await parsed(_parse, await request.body())
-        await backends.start()
         backend = await backends.register(asked.name, _settings(asked))
         return JSONResponse(card(backend), status_code=201)
 
     @router.delete(f"{PATH}/{{name}}", summary="Forget a server that was added")
     async def remove(name: str) -> Response:
-        await backends.start()
         await backends.remove(name)
         return JSONResponse({"object": "backend", "name": name, "deleted": True})
 
     @router.get(PATH, summary="Every server, whether it can be asked, and how much it does")
     async def listed() -> Response:
-        await backends.start()
         return JSONResponse(BackendList(object="list", data=[card(backend) for backend in backends.all()]))
 
     @router.get("/queue/status", summary="The lines of this ingress replica, for each model")

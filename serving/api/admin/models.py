@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import get_args
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.api.admin.wire.models import ModelLifeCard, ModelLifeList, ReplicaCounts, ReplicaReport
+from serving.api.routing import PathRule, Router
 from serving.engine.lifecycle.manager import Change, Lives
 from serving.engine.lifecycle.model import ModelLife
 from serving.errors import InvalidValueError, NotFoundError
@@ -18,13 +18,12 @@ from serving.telemetry.recorder import recorder_of
 PATH = "/admin/models"
 
 
-def model_life_router(lives: Lives) -> APIRouter:
+def model_life_router(lives: Lives) -> Router:
     """The routes."""
-    router = APIRouter(tags=["operations"])
+    router = Router(PathRule(PATH, label="admin", audience="administrator"), tags=["operations"])
 
     @router.get(PATH, summary="Every model: whether it is in memory, its replicas, what they take")
     async def listed() -> Response:
-        await lives.start()
         await lives.read()
         cards = await asyncio.gather(*(_card(lives, life) for life in lives.all()))
         return JSONResponse(ModelLifeList(object="list", data=list(cards)))
@@ -39,7 +38,6 @@ def model_life_router(lives: Lives) -> APIRouter:
         asked = _change(change)
         wait = _wait(request.query_params.get("wait", "false"))
         recorder_of(request.scope).model = lives.of(name).name  # for the audit log
-        await lives.start()
         life = await lives.change(name, asked)
         done = await lives.reached(life, asked, wait=wait)
         await life.read()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.api.context import ApiContext
+from serving.api.routing import PathRule, Router
 from serving.errors import InvalidValueError
 from serving.tenancy.tenancy import Tenancy
 from serving.tenancy.usage.summary import GROUPINGS, Grouping, groupings_in, summarize
@@ -17,9 +17,9 @@ PATH = "/admin/usage"
 _MOST_DAYS = 400
 
 
-def admin_router(context: ApiContext, tenancy: Tenancy) -> APIRouter:
+def admin_router(context: ApiContext, tenancy: Tenancy) -> Router:
     """The route."""
-    router = APIRouter(tags=["operations"])
+    router = Router(PathRule("/admin", label="admin", audience="administrator"), tags=["operations"])
 
     @router.get(PATH, summary="Tokens by day and team: ?from=2026-11-01&to=2026-11-30&by=day,team,model,effort&team=a")
     async def usage(request: Request) -> Response:

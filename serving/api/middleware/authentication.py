@@ -8,21 +8,12 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.api.routing import PathRules
 from serving.errors import AuthenticationError, PermissionDeniedError
 from serving.telemetry.recorder import find_recorder
 from serving.tenancy.auth.authenticator import OPEN
 from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.tenancy import Tenancy
-
-PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"})
-"""Paths that ask for nothing. All others ask for a key, those that do not exist too."""
-
-_ADMIN = ("/metrics", "/admin", "/status", "/backends", "/queue")
-
-
-def is_admin_path(path: str) -> bool:
-    """Whether a path is the administrator's."""
-    return any(path == each or path.startswith(f"{each}/") for each in _ADMIN)
 
 
 class Authentication:
@@ -30,7 +21,7 @@ class Authentication:
 
     Leaves `state["team"]`, the team's name, and `state["identity"]` for whoever comes after. Raises
     AuthenticationError, after a wait for who fails often, with one text for every kind of wrong key; and
-    PermissionDeniedError for a team's key on the administrator's routes. ErrorHandling, outside, answers.
+    PermissionDeniedError for a team's key on the administrator's routes. ErrorHandlingMiddleware, outside, answers.
     """
 
     def __init__(
@@ -38,15 +29,16 @@ class Authentication:
         app: ASGIApp,
         tenancy: Tenancy,
         address: Callable[[Scope], str],
+        rules: PathRules,
     ) -> None:
         self._app = app
+        self._rules = rules
         self._tenancy = tenancy
         self._address = address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, identified."""
-        self._tenancy.start()
-        if scope["type"] == "http" and scope["path"] not in PUBLIC:
+        if scope["type"] == "http" and self._rules.audience(scope["path"]) != "everybody":
             if recorder := find_recorder(scope):
                 recorder.address = self._address(scope)
             identity = await self._identified(scope)
@@ -59,7 +51,7 @@ class Authentication:
     async def _identified(self, scope: Scope) -> Identity:
         key = _key(scope)
         authenticator = self._tenancy.authenticator
-        if not is_admin_path(scope["path"]):
+        if self._rules.audience(scope["path"]) == "teams":
             identity = authenticator.identify(key)
         elif authenticator.admin_is_open or authenticator.is_admin(key):
             identity = ADMIN

@@ -6,29 +6,17 @@ import logging
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api.anthropic.messages.error_format import messages_error_response, speaks_messages
-from serving.errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
+from serving.api.error_replies import error_response, internal_error
+from serving.errors import ApiError, MethodNotAllowedError, NotFoundError
 from serving.telemetry.recorder import find_recorder
 
 logger = logging.getLogger(__name__)
 
 
-def error_response(error: ApiError, scope: Scope) -> JSONResponse:
-    """The reply that tells the client of the request in `scope` of `error`, in the form of the API it speaks."""
-    if speaks_messages(scope):
-        return messages_error_response(error, scope)
-    return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
-
-
-def internal_error(request_id: str) -> InternalError:
-    """What a client is told of a bug of ours: enough to find it in the log, and nothing of it."""
-    return InternalError(f"The server failed on this request. Its log has the details under {request_id}.")
-
-
-class ErrorHandling:
+class ErrorHandlingMiddleware:
     """Maps exceptions to replies.
 
     An ApiError tells the client what it says; anything else is a bug, logged with its traceback under the request's

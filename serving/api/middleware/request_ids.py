@@ -14,7 +14,7 @@ from serving.api.streaming.direct_send import offer_direct_send
 _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class RequestIds:
+class RequestIdMiddleware:
     """Takes the client's x-request-id where it is 1 to 128 of `A-Za-z0-9._:-`, mints one elsewhere.
 
     Routes find it in `scope["state"]["request_id"]`. The reply carries it once, whatever layers below set, and the

@@ -6,35 +6,9 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.api.routing import PathRules
 from serving.errors import ApiError, InternalError
 from serving.telemetry.recorder import Recording, RequestRecorder, attach
-
-_APIS = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "completions",
-    "/v1/responses": "responses",
-    "/v1/messages": "messages",
-    "/v1/models": "models",
-    "/tokenize": "tokenize",
-    "/detokenize": "tokenize",
-    "/v1/tokenize": "tokenize",
-    "/v1/detokenize": "tokenize",
-    "/admin": "admin",
-    "/backends": "admin",
-    "/queue": "admin",
-}
-# Asked by machines all the time, or by people's browsers: no one's answer waits on them.
-_UNCOUNTED = frozenset(
-    {"/", "/health", "/ready", "/version", "/metrics", "/status", "/docs", "/openapi.json", "/favicon.ico"}
-)
-
-
-def api_of(path: str) -> str:
-    """The API that a path belongs to, as metrics call it; "other" for all paths that we do not have."""
-    exact = _APIS.get(path)
-    if exact is not None:
-        return exact
-    return next((api for prefix, api in _APIS.items() if path.startswith(f"{prefix}/")), "other")
 
 
 def _carrier(scope: Scope) -> dict[str, str]:
@@ -43,26 +17,27 @@ def _carrier(scope: Scope) -> dict[str, str]:
     return {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
 
 
-class RequestMetrics:
+class RequestMetricsMiddleware:
     """Makes a RequestRecorder for each request, which the layers below find in its scope, and closes it at the end.
 
     To stand outside of error handling, which says what the client was told.
     """
 
-    def __init__(self, app: ASGIApp, recording: Recording) -> None:
+    def __init__(self, app: ASGIApp, recording: Recording, rules: PathRules) -> None:
         self._app = app
+        self._rules = rules
         self._recording = recording
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, watched."""
-        if scope["type"] != "http" or scope["path"] in _UNCOUNTED:
+        if scope["type"] != "http" or not self._rules.recorded(scope["path"]):
             await self._app(scope, receive, send)
             return
         path = scope["path"]
         recorder = RequestRecorder(
             self._recording,
             request_id=scope["state"]["request_id"],
-            api=api_of(path),
+            api=self._rules.label(path),
             method=scope["method"],
             path=path,
             carrier=_carrier(scope) if self._recording.timed else {},

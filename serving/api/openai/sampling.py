@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
-from serving.api.openai.chat.prompt_fields import ConversationFields
-from serving.api.wire.sampling import SamplingFields
+from serving.api.wire.sampling_fields import SMALLEST_TOP_P, SamplingFields
 from serving.api.wire.structured_outputs import ConstrainedFields
 from serving.engine.base import Constraint, Sampling
-
-SMALLEST_TOP_P = 1e-6
-"""The least top_p that an engine is given: 0 means the likeliest token alone, and vLLM wants more than 0."""
 
 
 def sampling_of(request: SamplingFields, *, logprobs: int | None) -> Sampling:
@@ -34,18 +28,6 @@ def constraint_of(request: ConstrainedFields) -> Constraint | None:
     """What the text must match, as an engine wants it."""
     asked = request.answer_format
     return None if asked is None else Constraint(asked.kind, asked.value)
-
-
-def constraints_in(request: ConversationFields) -> list[tuple[str, Constraint]]:
-    """What answer and calls may be held to, each with the request's field it came in."""
-    asked = request.answer_format
-    wanted = [] if asked is None else [(asked.field, Constraint(asked.kind, asked.value))]
-    for i, tool in enumerate(request.tools or ()):
-        function = tool.function
-        if function.strict and function.parameters is not None:
-            schema = Constraint("json_schema", json.dumps(function.parameters))
-            wanted.append((f"tools[{i}].function.parameters", schema))
-    return wanted
 
 
 def _or(value: float | None, default: float) -> float:

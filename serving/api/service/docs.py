@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from fastapi import APIRouter
 from starlette.responses import HTMLResponse, Response
+
+from serving.api.routing import PathRule, Router
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 
 
-def docs_router() -> APIRouter:
+def docs_router() -> Router:
     """The route."""
-    router = APIRouter()
+    router = Router(
+        PathRule("/docs", label=None, audience="everybody"),
+        PathRule("/openapi.json", label=None, audience="everybody"),  # FastAPI's own route
+        PathRule("/favicon.ico", label=None, audience="everybody"),  # there is none, and browsers ask for it
+    )
     page = files("serving.api.service").joinpath("docs.html").read_text(encoding="utf-8")
 
     @router.get("/docs", include_in_schema=False)

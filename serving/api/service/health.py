@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
 from serving.answering.models import ServedModel
 from serving.api.context import ApiContext
+from serving.api.routing import PathRule, Router
 from serving.engine.start_failure import StartFailure
 from serving.errors import ApiError, EngineNotReadyError
 from serving.telemetry.build import Versions, installed_versions
@@ -35,9 +35,14 @@ class Health(TypedDict):
     queue: Queue
 
 
-def health_router(context: ApiContext, *, open_to_all: bool) -> APIRouter:
+def health_router(context: ApiContext, *, open_to_all: bool) -> Router:
     """The routes. Anyone may ask; `open_to_all` says whether messages and paths are told, too."""
-    router = APIRouter(tags=["health"])
+    router = Router(
+        PathRule("/health", label=None, audience="everybody"),
+        PathRule("/ready", label=None, audience="everybody"),
+        PathRule("/version", label=None),
+        tags=["health"],
+    )
 
     @router.get("/health", summary="Whether this process answers, and how much it has to do")
     async def health() -> Health:

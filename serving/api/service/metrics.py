@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serving.api.routing import PathRule, Router
 from serving.telemetry.exposition import OPENMETRICS_TYPE, TEXT_TYPE, MetricsSource, merge
 
 PATH = "/metrics"
 
 
-def metrics_router(source: MetricsSource) -> APIRouter:
+def metrics_router(source: MetricsSource) -> Router:
     """The route; Authentication, outside, asks for the administrator's key where there are keys."""
-    router = APIRouter(tags=["operations"])
+    router = Router(PathRule(PATH, label=None, audience="administrator"), tags=["operations"])
 
     @router.get(PATH, summary="Metrics of every process, for Prometheus")
     async def metrics(request: Request) -> Response:

@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from serving.api.anthropic.messages.error import MessagesErrorResponse
-from serving.api.anthropic.messages.error_format import COUNT_PATH, speaks_messages
-from serving.api.anthropic.messages.error_format import PATH as MESSAGES_PATH
 from serving.api.anthropic.messages.request import CountTokensRequest, MessagesRequest
 from serving.api.anthropic.messages.response import CountedTokens, MessageReply
+from serving.api.anthropic.messages.route import COUNT_PATH
+from serving.api.anthropic.messages.route import PATH as MESSAGES_PATH
+from serving.api.error_replies import is_anthropic
 from serving.api.openai.chat.request import ChatCompletionRequest
 from serving.api.openai.chat.response import ChatCompletion
 from serving.api.openai.chat.route import PATH as CHAT_PATH
@@ -32,7 +32,8 @@ from serving.api.openai.tokenize.wire import (
     TokenizeTextRequest,
     Tokens,
 )
-from serving.api.wire.error_response import ErrorResponse
+from serving.api.wire.anthropic_errors import MessagesErrorResponse
+from serving.api.wire.errors import ErrorResponse
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -59,7 +60,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             # FastAPI announces its own 422, which we never send.
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = anthropics if speaks_messages({"path": path}) else errors
+            operation["responses"]["default"] = anthropics if is_anthropic(path) else errors
     _describe(document, CHAT_PATH, ChatCompletionRequest, ChatCompletion)
     _describe(document, COMPLETIONS_PATH, CompletionRequest, TextCompletion)
     for path in TOKENIZE_PATHS:

@@ -17,12 +17,12 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 import serving
 from serving.api.admin.backends import card
+from serving.api.routing import PathRule, Router
 from serving.backends.registry import Backends
 from serving.effort import EFFORTS
 from serving.engine.start_failure import StartFailures
@@ -36,9 +36,13 @@ _RUN_OF_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 def status_router(
     board: StatusBoard, recent: RecentEvents, backends: Backends, start_failures: StartFailures, *, open_to_all: bool
-) -> APIRouter:
+) -> Router:
     """The routes. `open_to_all` says that there are no keys, so that the page may show its figures to anybody."""
-    router = APIRouter(tags=["operations"])
+    router = Router(
+        PathRule("/", label=None, audience="everybody"),
+        PathRule("/status", label=None, audience="administrator"),
+        tags=["operations"],
+    )
     page = files("serving.api.service").joinpath("status.html").read_text(encoding="utf-8")
     template = Template(page)
     headers = {"content-security-policy": _policy(page)}
@@ -58,7 +62,6 @@ def status_router(
 async def _data(
     board: StatusBoard, recent: RecentEvents, backends: Backends, start_failures: StartFailures
 ) -> dict[str, Any]:
-    await backends.start()
     status = await board.look()
     data = asdict(status)
     waiting = [name for name, model in status.models.items() if not model.ready]

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.api.middleware.error_handling import internal_error
+from serving.api.error_replies import internal_error
 from serving.api.streaming.direct_send import direct_send
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.sse import DONE, KEEP_ALIVE, error_frame

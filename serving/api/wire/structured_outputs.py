@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import from_json
 
-from serving.api.wire.fields import WireModel, invalid, invalid_schema, only
+from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only
 from serving.schemas.check import schema_problem
 
 Kind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]

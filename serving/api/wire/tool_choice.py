@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
-from serving.api.wire.fields import WireModel, invalid
+from serving.api.wire.base_model import WireModel, invalid
 from serving.api.wire.tools import Tool
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from serving.api.wire.fields import WireModel, invalid, invalid_schema
+from serving.api.wire.base_model import WireModel, invalid, invalid_schema
 from serving.schemas.check import schema_problem
 
 FUNCTION_NAME = (

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from serving.api.wire.fields import WireModel
+from serving.api.wire.base_model import WireModel
 from serving.errors import ApiError, InvalidValueError, UnsupportedParameterError
 from serving.schemas.json_type import json_type
 

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.api.middleware.request_ids import RequestIds
+from serving.api.middleware.request_ids import RequestIdMiddleware
 
 if TYPE_CHECKING:
     from tests.http_server import Serve, Served
@@ -79,9 +79,9 @@ async def test_a_server_between_that_adds_ids_of_its_own_changes_nothing(given: 
                 MutableHeaders(scope=message).append("X-Request-ID", request_id)
             await send(message)
 
-        await RequestIds(app, lambda: "inner")(scope, receive, send_more)
+        await RequestIdMiddleware(app, lambda: "inner")(scope, receive, send_more)
 
-    transport = httpx.ASGITransport(RequestIds(adding, lambda: "outer"))
+    transport = httpx.ASGITransport(RequestIdMiddleware(adding, lambda: "outer"))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         reply = await client.get("/", headers={"x-request-id": given} if given else {})
     assert reply.headers.get_list("x-request-id") == seen == ["mine" if given == "mine" else "req_outer"]

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from serving.api.middleware.request_metrics import api_of
+from serving.app import create_app
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.parts import Parts
+from serving.settings.tree import Settings
 
 
 @pytest.mark.parametrize(
@@ -17,5 +22,9 @@ from serving.api.middleware.request_metrics import api_of
         ("/v1/modelsx", "other"),
     ],
 )
-def test_paths_belong_to_the_apis_of_the_metrics(path: str, api: str) -> None:
-    assert api_of(path) == api
+async def test_paths_belong_to_the_apis_of_the_metrics(path: str, api: str) -> None:
+    engine = ScriptedEngine(Script((ScriptLine(completion="<|return|>"),)))
+    async with Parts.in_process(Settings(), {"demo": engine}) as parts:
+        app = create_app(parts)
+    rules: Any = next(each.kwargs["rules"] for each in app.user_middleware if "rules" in each.kwargs)
+    assert rules.label(path) == api

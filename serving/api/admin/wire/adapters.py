@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
-from serving.api.wire.fields import WireModel
+from serving.api.wire.base_model import WireModel
 
 
 class AddAdapter(WireModel):

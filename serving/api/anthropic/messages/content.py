@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
 from typing_extensions import TypeAliasType
 
-from serving.api.wire.fields import WireModel, invalid, unsupported
+from serving.api.wire.base_model import WireModel, invalid, unsupported
 
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 CacheControl = Annotated[dict[str, Any] | None, Field(description="Accepted; prefixes are always cached.")]

@@ -9,7 +9,7 @@ from serving.answering.reasoning import reasoning_limits
 from serving.api.anthropic.messages.input import conversation_of
 from serving.api.anthropic.messages.request import MessagesRequest
 from serving.api.anthropic.messages.tools import forced_tools
-from serving.api.openai.sampling import SMALLEST_TOP_P
+from serving.api.wire.sampling_fields import SMALLEST_TOP_P
 from serving.engine.base import Constraint, Sampling
 from serving.generation.types import ChatGeneration
 from serving.settings.models import ModelSettings

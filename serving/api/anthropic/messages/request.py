@@ -12,11 +12,10 @@ from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_v
 
 from serving.api.anthropic.messages.content import CacheControl, TextOrBlocks, Turn, results_match_calls
 from serving.api.anthropic.messages.tools import ChosenTools, ClientTool, check_choice, distinct_names
-from serving.api.openai.chat.prompt_fields import RequestedEffort
+from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.body import parse_object
-from serving.api.wire.fields import WireModel, invalid, only
 from serving.api.wire.presets import Expand, unchanged
-from serving.api.wire.sampling import VOCABULARY_SIZE, Finite, ModelField
+from serving.api.wire.sampling_fields import VOCABULARY_SIZE, Finite, ModelField, RequestedEffort
 from serving.api.wire.structured_outputs import Schema
 from serving.api.wire.validation import validate
 

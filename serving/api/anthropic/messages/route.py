@@ -6,15 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, date, datetime
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.answering.deadline import checked, within
 from serving.answering.models import ServedModel
 from serving.answering.reasoning import reasoning_limits
-from serving.api.anthropic.messages.error import messages_error
-from serving.api.anthropic.messages.error_format import COUNT_PATH, PATH
 from serving.api.anthropic.messages.events import MESSAGE_STOP, PING, error_event
 from serving.api.anthropic.messages.input import conversation_of
 from serving.api.anthropic.messages.mapping import constraints_in, messages_generation
@@ -22,8 +19,11 @@ from serving.api.anthropic.messages.output import MessageBuilder, MessageEncoder
 from serving.api.anthropic.messages.request import MessagesRequest, parse_count_tokens_request, parse_messages_request
 from serving.api.anthropic.messages.response import CountedTokens, MessageReply
 from serving.api.context import ApiContext, request_id
+from serving.api.error_replies import ANTHROPIC_PATH
+from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
+from serving.api.wire.anthropic_errors import messages_error
 from serving.api.wire.parsing import expanded, in_thread_if_long
 from serving.api.wire.presets import COUNT_TOKENS, MESSAGES, expanding
 from serving.errors import ApiError
@@ -34,10 +34,13 @@ from serving.generation.types import ChatEvent, ChatGeneration
 from serving.harmony.render import render_prompt
 from serving.telemetry.recorder import recorder_of
 
+PATH = ANTHROPIC_PATH
+COUNT_PATH = f"{PATH}/count_tokens"
 
-def messages_router(context: ApiContext) -> APIRouter:
+
+def messages_router(context: ApiContext) -> Router:
     """The routes; their request schemas are added to the OpenAPI document by openapi.py."""
-    router = APIRouter(tags=["messages"])
+    router = Router(PathRule(PATH, label="messages"), tags=["messages"])
     expand = expanding(context.variants, MESSAGES)
     expand_counted = expanding(context.variants, COUNT_TOKENS)
 

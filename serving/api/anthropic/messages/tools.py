@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from serving.api.anthropic.messages.content import CacheControl
-from serving.api.wire.fields import WireModel, invalid, invalid_schema, only, unsupported
+from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only, unsupported
 from serving.api.wire.tools import FUNCTION_NAME
 from serving.schemas.check import schema_problem
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 
 from serving.answering.reasoning import reasoning_limits
 from serving.api.openai.chat.conversation import conversation_of
+from serving.api.openai.chat.conversation_fields import ConversationFields
 from serving.api.openai.chat.request import ChatCompletionRequest
 from serving.api.openai.sampling import constraint_of, sampling_of
+from serving.engine.base import Constraint
 from serving.generation.types import ChatGeneration
 from serving.settings.models import ModelSettings
 
@@ -43,3 +46,15 @@ def chat_generation(
         truncate=request.truncation == "auto",
         answer_share=settings.truncation_answer_share,
     )
+
+
+def constraints_in(request: ConversationFields) -> list[tuple[str, Constraint]]:
+    """What answer and calls may be held to, each with the request's field it came in."""
+    asked = request.answer_format
+    wanted = [] if asked is None else [(asked.field, Constraint(asked.kind, asked.value))]
+    for i, tool in enumerate(request.tools or ()):
+        function = tool.function
+        if function.strict and function.parameters is not None:
+            schema = Constraint("json_schema", json.dumps(function.parameters))
+            wanted.append((f"tools[{i}].function.parameters", schema))
+    return wanted

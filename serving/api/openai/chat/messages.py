@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, FailFast, Field, Tag, model_validator
 
-from serving.api.wire.content import AssistantContent, Content
-from serving.api.wire.fields import WireModel, invalid
+from serving.api.openai.chat.content import AssistantContent, Content
+from serving.api.wire.base_model import WireModel, invalid
 from serving.api.wire.tools import ToolCall
 
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from serving.api.openai.chat.prompt_fields import ConversationFields
+from serving.api.openai.chat.conversation_fields import ConversationFields
+from serving.api.wire.base_model import invalid, only
 from serving.api.wire.body import parse_object
-from serving.api.wire.fields import invalid, only
 from serving.api.wire.presets import Expand, unchanged
-from serving.api.wire.sampling import ModelField, SamplingFields, StreamFields
+from serving.api.wire.sampling_fields import ModelField, SamplingFields, StreamFields
 from serving.api.wire.validation import validate
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.answering.deadline import checked, within
 from serving.answering.models import ServedModel
 from serving.api.context import ApiContext, request_id
-from serving.api.openai.chat.mapping import chat_generation
+from serving.api.openai.chat.mapping import chat_generation, constraints_in
 from serving.api.openai.chat.reply import ChunkEncoder, chat_completion
 from serving.api.openai.chat.request import ChatCompletionRequest, parse_chat_request
 from serving.api.openai.chat.thinking import SeparateThinking
-from serving.api.openai.sampling import constraints_in
+from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.streaming.sse import ChatChunks
@@ -28,9 +27,9 @@ from serving.telemetry.recorder import recorder_of
 PATH = "/v1/chat/completions"
 
 
-def chat_router(context: ApiContext) -> APIRouter:
+def chat_router(context: ApiContext) -> Router:
     """The route; its request schema is added to the OpenAPI document by openapi.py."""
-    router = APIRouter(tags=["chat"])
+    router = Router(PathRule(PATH, label="chat"), tags=["chat"])
     expand = expanding(context.variants, CHAT)
 
     @router.post(PATH, summary="Answer a conversation, whole or as a stream")

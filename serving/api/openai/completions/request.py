@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from serving.api.wire.base_model import invalid
 from serving.api.wire.body import parse_object
-from serving.api.wire.fields import invalid
-from serving.api.wire.sampling import VOCABULARY_SIZE, ModelField, SamplingFields, StreamFields
+from serving.api.wire.sampling_fields import VOCABULARY_SIZE, ModelField, SamplingFields, StreamFields
 from serving.api.wire.structured_outputs import ConstrainedFields
 from serving.api.wire.validation import validate
 from serving.schemas.json_type import json_type

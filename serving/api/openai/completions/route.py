@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -16,6 +15,7 @@ from serving.api.openai.completions.reply import TextChunkEncoder, text_completi
 from serving.api.openai.completions.request import CompletionRequest, Prompt, parse_completion_request
 from serving.api.openai.completions.response import TextChunks
 from serving.api.openai.sampling import constraint_of, sampling_of
+from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.parsing import in_thread_if_long, parsed
@@ -30,9 +30,9 @@ from serving.telemetry.recorder import recorder_of
 PATH = "/v1/completions"
 
 
-def completions_router(context: ApiContext) -> APIRouter:
+def completions_router(context: ApiContext) -> Router:
     """The route; its request schema is added to the OpenAPI document by openapi.py."""
-    router = APIRouter(tags=["completions"])
+    router = Router(PathRule(PATH, label="completions"), tags=["completions"])
 
     @router.post(PATH, summary="Go on after a text or token ids, without a conversation around them")
     async def create_completion(request: Request) -> Response:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.requests import Request
 
 from serving.api.context import ApiContext
 from serving.api.openai.models.response import ModelCard, ModelList
+from serving.api.routing import PathRule, Router
+
+PATH = "/v1/models"
 
 
-def models_router(context: ApiContext) -> APIRouter:
+def models_router(context: ApiContext) -> Router:
     """The routes; neither asks an engine, so both answer while engines start."""
-    router = APIRouter(prefix="/v1/models", tags=["models"])
+    router = Router(PathRule(PATH, label="models"), tags=["models"])
 
-    @router.get("", summary="The names that requests may use")
+    @router.get(PATH, summary="The names that requests may use")
     async def list_models(request: Request) -> ModelList:
         return ModelList(object="list", data=context.access.cards(request))
 
     # A path, because hub ids have slashes in them.
-    @router.get("/{model:path}", summary="One of them")
+    @router.get(f"{PATH}/{{model:path}}", summary="One of them")
     async def retrieve_model(request: Request, model: str) -> ModelCard:
         return context.access.card(request, model)
 

@@ -8,7 +8,7 @@ from serving.api.openai.responses.request import ResponsesRequest
 from serving.api.openai.responses.response import ResponseObject
 from serving.api.openai.responses.text import Format, JsonSchemaTextFormat
 from serving.api.openai.responses.tools import FunctionTool
-from serving.api.wire.fields import WireModel
+from serving.api.wire.base_model import WireModel
 from serving.effort import Effort
 
 

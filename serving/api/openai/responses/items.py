@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
 from typing_extensions import TypeAliasType
 
-from serving.api.wire.fields import WireModel, invalid, only, unsupported
+from serving.api.wire.base_model import WireModel, invalid, only, unsupported
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]

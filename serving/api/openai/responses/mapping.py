@@ -11,7 +11,7 @@ from serving.api.openai.responses.input import StoredItem, instructions_of, mess
 from serving.api.openai.responses.request import ResponsesRequest
 from serving.api.openai.responses.text import Format, JsonObjectTextFormat, JsonSchemaTextFormat
 from serving.api.openai.responses.tools import forced_tools, shown_tools
-from serving.api.openai.sampling import SMALLEST_TOP_P
+from serving.api.wire.sampling_fields import SMALLEST_TOP_P
 from serving.engine.base import Constraint, Sampling
 from serving.errors import ApiError
 from serving.generation.types import ChatGeneration

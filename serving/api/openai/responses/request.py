@@ -14,8 +14,8 @@ from typing_extensions import TypeAliasType
 from serving.api.openai.responses.items import InputItem
 from serving.api.openai.responses.text import TextSettings
 from serving.api.openai.responses.tools import Tool, ToolChoice, check_choice, distinct_names
+from serving.api.wire.base_model import WireModel, invalid, only, unsupported
 from serving.api.wire.body import parse_object
-from serving.api.wire.fields import WireModel, invalid, only, unsupported
 from serving.api.wire.presets import Expand, unchanged
 from serving.api.wire.validation import validate
 

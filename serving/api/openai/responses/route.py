@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -25,6 +24,7 @@ from serving.api.openai.responses.replay import replay
 from serving.api.openai.responses.request import ResponsesRequest, parse_responses_request
 from serving.api.openai.responses.response import DeletedResponse, ResponseObject
 from serving.api.openai.responses.run import ResponseRun, Shelf
+from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.parsing import expanded
@@ -44,9 +44,9 @@ _CANCEL_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.05
 
 
-def responses_router(context: ApiContext, store: Store) -> APIRouter:
+def responses_router(context: ApiContext, store: Store) -> Router:
     """The routes; the schema of POST is added to the OpenAPI document by openapi.py."""
-    router = APIRouter(tags=["responses"])
+    router = Router(PathRule(PATH, label="responses"), tags=["responses"])
     expand = expanding(context.variants, RESPONSES)
     archive = ResponseArchive(store, context.clock)
     in_flight = InFlight(archive)

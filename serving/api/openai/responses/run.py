@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
-from serving.api.middleware.error_handling import internal_error
+from serving.api.error_replies import internal_error
 from serving.api.openai.responses.archive import ResponseArchive
 from serving.api.openai.responses.events import OutputSink, ResponseEvents, Unwatched
 from serving.api.openai.responses.inflight import InFlight, Interruptible

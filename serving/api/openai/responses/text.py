@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
-from serving.api.wire.fields import WireModel, invalid, only
+from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.structured_outputs import checked_schema
 
 

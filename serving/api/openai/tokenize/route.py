@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -20,6 +19,7 @@ from serving.api.openai.tokenize.wire import (
     parse_detokenize_request,
     parse_tokenize_request,
 )
+from serving.api.routing import PathRule, Router
 from serving.api.wire.parsing import expanded, in_thread_if_long, parsed
 from serving.api.wire.presets import TOKENIZE, expanding
 from serving.errors import InvalidValueError
@@ -32,9 +32,10 @@ TOKENIZE_PATHS = ("/tokenize", "/v1/tokenize")
 DETOKENIZE_PATHS = ("/detokenize", "/v1/detokenize")
 
 
-def tokenize_router(context: ApiContext) -> APIRouter:
+def tokenize_router(context: ApiContext) -> Router:
     """The routes; their request schemas are added to the OpenAPI document by openapi.py."""
-    router = APIRouter(tags=["tokens"])
+    paths = (*TOKENIZE_PATHS, *DETOKENIZE_PATHS)
+    router = Router(*(PathRule(path, label="tokenize") for path in paths), tags=["tokens"])
     expand = expanding(context.variants, TOKENIZE)
 
     async def tokenize(request: Request) -> Response:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, NotRequired
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
-from serving.api.openai.chat.prompt_fields import ConversationFields
+from serving.api.openai.chat.conversation_fields import ConversationFields
+from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.body import parse_object
-from serving.api.wire.fields import WireModel, invalid, only
 from serving.api.wire.presets import Expand, unchanged
-from serving.api.wire.sampling import VOCABULARY_SIZE
+from serving.api.wire.sampling_fields import VOCABULARY_SIZE
 from serving.api.wire.validation import validate
 
 

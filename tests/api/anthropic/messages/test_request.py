@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.api.anthropic.messages.error import messages_error
 from serving.api.anthropic.messages.input import conversation_of
 from serving.api.anthropic.messages.request import parse_messages_request
+from serving.api.wire.anthropic_errors import messages_error
 from serving.api.wire.presets import MESSAGES, expanding
 from serving.errors import ApiError
 from serving.harmony.render import render_prompt

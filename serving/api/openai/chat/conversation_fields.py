@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, FailFast, Field, model_validator
 
 from serving.api.openai.chat.messages import Message, answers_match_calls
-from serving.api.wire.fields import WireModel, invalid, only
+from serving.api.wire.base_model import WireModel, invalid, only
+from serving.api.wire.sampling_fields import RequestedEffort
 from serving.api.wire.structured_outputs import ConstrainedFields
 from serving.api.wire.tool_choice import ToolChoice, check_choice, forced_tools, shown_tools
 from serving.api.wire.tools import Tool, distinct_names
-
-RequestedEffort = Annotated[str, StringConstraints(max_length=64)]
 
 
 class ReasoningOptions(WireModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, FailFast, Field, Tag, model_validator
 from typing_extensions import TypeAliasType
 
-from serving.api.wire.fields import WireModel, invalid, unsupported
+from serving.api.wire.base_model import WireModel, invalid, unsupported
 
 # Kinds of parts in OpenAI's APIs and in vLLM's, and what they hold.
 _MEDIA = {

@@ -1,4 +1,4 @@
-"""Headers that keep browsers from doing more with a reply than reading it."""
+"""Rules that hold for every reply: HEAD has no body, and browsers may do no more with a reply than read it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNLESS_SET = (
 )
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """Adds them to every reply. There are none for CORS: browsers of other sites read nothing here.
 
     Strict-Transport-Security is for whoever ends TLS in front of us.
@@ -37,3 +37,23 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class HeadMiddleware:
+    """Routes know GET alone; this makes HEAD of it (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, HEAD turned into GET."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, send_without_body)

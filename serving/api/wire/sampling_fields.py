@@ -6,11 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, FailFast, Field, StringConstraints
 
-from serving.api.wire.fields import WireModel, invalid
+from serving.api.wire.base_model import WireModel, invalid
 
 VOCABULARY_SIZE = 201_088
 """Rows of gpt-oss's embedding; token ids are below it."""
 
+SMALLEST_TOP_P = 1e-6
+"""The least top_p that an engine is given: 0 means the likeliest token alone, and vLLM wants more than 0."""
+
+RequestedEffort = Annotated[str, StringConstraints(max_length=64)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Penalty = Annotated[Finite, Field(ge=-2, le=2)]
 

@@ -1,0 +1,92 @@
+"""Limits of a request as HTTP: the size of its headers, the size of its body, the time its body takes to arrive."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import BodyTooLargeError, HeadersTooLargeError, RequestTimeoutError
+
+
+class HeaderLimitMiddleware:
+    """Bounds the headers: raises HeadersTooLargeError, a 431, where names and values together exceed `limit` bytes."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and sum(len(name) + len(value) for name, value in scope["headers"]) > self._limit:
+            raise HeadersTooLargeError(f"The request's headers are larger than {self._limit} bytes together.")
+        await self._app(scope, receive, send)
+
+
+class BodyDeadlineMiddleware:
+    """Bounds a body's time: raises RequestTimeoutError, a 408, where a body is not complete after `seconds`.
+
+    HAProxy bounds the time that a request's head may take (`timeout http-request`), and the silence on a connection
+    (`timeout client`); that a body comes one byte at a time it lets pass.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        complete = False
+
+        async def receive_in_time() -> Message:
+            nonlocal complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError as error:
+                raise RequestTimeoutError(
+                    f"The request's body did not arrive within {self._seconds:g} s.", should_retry=False
+                ) from error
+            complete = not message.get("more_body", False)
+            return message
+
+        await self._app(scope, receive_in_time, send)
+
+
+class BodyLimitMiddleware:
+    """Bounds a body's size: raises BodyTooLargeError, a 413, once a body declares or has sent over `limit` bytes."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, its body counted."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._limit:
+            raise self._too_large()
+        received = 0
+
+        async def counted_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > self._limit:
+                    raise self._too_large()
+            return message
+
+        await self._app(scope, counted_receive, send)
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"The request body is larger than {self._limit} bytes, the most this server reads.")

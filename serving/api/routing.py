@@ -1,0 +1,69 @@
+"""Routers that carry what middleware must know of a path before a request to it is routed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import APIRouter
+
+Audience = Literal["everybody", "teams", "administrator"]
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """What holds for requests to `path`.
+
+    `label` is the value of `api` in metrics, logs and traces, also for all paths below; None: requests to this very
+    path are not recorded, because machines or browsers send them all the time and no answer waits on them. `audience`
+    says whose key a request needs: none, a team's or the administrator's; the latter also for all paths below.
+    """
+
+    path: str
+    label: str | None
+    audience: Audience = "teams"
+
+    def covers(self, path: str) -> bool:
+        """Whether `path` is this one or one below."""
+        return path == self.path or path.startswith(f"{self.path}/")
+
+
+class Router(APIRouter):
+    """A router with the rules of its paths. Raises ValueError for a route that no rule covers."""
+
+    def __init__(self, *rules: PathRule, tags: list[str] | None = None) -> None:
+        super().__init__(tags=list(tags or ()))
+        self.rules = rules
+
+    def add_api_route(self, path: str, *args: Any, **kwargs: Any) -> None:
+        """See APIRouter."""
+        if not any(rule.covers(path) for rule in self.rules):
+            raise ValueError(f"no rule says whose {path} is and what metrics call it")
+        super().add_api_route(path, *args, **kwargs)
+
+
+class PathRules:
+    """The rules of all routers, looked up by a request's path."""
+
+    def __init__(self, rules: Iterable[PathRule]) -> None:
+        self._rules = tuple(rules)
+        self._exact = {rule.path: rule for rule in self._rules}
+
+    def recorded(self, path: str) -> bool:
+        """Whether requests to `path` are recorded."""
+        rule = self._exact.get(path)
+        return rule is None or rule.label is not None
+
+    def label(self, path: str) -> str:
+        """The value of `api` in metrics; "other" for all paths that there are not."""
+        rule = self._exact.get(path) or next((rule for rule in self._rules if rule.label and rule.covers(path)), None)
+        return "other" if rule is None or rule.label is None else rule.label
+
+    def audience(self, path: str) -> Audience:
+        """Whose key a request to `path` needs; a team's for a path that there is not, so that none can be probed."""
+        rule = self._exact.get(path)
+        if rule is not None:
+            return rule.audience
+        below = any(rule.audience == "administrator" and rule.covers(path) for rule in self._rules)
+        return "administrator" if below else "teams"
