@@ -1,4 +1,4 @@
-"""docs/design.md draws the floors that import-linter holds; docs/contributing.md names the files of each usual change."""
+"""docs/design.md draws the floors that import-linter holds; docs/contributing.md names the files of usual changes."""
 
 from __future__ import annotations
 
