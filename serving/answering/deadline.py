@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-from serving.api.streaming.event_stream import answer_timeout
+from serving.errors import AnswerTimeoutError
 from serving.generation.constraint_check import Check
 from serving.generation.types import ChatEvent
 
@@ -21,6 +21,13 @@ async def within(longest_s: float) -> AsyncIterator[None]:
         if not limit.expired():
             raise
         raise answer_timeout(longest_s) from error
+
+
+def answer_timeout(longest_s: float) -> AnswerTimeoutError:
+    """The error for answers that take longer than `longest_s` seconds."""
+    return AnswerTimeoutError(
+        f"The answer took longer than {longest_s:g} s, the most this server allows. Ask for fewer tokens."
+    )
 
 
 def checked(check: Check | None, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:

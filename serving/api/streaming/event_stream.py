@@ -12,11 +12,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from serving.answering.deadline import within
 from serving.api.error_replies import internal_error
 from serving.api.streaming.direct_send import direct_send
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.sse import DONE, KEEP_ALIVE, error_frame
-from serving.errors import AnswerTimeoutError, ApiError
+from serving.errors import ApiError
 from serving.telemetry.recorder import RequestRecorder, find_recorder
 
 logger = logging.getLogger(__name__)
@@ -84,34 +85,23 @@ class EventStream(Response, Generic[_T]):
         comments = asyncio.create_task(self._fill_silence(writer))
         try:
             await self._copy(writer)
-        except ApiError as error:
-            if not writer.started:
-                raise
-            logger.warning("request %s failed in its stream: %s", self._request_id, error)
-            await self._part(writer, error)
-        except (ClientDisconnect, asyncio.CancelledError):
+        except ClientDisconnect:
             raise
-        except Exception:
+        except Exception as error:
             if not writer.started:
                 raise
-            logger.exception("request %s failed in its stream", self._request_id)
-            await self._part(writer, internal_error(self._request_id))
+            await self._part(writer, stream_failure(error, self._request_id))
         finally:
             comments.cancel()
             await asyncio.wait({comments})
 
     async def _copy(self, writer: _Writer) -> None:
         encode, write = self._encode, writer.write
-        try:
-            async with asyncio.timeout(self._longest_s) as limit, aclosing(self._events) as events:
-                async for event in events:
-                    if frame := encode(event):
-                        await write(frame)
-                await write(self._done, last=True)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise answer_timeout(self._longest_s) from error
+        async with within(self._longest_s), aclosing(self._events) as events:
+            async for event in events:
+                if frame := encode(event):
+                    await write(frame)
+            await write(self._done, last=True)
 
     async def _part(self, writer: _Writer, error: ApiError) -> None:
         if self._recorder is not None:
@@ -132,11 +122,13 @@ class EventStream(Response, Generic[_T]):
                     return  # whoever watches for the disconnect ends the stream
 
 
-def answer_timeout(longest_s: float) -> AnswerTimeoutError:
-    """The error for answers that take longer than `longest_s` seconds."""
-    return AnswerTimeoutError(
-        f"The answer took longer than {longest_s:g} s, the most this server allows. Ask for fewer tokens."
-    )
+def stream_failure(error: Exception, request_id: str) -> ApiError:
+    """Log an error that ends a stream that has begun, bugs with their traceback; returns what its client is told."""
+    if isinstance(error, ApiError):
+        logger.warning("request %s failed in its stream: %s", request_id, error)
+        return error
+    logger.error("request %s failed in its stream", request_id, exc_info=error)
+    return internal_error(request_id)
 
 
 class _Writer:

@@ -1,20 +1,17 @@
 """The events of a streamed message, as bytes.
 
-Deltas are put together as text around JSON-escaped strings; what comes once a block is dumped. Everything is ASCII (see
-sse.py). Source: Anthropic's reference of streaming messages; the order is what its client's stream helper needs.
+Deltas are put together as text around JSON-escaped strings; what comes once a block is dumped.
+Source: Anthropic's reference of streaming messages; the order is what its client's stream helper needs.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 from serving.api.anthropic.messages.response import UNSIGNED, AnswerBlock, MessageReply, MessageUsage, StopReason
-
-PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+from serving.api.streaming.sse import compact, frame, halves
 
 # The delta of each type of block: its type, and the field that has the text.
 _DELTAS = {
@@ -24,9 +21,17 @@ _DELTAS = {
 }
 
 
+def _event(kind: str, /, **fields: Any) -> str:
+    return frame(compact({**fields, "type": kind}), kind)
+
+
+PING = _event("ping").encode("ascii")
+MESSAGE_STOP = _event("message_stop").encode("ascii")
+
+
 def error_event(body: Mapping[str, Any]) -> bytes:
     """An error in a stream that has begun; `body` is Anthropic's error JSON. The stream ends after it."""
-    return _frame("error", **body).encode("ascii")
+    return _event("error", **body).encode("ascii")
 
 
 class MessageEvents:
@@ -39,6 +44,7 @@ class MessageEvents:
         self._frames: list[str] = []
         self._index = -1
         self._delta_head = ""
+        self._delta_tail = ""
         self._signs = False
 
     def take(self) -> bytes:
@@ -48,35 +54,28 @@ class MessageEvents:
 
     def start(self, message: MessageReply) -> None:
         """The first event: the message as it is before anything is written."""
-        self._frames.append(_frame("message_start", message=message))
+        self._frames.append(_event("message_start", message=message))
 
     def begin(self, block: AnswerBlock) -> None:
         """The next block begins, empty."""
         self._index += 1
         self._signs = block["type"] == "thinking"
-        self._frames.append(_frame("content_block_start", index=self._index, content_block=block))
-        self._delta_head = (
-            'event: content_block_delta\ndata: {"type":"content_block_delta",'
-            f'"index":{self._index},"delta":{_DELTAS[block["type"]]}'
-        )
+        self._frames.append(_event("content_block_start", index=self._index, content_block=block))
+        before = f'{{"type":"content_block_delta","index":{self._index},"delta":{_DELTAS[block["type"]]}'
+        self._delta_head, self._delta_tail = halves(before, "}}", "content_block_delta")
 
     def grow(self, text: str) -> None:
         """More text of the open block."""
-        self._frames.append(f"{self._delta_head}{quote(text)}}}}}\n\n")
+        self._frames.append(f"{self._delta_head}{quote(text)}{self._delta_tail}")
 
     def end(self) -> None:
         """The open block is over."""
         if self._signs:
             delta = {"type": "signature_delta", "signature": UNSIGNED}
-            self._frames.append(_frame("content_block_delta", index=self._index, delta=delta))
-        self._frames.append(_frame("content_block_stop", index=self._index))
+            self._frames.append(_event("content_block_delta", index=self._index, delta=delta))
+        self._frames.append(_event("content_block_stop", index=self._index))
 
     def finish(self, reason: StopReason, stop_sequence: str | None, usage: MessageUsage) -> None:
         """The event before the last: why the message ended, and what it cost."""
         delta = {"stop_reason": reason, "stop_sequence": stop_sequence}
-        self._frames.append(_frame("message_delta", delta=delta, usage=usage))
-
-
-def _frame(kind: str, /, **fields: Any) -> str:
-    data = json.dumps({**fields, "type": kind}, separators=(",", ":"))
-    return f"event: {kind}\ndata: {data}\n\n"
+        self._frames.append(_event("message_delta", delta=delta, usage=usage))

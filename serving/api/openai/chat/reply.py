@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from serving.api.openai.chat.chunks import ChatChunks
 from serving.api.openai.chat.response import (
     ChatCompletion,
     Choice,
@@ -17,7 +18,6 @@ from serving.api.openai.chat.response import (
     TopLogprob,
 )
 from serving.api.openai.chat.thinking import SeparateThinking, StreamedThinking
-from serving.api.streaming.sse import ChatChunks
 from serving.generation.types import (
     ChatAnswer,
     ChatChoice,

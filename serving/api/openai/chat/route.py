@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from serving.answering.deadline import checked, within
 from serving.answering.models import ServedModel
 from serving.api.context import ApiContext, request_id
+from serving.api.openai.chat.chunks import ChatChunks
 from serving.api.openai.chat.mapping import chat_generation, constraints_in
 from serving.api.openai.chat.reply import ChunkEncoder, chat_completion
 from serving.api.openai.chat.request import ChatCompletionRequest, parse_chat_request
@@ -17,7 +18,6 @@ from serving.api.openai.chat.thinking import SeparateThinking
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
-from serving.api.streaming.sse import ChatChunks
 from serving.api.wire.parsing import expanded
 from serving.api.wire.presets import CHAT, expanding
 from serving.generation import chat

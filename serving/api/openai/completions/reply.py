@@ -6,10 +6,10 @@ import codecs
 import json
 from collections.abc import Iterable, Sequence
 
+from serving.api.openai.completions.chunks import TextChunks
 from serving.api.openai.completions.response import (
     CompletionLogprobs,
     TextChoice,
-    TextChunks,
     TextCompletion,
     TextUsage,
 )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from json.encoder import encode_basestring_ascii as quote
-from typing import Any, Literal, NotRequired
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -53,31 +50,3 @@ class TextCompletion(TypedDict):
     model: str
     choices: list[TextChoice]
     usage: TextUsage
-
-
-class TextChunks:
-    """The frames of a streamed completion; with `include_usage` every chunk says `"usage":null` and usage() is last."""
-
-    def __init__(self, completion_id: str, created: int, model: str, *, include_usage: bool) -> None:
-        self._head = (
-            f'data: {{"id":{quote(completion_id)},"object":"text_completion","created":{created},'
-            f'"model":{quote(model)},"choices":['
-        )
-        self._tail = '],"usage":null}\n\n' if include_usage else "]}\n\n"
-
-    def text(self, choice: int, text: str, logprobs: str | None = None) -> bytes:
-        """More text; `logprobs` as JSON."""
-        return (
-            f'{self._head}{{"index":{choice},"text":{quote(text)},"logprobs":{logprobs or "null"},'
-            f'"finish_reason":null}}{self._tail}'
-        ).encode("ascii")
-
-    def finish(self, choice: int, reason: str) -> bytes:
-        """The last chunk of a choice."""
-        return (
-            f'{self._head}{{"index":{choice},"text":"","logprobs":null,"finish_reason":{quote(reason)}}}{self._tail}'
-        ).encode("ascii")
-
-    def usage(self, usage: Mapping[str, Any]) -> bytes:
-        """The chunk after all choices, without any: what the answer cost."""
-        return f'{self._head}],"usage":{json.dumps(usage)}}}\n\n'.encode("ascii")

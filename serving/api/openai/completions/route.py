@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 from serving.answering.deadline import within
 from serving.answering.models import ServedModel
 from serving.api.context import ApiContext, request_id
+from serving.api.openai.completions.chunks import TextChunks
 from serving.api.openai.completions.reply import TextChunkEncoder, text_completion
 from serving.api.openai.completions.request import CompletionRequest, Prompt, parse_completion_request
-from serving.api.openai.completions.response import TextChunks
 from serving.api.openai.sampling import constraint_of, sampling_of
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect

@@ -1,7 +1,7 @@
 """The typed events of a streamed response, as bytes.
 
-Deltas are put together as text around JSON-escaped strings; what comes once an item is dumped. Everything is ASCII (see
-sse.py). Source: OpenAI's reference of Responses streaming events; the order is what its client's stream helper needs.
+Deltas are put together as text around JSON-escaped strings; what comes once an item is dumped.
+Source: OpenAI's reference of Responses streaming events; the order is what its client's stream helper needs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Protocol
 
 from serving.api.openai.responses.response import Logprob, OutputItem, ResponseObject, as_begun
+from serving.api.streaming.sse import compact, frame, halves
 
 _DELTAS = {
     "message": "response.output_text.delta",
@@ -61,6 +62,7 @@ class ResponseEvents:
         self._frames: list[str] = []
         self._delta_head = ""
         self._delta_tail = ""
+        self._no_logprobs = ""
         self._place: dict[str, Any] = {}
 
     def take(self) -> bytes:
@@ -90,14 +92,14 @@ class ResponseEvents:
             self._place["content_index"] = 0
             self._event("response.content_part.added", **self._place, part=_part(item, empty=True))
         name = _DELTAS[kind]
-        place = json.dumps(self._place, separators=(",", ":"))[1:-1]
-        self._delta_head = f'event: {name}\ndata: {{"type":"{name}",{place},"sequence_number":'
-        self._delta_tail = ',"logprobs":[]}\n\n' if kind == "message" else "}\n\n"
+        place = compact(self._place)[1:-1]
+        self._delta_head, self._delta_tail = halves(f'{{"type":"{name}",{place},"sequence_number":', "}", name)
+        self._no_logprobs = ',"logprobs":[]' if kind == "message" else ""
 
     def delta(self, text: str, logprobs: Sequence[Logprob]) -> None:
         """See OutputSink."""
-        tail = f',"logprobs":{json.dumps(logprobs)}}}\n\n' if logprobs else self._delta_tail
-        self._add(f'{self._delta_head}{self._number},"delta":{quote(text)}{tail}')
+        shown = f',"logprobs":{json.dumps(logprobs)}' if logprobs else self._no_logprobs
+        self._add(f'{self._delta_head}{self._number},"delta":{quote(text)}{shown}{self._delta_tail}')
 
     def close(self, item: OutputItem) -> None:
         """See OutputSink."""
@@ -115,8 +117,7 @@ class ResponseEvents:
         self._event("response.output_item.done", output_index=self._place["output_index"], item=item)
 
     def _event(self, kind: str, /, **fields: Any) -> None:
-        data = json.dumps({"type": kind, "sequence_number": self._number, **fields}, separators=(",", ":"))
-        self._add(f"event: {kind}\ndata: {data}\n\n")
+        self._add(frame(compact({"type": kind, "sequence_number": self._number, **fields}), kind))
 
     def _add(self, frame: str) -> None:
         if self._number > self._starting_after:

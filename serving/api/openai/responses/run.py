@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
-from serving.api.error_replies import internal_error
+from serving.answering.deadline import answer_timeout, checked, within
 from serving.api.openai.responses.archive import ResponseArchive
 from serving.api.openai.responses.events import OutputSink, ResponseEvents, Unwatched
 from serving.api.openai.responses.inflight import InFlight, Interruptible
@@ -24,7 +23,7 @@ from serving.api.openai.responses.response import (
     ResponseUsage,
     Status,
 )
-from serving.api.streaming.event_stream import answer_timeout
+from serving.api.streaming.event_stream import stream_failure
 from serving.engine.base import Engine
 from serving.errors import ApiError
 from serving.generation import chat
@@ -32,8 +31,6 @@ from serving.generation.answer import AnswerBuilder
 from serving.generation.constraint_check import Check
 from serving.generation.types import ChatEvent, ChatGeneration, Usage
 from serving.telemetry.recorder import RequestRecorder
-
-logger = logging.getLogger(__name__)
 
 # After longest_s, until a record in progress is taken for lost: for the last write, and clocks that differ.
 _GRACE_S = 30.0
@@ -85,18 +82,11 @@ class ResponseRun:
         """The response in one piece, once it is stored. Raises what goes wrong with the generation."""
         builder, answer = self._builder(Unwatched()), AnswerBuilder(self._generation)
         try:
-            async with asyncio.timeout(self._longest_s) as limit:
-                if self._check is not None:
-                    await self._check()
-                source = chat.at_once(self._engine, self._generation, on_recovered=self._recorder.recovered)
-                async with aclosing(source) as events:
-                    async for event in events:
-                        builder.add(event)
-                        answer.add(event)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise answer_timeout(self._longest_s) from error
+            source = chat.at_once(self._engine, self._generation, on_recovered=self._recorder.recovered)
+            async with within(self._longest_s), aclosing(checked(self._check, source)) as events:
+                async for event in events:
+                    builder.add(event)
+                    answer.add(event)
         except ApiError as error:
             raise in_our_words(error) from error
         self._recorder.answered(answer.answer())
@@ -124,12 +114,8 @@ class ResponseRun:
                     while (event := await self._interruptible.next(source)) is not None:
                         if frame := encode(event):
                             yield frame
-                except ApiError as error:
-                    self._failure = error
-                    logger.warning("request %s failed in its stream: %s", self._recorder.request_id, error)
-                except Exception:
-                    self._failure = internal_error(self._recorder.request_id)
-                    logger.exception("request %s failed in its stream", self._recorder.request_id)
+                except Exception as error:  # noqa: BLE001 - logged by stream_failure, and told to the client
+                    self._failure = stream_failure(error, self._recorder.request_id)
                 yield await self._last_frames(builder, sse)
             finally:
                 if not self._over:
