@@ -20,7 +20,7 @@ from serving.generation.ids import MintId
 from serving.generation.source import AnswerSource
 from serving.generation.types import ChatEvent, ChatGeneration, GenerationFinished, TextDelta, ToolArgumentsDelta
 from serving.harmony.conversation import Conversation
-from serving.harmony.render import render_prompt
+from serving.harmony.tokenization import render_prompt
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.recorder import find_recorder
 from serving.tenancy.flow_control.permit import Ticket

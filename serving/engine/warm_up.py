@@ -11,8 +11,7 @@ from serving.effort import Effort
 from serving.engine.base import EngineRequest, Sampling, TokenDelta
 from serving.errors import ApiError
 from serving.harmony.conversation import Conversation, UserMessage
-from serving.harmony.render import render_prompt
-from serving.harmony.vocabulary import STOP_TOKEN_IDS
+from serving.harmony.tokenization import STOP_TOKEN_IDS, render_prompt
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from serving.generation.types import (
     Usage,
 )
 from serving.generation.yielding import portions
-from serving.harmony.vocabulary import ENDOFTEXT, STOP_TOKEN_IDS
+from serving.harmony.tokenization import ENDOFTEXT, STOP_TOKEN_IDS
 
 _DEFAULT_MAX_TOKENS = 16
 """OpenAI's."""

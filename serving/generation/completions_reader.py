@@ -6,8 +6,7 @@ from serving.engine.base import TokenDelta
 from serving.generation.logprobs import LogprobQueue, logprob_entry
 from serving.generation.stop import StopMatcher
 from serving.generation.types import ChatEvent, ChoiceFinished, TextDelta
-from serving.harmony.raw import RawDecoder
-from serving.harmony.vocabulary import FIRST_SPECIAL_ID
+from serving.harmony.tokenization import FIRST_SPECIAL_ID, RawDecoder
 
 
 class CompletionReader:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from serving.engine.base import Constraint, Engine, EngineRequest, Sampling
 from serving.errors import InvalidRequestError, InvalidValueError
 from serving.generation.source import AnswerSource
-from serving.harmony.header_tokens import final_header
+from serving.harmony.tokenization import final_header
 
 Check = Callable[[], Awaitable[None]]
 

@@ -6,7 +6,7 @@ from collections import deque
 
 from serving.engine.base import TokenLogprobs
 from serving.generation.types import LogprobEntry
-from serving.harmony.vocabulary import token_bytes
+from serving.harmony.tokenization import token_bytes
 
 
 def logprob_entry(position: TokenLogprobs) -> LogprobEntry:

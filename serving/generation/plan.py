@@ -12,7 +12,7 @@ from serving.generation.choice import ChoiceReader
 from serving.generation.truncation import truncated
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import AssistantMessage, Conversation
-from serving.harmony.render import render_prompt
+from serving.harmony.tokenization import render_prompt
 
 # About 1.5 ms of rendering. Up to here a hop to a thread and back costs more than other requests gain from it.
 _LONG_CHARACTERS = 10_000

@@ -31,7 +31,7 @@ from serving.generation import chat
 from serving.generation.answer import AnswerBuilder
 from serving.generation.ids import mint_call_id
 from serving.generation.types import ChatEvent, ChatGeneration
-from serving.harmony.render import render_prompt
+from serving.harmony.tokenization import render_prompt
 from serving.telemetry.recorder import recorder_of
 
 PATH = ANTHROPIC_PATH

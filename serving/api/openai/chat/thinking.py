@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from serving.api.openai.chat.response import HistoryMessage, Parsed, Thinking
 from serving.generation.types import ChatChoice, ChatEvent, ChoiceFinished, GenerationStarted, TextDelta
 from serving.harmony.events import CHANNELS, Channel
-from serving.harmony.prompt import PromptMessage, prompt_messages
+from serving.harmony.tokenization import PromptMessage, prompt_messages
 
 
 class SeparateThinking:

@@ -24,7 +24,7 @@ from serving.generation import completions
 from serving.generation.completions import CompletionAnswer, CompletionGeneration
 from serving.generation.constraint_check import refusal
 from serving.generation.types import ChatEvent
-from serving.harmony.raw import decode_raw, encode_raw
+from serving.harmony.tokenization import decode_raw, encode_raw
 from serving.telemetry.recorder import recorder_of
 
 PATH = "/v1/completions"

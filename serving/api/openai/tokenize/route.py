@@ -23,9 +23,7 @@ from serving.api.routing import PathRule, Router
 from serving.api.wire.parsing import expanded, in_thread_if_long, parsed
 from serving.api.wire.presets import TOKENIZE, expanding
 from serving.errors import InvalidValueError
-from serving.harmony.raw import decode_raw, encode_raw
-from serving.harmony.render import render_prompt
-from serving.harmony.vocabulary import token_table
+from serving.harmony.tokenization import decode_raw, encode_raw, render_prompt, token_table
 from serving.telemetry.recorder import find_recorder
 
 TOKENIZE_PATHS = ("/tokenize", "/v1/tokenize")

@@ -1,0 +1,28 @@
+"""Tokens of conversations, prompts and texts: the part of this package that other packages use beside its types.
+
+Only what reads or changes a completion under way (generation/choice.py, generation/steering.py) knows more of Harmony's
+tokens; `make lint` holds that. Another model family begins here.
+"""
+
+from __future__ import annotations
+
+from serving.harmony.header_tokens import final_header
+from serving.harmony.prompt import PromptMessage, prompt_messages
+from serving.harmony.raw import RawDecoder, decode_raw, encode_raw
+from serving.harmony.render import render_prompt
+from serving.harmony.vocabulary import ENDOFTEXT, FIRST_SPECIAL_ID, STOP_TOKEN_IDS, token_bytes, token_table
+
+__all__ = [
+    "ENDOFTEXT",
+    "FIRST_SPECIAL_ID",
+    "STOP_TOKEN_IDS",
+    "PromptMessage",
+    "RawDecoder",
+    "decode_raw",
+    "encode_raw",
+    "final_header",
+    "prompt_messages",
+    "render_prompt",
+    "token_bytes",
+    "token_table",
+]
