@@ -15,8 +15,7 @@ import ray.serve._private.replica
 from ray.exceptions import RayError
 
 from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
-from serving.cluster.run.environment import LOOPBACK
-from serving.cluster.run.orphans import leftovers
+from serving.cluster.orphans import describe_orphans
 from serving.cluster.stores import start_failures as start_failure
 from serving.cluster.stores import start_stages as stages
 from serving.cluster.transport.frames import Address, Reply
@@ -39,6 +38,7 @@ from serving.engine.start_failure import start_failure as failure_of
 from serving.engine.vllm.engine import VllmEngine
 from serving.errors import EngineDiedError
 from serving.settings.cache_dir import default_cache_dir
+from serving.settings.http import LOOPBACK
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
 from serving.telemetry.exposition import exposed
@@ -100,7 +100,7 @@ class EngineReplica:
         bind_to_node_address()
         configure_logging(settings.logging, sys.stderr, **replica_labels())
         self._outbox = Outbox(settings.frames.pace_ms / 1000, settings.frames.curve_keys)
-        for sentence in leftovers():
+        for sentence in describe_orphans():
             logger.warning("%s", sentence)
         log = ProcessLog()
         try:

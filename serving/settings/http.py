@@ -8,6 +8,9 @@ from pydantic import Field, field_validator
 
 from serving.settings.base import Section
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Hosts that only this machine reaches."""
+
 
 class HttpSettings(Section):
     """Limits of the public port."""

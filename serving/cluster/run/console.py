@@ -12,8 +12,8 @@ from typing import Self
 import rich.console
 import rich.status
 
-from serving.cluster.run.environment import LOOPBACK
 from serving.engine.start_failure import StartFailure
+from serving.settings.http import LOOPBACK
 from serving.settings.tree import Settings
 
 _STAGE_WORDS = {

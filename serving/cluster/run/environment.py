@@ -7,9 +7,8 @@ import os
 import socket
 
 from serving.cluster.run.console_scripts import console_script
+from serving.settings.http import LOOPBACK
 from serving.settings.tree import Settings
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 # Ports on each node beside the API's; the defaults are Ray's. The fallback proxy, to which HAProxy turns while it knows
 # no replica, shares its port with whoever asks: with that of another server on this machine it would share requests.

@@ -27,9 +27,9 @@ from ray.serve.schema import ApplicationStatus
 
 from serving.cluster.application import build, fingerprint
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
+from serving.cluster.orphans import describe_orphans
 from serving.cluster.run.console import Console, base_url, ready_message
 from serving.cluster.run.control import DONE, FAILED, ControlServer
-from serving.cluster.run.orphans import leftovers
 from serving.cluster.run.process_tree import die_with_parent
 from serving.cluster.stores import start_failures as start_failure
 from serving.cluster.stores import start_stages as stages
@@ -235,7 +235,7 @@ def main() -> int:
 
     with Console() as console:
         try:
-            for sentence in leftovers():
+            for sentence in describe_orphans():
                 console.say(f"warning: {sentence}")
             console.stage("Ray", "joining" if settings.ray_address else "starting")
             start_ray(settings)

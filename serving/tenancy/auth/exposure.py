@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from serving.errors import SettingsError
+from serving.settings.http import LOOPBACK
 from serving.settings.tree import Settings
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def refuse_strangers(settings: Settings, host: str | None = None) -> None:

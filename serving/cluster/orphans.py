@@ -1,4 +1,4 @@
-"""Names engine processes that an earlier server has left: they hold memory that the new one needs."""
+"""Orphans: engine processes of an earlier server, which hold memory that the new one needs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import psutil
 _ENGINE_PROCESS = "VLLM::"
 
 
-def leftovers(processes: Iterable[psutil.Process] | None = None) -> list[str]:
-    """A sentence for each engine process of this machine whose server is gone, with what it holds and how to end it.
+def describe_orphans(processes: Iterable[psutil.Process] | None = None) -> list[str]:
+    """One sentence for each orphan of this machine: its command line, the memory it holds, and how to end it.
 
-    Those of servers that run belong to somebody: their parents are alive.
+    An engine process of a running server is no orphan: its parent is alive.
     """
     found = []
     for process in psutil.process_iter() if processes is None else processes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving.cluster.run.orphans import leftovers
+from serving.cluster.orphans import describe_orphans
 
 ENGINE = "exec -a VLLM::Worker_TP0 sleep 60"
 
@@ -27,7 +27,7 @@ def test_an_engine_process_without_a_server_is_named_with_its_number(tmp_path: P
         if orphan.ppid() != 1:
             pytest.skip("something other than init takes in orphans on this machine")
         # Then it is named
-        (sentence,) = leftovers([orphan])
+        (sentence,) = describe_orphans([orphan])
         assert "VLLM::Worker_TP0" in sentence
         assert f"kill {orphan.pid}" in sentence
     finally:
@@ -37,13 +37,13 @@ def test_an_engine_process_without_a_server_is_named_with_its_number(tmp_path: P
 def test_a_running_servers_engines_are_not_named() -> None:
     with subprocess.Popen(["bash", "-c", ENGINE]) as engine:
         try:
-            assert leftovers([psutil.Process(engine.pid)]) == []
+            assert describe_orphans([psutil.Process(engine.pid)]) == []
         finally:
             engine.kill()
 
 
 def test_other_processes_are_not_named() -> None:
-    assert leftovers([psutil.Process()]) == []
+    assert describe_orphans([psutil.Process()]) == []
     with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
         process = psutil.Process(gone.pid)
-    assert leftovers([process]) == []
+    assert describe_orphans([process]) == []
