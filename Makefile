@@ -12,7 +12,7 @@ STAGE := scripts/stage
 .PHONY: help install install-dev serve test test-gpu lint load bench bench-gpu train dashboards pictures lock chart image-check clean require-python
 
 help:  ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 require-python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install it (Debian, Ubuntu: apt install \

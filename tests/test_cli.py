@@ -88,6 +88,15 @@ class TestRoot:
         assert (status, out) == (2, "")
         assert "Error: " in err
 
+    def test_the_package_runs_as_the_command_does(self) -> None:
+        for arguments in (["--version"], ["up", "--port", "x"]):
+            command, package = (
+                subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+                for program in ([Path(sys.executable).with_name("serving")], [sys.executable, "-m", "serving"])
+            )
+            assert (package.returncode, package.stdout) == (command.returncode, command.stdout)
+            assert package.stderr == command.stderr
+
     def test_the_command_starts_without_ray_or_vllm(self) -> None:
         code = "import sys, serving.cli as c; c.create_cli(); print({'ray', 'vllm', 'torch'} & set(sys.modules))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

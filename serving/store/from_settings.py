@@ -30,6 +30,11 @@ def limits(settings: StoreSettings | CacheSettings) -> StoreLimits:
     return StoreLimits(ttl_s=settings.ttl_s, max_bytes=settings.max_bytes, max_item_bytes=settings.max_item_bytes)
 
 
+def redis_missing(key: str) -> SettingsError:
+    """Error for a setting at `key` that asks for Redis where redis-py is not installed."""
+    return SettingsError([(key, "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'")])
+
+
 def redis_store(settings: Settings, name: StoreName) -> Store:
     """A store at `redis.url`, which settings with that backend have. Raises SettingsError.
 
@@ -39,9 +44,7 @@ def redis_store(settings: Settings, name: StoreName) -> Store:
     try:
         from serving.store.redis import RedisStore  # redis-py is an extra, and few deployments need it
     except ImportError as error:
-        raise SettingsError(
-            [(f"{name}.backend", "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'")]
-        ) from error
+        raise redis_missing(f"{name}.backend") from error
     return RedisStore(settings.redis.url, limits(section_of(settings, name)), name=name)
 
 
@@ -70,6 +73,5 @@ def open_registrations(settings: Settings, kind: Literal["backends", "adapters"]
     try:
         from serving.store.redis_registrations import RedisRegistrations  # redis-py is an extra
     except ImportError as error:
-        needed = "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'"
-        raise SettingsError([("backends.registrations", needed)]) from error
+        raise redis_missing("backends.registrations") from error
     return RedisRegistrations(settings.redis.url, kind)

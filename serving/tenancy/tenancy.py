@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serving.background import Background
-from serving.errors import SettingsError
 from serving.settings.tree import Settings
+from serving.store.from_settings import redis_missing
 from serving.telemetry.record import OnRecord
 from serving.tenancy.audit import AuditLog
 from serving.tenancy.auth.authenticator import Authenticator, admin_hash
@@ -24,7 +24,7 @@ from serving.tenancy.rate_limits.base import LimitStore
 from serving.tenancy.rate_limits.limiter import Limiter
 from serving.tenancy.rate_limits.memory import MemoryLimitStore
 from serving.tenancy.usage.base import UsageStore
-from serving.tenancy.usage.from_settings import NO_REDIS, make_usage_store
+from serving.tenancy.usage.from_settings import make_usage_store
 from serving.tenancy.usage.ledger import UsageLedger
 
 logger = logging.getLogger(__name__)
@@ -150,6 +150,6 @@ def make_limit_store(settings: Settings, clock: Callable[[], float]) -> LimitSto
         try:
             from serving.tenancy.rate_limits.redis import RedisLimitStore
         except ImportError as error:
-            raise SettingsError([("limits.backend", NO_REDIS)]) from error
+            raise redis_missing("limits.backend") from error
         return RedisLimitStore(settings.redis.url)
     return MemoryLimitStore(clock)

@@ -210,6 +210,8 @@ def engine_environment(model: ModelSettings, accelerator: Accelerator, cache: Pa
     }
     if model.source == "demo":
         chosen["HF_HUB_OFFLINE"] = Chosen("1", "the demo comes with this server")
+    # With an empty XDG_CACHE_HOME vLLM's own default is ./vllm, which Python takes for a package.
+    chosen["VLLM_CACHE_ROOT"] = Chosen(str(cache / "vllm"), "cache_dir, so that the next start compiles nothing")
     if accelerator.device == "cpu":
         cores = sorted(os.sched_getaffinity(0))
         chosen["VLLM_CPU_OMP_THREADS_BIND"] = Chosen(thread_binding(model.devices, cores), "this machine's cores")
@@ -223,9 +225,8 @@ def engine_environment(model: ModelSettings, accelerator: Accelerator, cache: Pa
     return chosen
 
 
-# vLLM keys its folder by model, arguments and versions, Triton and FlashInfer theirs by source and architecture.
+# Triton and FlashInfer key their folders by source and architecture, vLLM its own by model, arguments and versions.
 _CACHES: Mapping[str, str] = {
-    "VLLM_CACHE_ROOT": "vllm",
     "TRITON_CACHE_DIR": "triton",
     "FLASHINFER_WORKSPACE_BASE": "flashinfer",
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serving.errors import SettingsError
 from serving.settings.tree import Settings
+from serving.store.from_settings import redis_missing
 from serving.tenancy.usage.base import UsageStore
 from serving.tenancy.usage.memory import MemoryUsageStore
 from serving.tenancy.usage.sqlite import SqliteUsageStore
@@ -19,9 +19,6 @@ def make_usage_store(settings: Settings) -> UsageStore:
         try:
             from serving.tenancy.usage.redis import RedisUsageStore  # redis-py is an extra
         except ImportError as error:
-            raise SettingsError([("usage.backend", NO_REDIS)]) from error
+            raise redis_missing("usage.backend") from error
         return RedisUsageStore(settings.redis.url, keep_days=settings.usage.keep_days)
     return MemoryUsageStore()
-
-
-NO_REDIS = "redis needs the Python package redis: pip install 'gpt-oss-serving[redis]'"

@@ -129,6 +129,11 @@ def test_flashinfers_sampler_is_off_where_it_would_be_compiled_while_the_engine_
     assert "VLLM_USE_FLASHINFER_SAMPLER" not in environment(CPU)
 
 
+def test_vllms_cache_is_never_in_the_working_directory() -> None:
+    # vLLM's own default is, where XDG_CACHE_HOME is empty
+    assert {environment(each)["VLLM_CACHE_ROOT"] for each in (CPU, H100, B200)} == {"/cache/vllm"}
+
+
 def test_what_is_compiled_is_kept_in_our_folder_by_versions_and_gpu() -> None:
     kept = environment(H100)
     assert kept["VLLM_CACHE_ROOT"] == "/cache/vllm"
