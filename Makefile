@@ -40,6 +40,7 @@ ifeq ($(ARGS),)
 else
 	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
 endif
+	@$(BIN)/python -m tests.programs
 
 test-gpu: install-dev  ## Try the server on this machine's NVIDIA GPU, on made-up weights; within 10 minutes
 	@$(BIN)/pytest -m gpu tests/gpu $(ARGS)

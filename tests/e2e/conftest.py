@@ -17,6 +17,8 @@ import psutil
 import pytest
 from openai import OpenAI
 
+from serving.cluster.run.process_tree import die_with_parent
+
 READY_S = 300.0
 STOP_S = 60.0
 
@@ -71,8 +73,20 @@ class Stack:
         return self.process.wait(STOP_S)
 
 
-def start(directory: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Stack:
-    """Run `serving up` with `flags`; its output goes to a file in `directory`. `environment` comes on top of ours."""
+@contextlib.contextmanager
+def starting(directory: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """`serving up` with `flags`, which may end by itself; at the end of the block nothing of it is left.
+
+    Its output goes to a file in `directory`. `environment` comes on top of ours.
+    """
+    running = _start(directory, *flags, environment=environment)
+    try:
+        yield running
+    finally:
+        _end(running.process)
+
+
+def _start(directory: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Stack:
     port = free_port()
     log = directory / "up.log"
     command = [str(Path(sys.executable).with_name("serving")), "up", "--port", str(port), *flags]
@@ -80,21 +94,36 @@ def start(directory: Path, *flags: str, environment: Mapping[str, str] | None = 
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "RAY_"))}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env=inherited | dict(environment or {})
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=inherited | dict(environment or {}),
+            # Also when the tests are killed, or interrupted where no block is entered yet.
+            preexec_fn=die_with_parent,
         )
     return Stack(process, port, log)
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a `serving up` at once, with all that it has started: the second signal has it wait for nothing."""
+    deadline = time.monotonic() + STOP_S
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            process.kill()
+        else:
+            process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+
+
 @contextlib.contextmanager
 def started(directory: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """What `start` makes, ready; at the end it is stopped with Ctrl-C's signal, and has to say that all was well."""
-    running = start(directory, *flags, environment=environment)
-    try:
+    """What `starting` gives, ready; at the end it is stopped with Ctrl-C's signal, and has to say that all was well."""
+    with starting(directory, *flags, environment=environment) as running:
         wait_for_output(running, "Ctrl-C stops it.")
         yield running
-    finally:
         status = running.stop() if running.process.poll() is None else running.process.returncode
-    assert status == 0, running.output()
+        assert status == 0, running.output()
 
 
 def wait_for_output(stack: Stack, text: str, seconds: float = READY_S) -> None:

@@ -26,13 +26,15 @@ from playwright.async_api import async_playwright, expect
 from grafana import generate
 from grafana.lint import queries, substituted
 from grafana.pictures import draw
+from serving.cluster.run.process_tree import die_with_parent
 from serving.settings.keys import Key, new_key, new_salt
 from tests.e2e.conftest import Stack, free_port, started
+from tests.programs import program
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus: apt-get install prometheus"),
+    pytest.mark.needs("prometheus"),
 ]
 
 GRAFANA = Path(generate.__file__).parent
@@ -167,7 +169,7 @@ def test_a_replica_that_hangs_is_left_out_within_two_seconds(monitored: Monitore
     assert took < 3
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
+@pytest.mark.needs("chromium")
 def test_the_dashboards_and_the_status_page_can_be_drawn_for_documents(monitored: Monitored, tmp_path: Path) -> None:
     # `make pictures` names another folder
     folder = Path(os.environ.get("PICTURES", tmp_path))
@@ -180,7 +182,7 @@ def test_the_dashboards_and_the_status_page_can_be_drawn_for_documents(monitored
 async def _draw_status_page(monitored: Monitored, picture: Path) -> None:
     """As it is just after an answer in the playground."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
         page = await browser.new_page(viewport={"width": 1100, "height": 800})
         await page.goto(monitored.stack.root)
         await page.fill("#admin-key", monitored.keys.admin.text)
@@ -261,7 +263,12 @@ def _prometheus(directory: Path, target: int, admin: Key) -> Iterator[str]:
     address = f"127.0.0.1:{free_port()}"
     with (
         (home / "log").open("wb") as log,
-        subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT) as server,
+        subprocess.Popen(
+            [*command, f"--web.listen-address={address}"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
+        ) as server,
     ):
         try:
             yield f"http://{address}"

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,18 @@ import httpx
 import pytest
 
 from serving.engine.start_failure import FIXES, OWN_FIX, StartFailureReason
-from tests.e2e.conftest import Stack, start, strays
+from tests.e2e.conftest import Stack, starting, strays
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 END_S = 240.0
 
 
-@contextlib.contextmanager
-def started_in_vain(directory: Path, settings: Mapping[str, Any]) -> Iterator[Stack]:
+def started_in_vain(directory: Path, settings: Mapping[str, Any]) -> contextlib.AbstractContextManager[Stack]:
     """A `serving up` that will end by itself."""
     config = directory / "serving.yaml"
     config.write_text(json.dumps(settings))  # YAML too
-    running = start(directory, "--config", str(config), environment={"E2E_MARKER": str(directory)})
-    try:
-        yield running
-    finally:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait(60)
+    return starting(directory, "--config", str(config), environment={"E2E_MARKER": str(directory)})
 
 
 def expect_reason(output: str, reason: StartFailureReason, cause: str, fix: str) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from tests.e2e.conftest import Stack, start, strays, wait_for_output
+from tests.e2e.conftest import Stack, starting, strays, wait_for_output
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -33,26 +33,22 @@ RECOVERY_S = 240.0
         ("demo: starting the engine", signal.SIGHUP),
     ],
 )
-def test_an_interrupted_start_leaves_no_process(
-    moment: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_start_leaves_no_process(moment: str, number: signal.Signals, tmp_path: Path) -> None:
     # Given a start that has come this far, its processes marked by a variable that all of them inherit
     marker = str(tmp_path)
-    monkeypatch.setenv("E2E_MARKER", marker)
-    stack = start(tmp_path)
-    monkeypatch.delenv("E2E_MARKER")
-    wait_for_output(stack, moment)
-    assert strays(marker)
-    # When it is interrupted
-    status = stack.stop(number)
+    with starting(tmp_path, environment={"E2E_MARKER": marker}) as stack:
+        wait_for_output(stack, moment)
+        assert strays(marker)
+        # When it is interrupted
+        status = stack.stop(number)
     # Then it says so in its status, and nothing is left
     assert status == 130
     assert strays(marker) == []
 
 
 def test_an_address_in_use_is_refused_at_once(stack: Stack, tmp_path: Path) -> None:
-    second = start(tmp_path, "--port", str(stack.port))
-    assert second.process.wait(30) == 2
+    with starting(tmp_path, "--port", str(stack.port)) as second:
+        assert second.process.wait(30) == 2
     assert f"{stack.port} is in use" in second.output()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,6 @@ ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "grafana" / "rules").glob("*.yaml"))
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
-
-promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus (Debian, Ubuntu)"
-)
 
 
 def rules() -> list[dict[str, Any]]:
@@ -38,14 +33,14 @@ def unit_tests() -> list[dict[str, Any]]:
     return [test for path in CASES for test in yaml.safe_load(path.read_text())["tests"]]
 
 
-@promtool
+@pytest.mark.needs("promtool")
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_rules_fire_when_they_should_and_not_otherwise(path: Path) -> None:
     done = subprocess.run(["promtool", "test", "rules", path.name], cwd=path.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@promtool
+@pytest.mark.needs("promtool")
 def test_prometheus_takes_the_configuration_and_the_rules() -> None:
     config = ["promtool", "check", "config", "--lint=all", "--lint-fatal", str(ROOT / "grafana" / "prometheus.yml")]
     done = subprocess.run(config, capture_output=True, text=True)

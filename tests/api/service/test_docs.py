@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ async def test_the_page_works_without_any_other_host(served: Served) -> None:
     assert '"openapi.json"' in reply.text
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to read the page's script")
+@pytest.mark.needs("node")
 async def test_the_pages_script_is_valid(served: Served, tmp_path: Path) -> None:
     script = (await served.http.get("/docs")).text.split("<script>")[1].split("</script>")[0]
     (tmp_path / "page.js").write_text(script)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -16,9 +15,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from serving.engine.scripted import ScriptLine
 from serving.settings.keys import new_key, new_salt
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-browser_needed = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+from tests.programs import program
 
 BROKEN = "<|channel|>analysis<|message|>Hm.<|end|><|channel|>final<|message|>Yes.<|return|>"
 
@@ -37,7 +34,7 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         # Root, as in a container, may not use Chromium's sandbox; what is shown is our own page.
-        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        running = await playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
         yield running
         await running.close()
 
@@ -52,7 +49,7 @@ async def opened(browser: Browser, served: Served, **context: Any) -> tuple[Page
     return page, complaints
 
 
-@browser_needed
+@pytest.mark.needs("chromium")
 async def test_the_playground_streams_each_channel_into_its_own_pane(browser: Browser, served: Served) -> None:
     page, complaints = await opened(browser, served)
     await page.fill("#message", "weather?")
@@ -67,7 +64,7 @@ async def test_the_playground_streams_each_channel_into_its_own_pane(browser: Br
     assert complaints == []
 
 
-@browser_needed
+@pytest.mark.needs("chromium")
 async def test_a_running_answer_can_be_stopped(browser: Browser, served: Served) -> None:
     page, _ = await opened(browser, served)
     await page.fill("#message", "slowly")
@@ -78,7 +75,7 @@ async def test_a_running_answer_can_be_stopped(browser: Browser, served: Served)
     await expect(page.locator("#send")).to_have_text("Send")
 
 
-@browser_needed
+@pytest.mark.needs("chromium")
 async def test_an_error_is_shown_in_its_own_words(browser: Browser, serve: Serve) -> None:
     async with serve(start=False) as served:
         page, _ = await opened(browser, served)
@@ -87,7 +84,7 @@ async def test_an_error_is_shown_in_its_own_words(browser: Browser, serve: Serve
         await expect(page.locator("#outcome")).to_contain_text("has not started")
 
 
-@browser_needed
+@pytest.mark.needs("chromium")
 async def test_figures_move_by_themselves(browser: Browser, serve: Serve) -> None:
     async with serve(ScriptLine(completion=BROKEN)) as served:
         page, _ = await opened(browser, served)
@@ -97,7 +94,7 @@ async def test_figures_move_by_themselves(browser: Browser, serve: Serve) -> Non
         await expect(page.locator("#channel-rows tr", has_text="prompt")).to_contain_text(re.compile("[1-9]"))
 
 
-@browser_needed
+@pytest.mark.needs("chromium")
 async def test_without_javascript_the_figures_are_in_the_page(browser: Browser, serve: Serve) -> None:
     async with serve(ScriptLine(completion=BROKEN)) as served:
         await served.chat()
@@ -108,7 +105,7 @@ async def test_without_javascript_the_figures_are_in_the_page(browser: Browser, 
         await expect(page.locator("#curl")).to_contain_text(f"curl -N http://127.0.0.1:{served.port}/v1/chat")
 
 
-@browser_needed
+@pytest.mark.needs("chromium")
 async def test_backends_appear_with_the_first_one(browser: Browser, serve: Serve) -> None:
     async with serve() as served:
         page, complaints = await opened(browser, served)
@@ -122,7 +119,7 @@ async def test_backends_appear_with_the_first_one(browser: Browser, serve: Serve
         assert complaints == []
 
 
-@browser_needed
+@pytest.mark.needs("chromium")
 async def test_where_keys_are_on_nothing_is_shown_until_they_are_given(
     browser: Browser, serve: Serve, tmp_path: Path
 ) -> None:
