@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from serving.api.wire.base_model import WireModel, invalid, invalid_schema
+from serving.api.wire.base_model import WireModel, invalid_schema
+from serving.api.wire.tool_selection import check_distinct
 from serving.schemas.check import schema_problem
 
 FUNCTION_NAME = (
@@ -60,10 +61,6 @@ class ToolCall(WireModel):
 
 
 def distinct_names(tools: list[Tool] | None) -> list[Tool] | None:
-    """Refuse two functions of one name: a call would not say which."""
-    seen: set[str] = set()
-    for i, tool in enumerate(tools or ()):
-        if tool.function.name in seen:
-            raise invalid(f"Two tools are named '{tool.function.name}'.", at=f"[{i}].function.name")
-        seen.add(tool.function.name)
+    """Refuse two functions of one name."""
+    check_distinct((tool.function.name for tool in tools or ()), at="function.name")
     return tools

@@ -17,7 +17,7 @@ from serving.api.anthropic.messages.content import (
 )
 from serving.api.anthropic.messages.request import PromptFields
 from serving.api.anthropic.messages.response import INVALID_JSON
-from serving.api.anthropic.messages.tools import shown_tools
+from serving.api.anthropic.messages.tools import selection_of
 from serving.effort import Effort
 from serving.harmony.conversation import (
     AssistantMessage,
@@ -38,6 +38,7 @@ def conversation_of(request: PromptFields, *, effort: Effort, today: date) -> Co
     """What the model is shown for `request`; the request has been checked."""
     instructions = [text_of(request.system), *(_text(turn) for turn in request.messages if turn.role == "system")]
     form = request.output_config.format if request.output_config else None
+    selection = selection_of(request.tool_choice)
     return Conversation(
         messages=tuple(_messages(request.messages)),
         effort=effort,
@@ -45,7 +46,8 @@ def conversation_of(request: PromptFields, *, effort: Effort, today: date) -> Co
         instructions="\n\n".join(filter(None, instructions)) or None,
         tools=tuple(
             FunctionTool(tool.name, tool.description or "", tool.input_schema, bool(tool.strict))
-            for tool in shown_tools(request.tool_choice, request.tools or [])
+            for tool in request.tools or ()
+            if selection.shows(tool.name)
         ),
         response_format=None if form is None else ResponseFormat(_FORMAT_NAME, form.schema_),
     )

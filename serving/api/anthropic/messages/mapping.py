@@ -8,7 +8,7 @@ from datetime import date
 from serving.answering.reasoning import reasoning_limits
 from serving.api.anthropic.messages.input import conversation_of
 from serving.api.anthropic.messages.request import MessagesRequest
-from serving.api.anthropic.messages.tools import forced_tools
+from serving.api.anthropic.messages.tools import selection_of
 from serving.api.wire.sampling_fields import SMALLEST_TOP_P
 from serving.engine.base import Constraint, Sampling
 from serving.generation.types import ChatGeneration
@@ -37,7 +37,7 @@ def messages_generation(
         max_tokens=request.max_tokens,
         stop=tuple(request.stop_sequences or ()),
         include_reasoning=request.shows_thinking,
-        forced_tools=forced_tools(choice, request.tools or []),
+        forced_tools=selection_of(choice).forced(tool.name for tool in request.tools or ()),
         parallel_tool_calls=not (choice and choice.disable_parallel_tool_use),
         answer=_answer(request),
         max_reasoning_tokens=limits.max_reasoning_tokens,

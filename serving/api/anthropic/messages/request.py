@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
 
 from serving.api.anthropic.messages.content import CacheControl, TextOrBlocks, Turn, results_match_calls
-from serving.api.anthropic.messages.tools import ChosenTools, ClientTool, check_choice, distinct_names
+from serving.api.anthropic.messages.tools import ChosenTools, ClientTool, distinct_names, selection_of
 from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.body import parse_object
 from serving.api.wire.presets import Expand, unchanged
@@ -92,7 +92,7 @@ class PromptFields(ModelField):
 
     @model_validator(mode="after")
     def _choice_can_be_kept(self) -> PromptFields:
-        check_choice(self.tool_choice, self.tools or [])
+        selection_of(self.tool_choice).check([tool.name for tool in self.tools or ()])
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from serving.api.anthropic.messages.content import CacheControl
 from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only, unsupported
+from serving.api.wire.tool_selection import ToolSelection, check_distinct
 from serving.api.wire.tools import FUNCTION_NAME
 from serving.schemas.check import schema_problem
 
@@ -70,34 +71,15 @@ class ChosenTools(WireModel):
 
 
 def distinct_names(tools: list[ClientTool] | None) -> list[ClientTool] | None:
-    """Refuse two tools of one name: a call would not say which."""
-    seen: set[str] = set()
-    for i, tool in enumerate(tools or ()):
-        if tool.name in seen:
-            raise invalid(f"Two tools are named '{tool.name}'.", at=f"[{i}].name")
-        seen.add(tool.name)
+    """Refuse two tools of one name."""
+    check_distinct(tool.name for tool in tools or ())
     return tools
 
 
-def check_choice(choice: ChosenTools | None, tools: list[ClientTool]) -> None:
-    """Refuse choices that cannot be kept: of a tool that is not offered, of one where there are none."""
-    if choice is None or choice.type in ("auto", "none"):
-        return
-    if choice.type == "any" and not tools:
-        raise invalid("'tool_choice' is 'any' and there are no 'tools' to call.", at="tool_choice")
-    if choice.name is not None and choice.name not in {tool.name for tool in tools}:
-        raise invalid(f"'{choice.name[:64]}' is not among the 'tools' of this request.", at="tool_choice.name")
-
-
-def shown_tools(choice: ChosenTools | None, tools: list[ClientTool]) -> list[ClientTool]:
-    """The tools that the model is told of: none where it must not call any."""
-    return [] if choice is not None and choice.type == "none" else tools
-
-
-def forced_tools(choice: ChosenTools | None, tools: list[ClientTool]) -> tuple[str, ...]:
-    """Names of the tools of which one must be called; () where none must."""
+def selection_of(choice: ChosenTools | None) -> ToolSelection:
+    """What a choice means."""
     if choice is None:
-        return ()
-    if choice.type == "any":
-        return tuple(tool.name for tool in tools)
-    return (choice.name,) if choice.name is not None else ()
+        return ToolSelection()
+    if choice.type in ("auto", "none"):
+        return ToolSelection("auto" if choice.type == "auto" else "none")
+    return ToolSelection("required", choice.type, [] if choice.name is None else [(choice.name, "name")])

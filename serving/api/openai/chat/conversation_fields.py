@@ -10,7 +10,7 @@ from serving.api.openai.chat.messages import Message, answers_match_calls
 from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.sampling_fields import RequestedEffort
 from serving.api.wire.structured_outputs import ConstrainedFields
-from serving.api.wire.tool_choice import ToolChoice, check_choice, forced_tools, shown_tools
+from serving.api.wire.tool_choice import ToolChoice, selection_of
 from serving.api.wire.tools import Tool, distinct_names
 
 
@@ -36,7 +36,7 @@ class ConversationFields(ConstrainedFields):
 
     @model_validator(mode="after")
     def _choice_can_be_kept(self) -> ConversationFields:
-        check_choice(self.tool_choice, self.tools or [])
+        selection_of(self.tool_choice).check(self._tool_names)
         return self
 
     @model_validator(mode="after")
@@ -66,9 +66,14 @@ class ConversationFields(ConstrainedFields):
     @property
     def shown_tools(self) -> list[Tool]:
         """The tools that the model is told of."""
-        return shown_tools(self.tool_choice, self.tools or [])
+        selection = selection_of(self.tool_choice)
+        return [tool for tool in self.tools or () if selection.shows(tool.function.name)]
 
     @property
     def forced_tools(self) -> tuple[str, ...]:
         """Names of the functions of which one must be called."""
-        return forced_tools(self.tool_choice, self.tools or [])
+        return selection_of(self.tool_choice).forced(self._tool_names)
+
+    @property
+    def _tool_names(self) -> list[str]:
+        return [tool.function.name for tool in self.tools or ()]

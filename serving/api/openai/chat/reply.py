@@ -14,10 +14,9 @@ from serving.api.openai.chat.response import (
     ReplyFunction,
     ReplyMessage,
     ReplyToolCall,
-    TokenLogprob,
-    TopLogprob,
 )
 from serving.api.openai.chat.thinking import SeparateThinking, StreamedThinking
+from serving.api.openai.logprobs import shown_logprobs
 from serving.generation.types import (
     ChatAnswer,
     ChatChoice,
@@ -31,9 +30,6 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
-
-# JSON has no infinity; OpenAI reports this for tokens that could not have been chosen.
-_LOWEST_LOGPROB = -9999.0
 
 
 def chat_completion(
@@ -112,31 +108,16 @@ def _choice(choice: ChatChoice, separate: SeparateThinking | None) -> Choice:
 def _choice_logprobs(choice: ChatChoice) -> ChoiceLogprobs | None:
     if choice.content_logprobs is None and choice.reasoning_logprobs is None:
         return None
-    logprobs = ChoiceLogprobs(content=_entries(choice.content_logprobs or ()), refusal=None)
+    logprobs = ChoiceLogprobs(content=shown_logprobs(choice.content_logprobs or ()), refusal=None)
     if choice.reasoning_logprobs:
-        logprobs["reasoning"] = _entries(choice.reasoning_logprobs)
+        logprobs["reasoning"] = shown_logprobs(choice.reasoning_logprobs)
     return logprobs
 
 
 def _channel_logprobs(channel: str, entries: Iterable[LogprobEntry]) -> ChoiceLogprobs:
     if channel == "analysis":
-        return ChoiceLogprobs(content=None, refusal=None, reasoning=_entries(entries))
-    return ChoiceLogprobs(content=_entries(entries), refusal=None)
-
-
-def _entries(entries: Iterable[LogprobEntry]) -> list[TokenLogprob]:
-    return [
-        TokenLogprob(
-            token=entry.token,
-            logprob=max(entry.logprob, _LOWEST_LOGPROB),
-            bytes=list(entry.utf8),
-            top_logprobs=[
-                TopLogprob(token=token, logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(utf8))
-                for token, logprob, utf8 in entry.top
-            ],
-        )
-        for entry in entries
-    ]
+        return ChoiceLogprobs(content=None, refusal=None, reasoning=shown_logprobs(entries))
+    return ChoiceLogprobs(content=shown_logprobs(entries), refusal=None)
 
 
 def _usage(usage: Usage, separate: bool) -> CompletionUsage:

@@ -9,19 +9,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-
-class TopLogprob(TypedDict):
-    """An alternative at one position; `bytes` is its UTF-8, one number a byte."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenLogprob(TopLogprob):
-    """The token that was chosen at one position."""
-
-    top_logprobs: list[TopLogprob]
+from serving.api.openai.logprobs import TokenLogprob
 
 
 class ChoiceLogprobs(TypedDict):

@@ -13,6 +13,7 @@ from serving.api.openai.completions.response import (
     TextCompletion,
     TextUsage,
 )
+from serving.api.openai.logprobs import LOWEST_LOGPROB
 from serving.generation.completions import CompletionAnswer
 from serving.generation.types import (
     ChatEvent,
@@ -23,9 +24,6 @@ from serving.generation.types import (
     TextDelta,
     Usage,
 )
-
-# JSON has no infinity; OpenAI reports this for tokens that could not have been chosen.
-_LOWEST_LOGPROB = -9999.0
 
 
 def text_completion(
@@ -95,8 +93,8 @@ class LegacyLogprobs:
         """The next entries of a choice."""
         shown = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
         for entry in entries:
-            top = {_name(utf8): max(logprob, _LOWEST_LOGPROB) for _, logprob, utf8 in entry.top}
-            name, logprob = _name(entry.utf8), max(entry.logprob, _LOWEST_LOGPROB)
+            top = {_name(utf8): max(logprob, LOWEST_LOGPROB) for _, logprob, utf8 in entry.top}
+            name, logprob = _name(entry.utf8), max(entry.logprob, LOWEST_LOGPROB)
             shown["tokens"].append(name)
             shown["token_logprobs"].append(logprob)
             shown["top_logprobs"].append({**top, name: logprob})

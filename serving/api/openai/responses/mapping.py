@@ -10,7 +10,7 @@ from serving.answering.reasoning import ReasoningLimits
 from serving.api.openai.responses.input import StoredItem, instructions_of, messages_of
 from serving.api.openai.responses.request import ResponsesRequest
 from serving.api.openai.responses.text import Format, JsonObjectTextFormat, JsonSchemaTextFormat
-from serving.api.openai.responses.tools import forced_tools, shown_tools
+from serving.api.openai.responses.tools import selection_of
 from serving.api.wire.sampling_fields import SMALLEST_TOP_P
 from serving.engine.base import Constraint, Sampling
 from serving.errors import ApiError
@@ -34,7 +34,8 @@ def responses_generation(
     output without its call.
     """
     items = [*earlier, *new]
-    tools = shown_tools(request.tool_choice, request.tools or [])
+    selection = selection_of(request.tool_choice)
+    tools = [tool for tool in request.tools or () if selection.shows(tool.name)]
     form = request.text.format if request.text else None
     return ChatGeneration(
         request_id=request_id,
@@ -48,7 +49,7 @@ def responses_generation(
         ),
         sampling=_sampling(request),
         max_tokens=request.max_output_tokens,
-        forced_tools=forced_tools(request.tool_choice, tools),
+        forced_tools=selection.forced(tool.name for tool in tools),
         parallel_tool_calls=request.parallel_tool_calls is not False,
         answer=_constraint(form),
         max_reasoning_tokens=limits.max_reasoning_tokens,

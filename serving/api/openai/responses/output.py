@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.api.openai.logprobs import shown_logprobs
 from serving.api.openai.responses.events import OutputSink
 from serving.api.openai.responses.response import (
     FunctionCallOutput,
@@ -12,22 +13,17 @@ from serving.api.openai.responses.response import (
     OutputText,
     ReasoningOutput,
     ReasoningText,
-    TopLogprob,
 )
 from serving.generation.types import (
     ChatEvent,
     ChoiceFinished,
     GenerationFinished,
-    LogprobEntry,
     TextDelta,
     ToolArgumentsDelta,
     ToolCallDelta,
     Usage,
 )
 from serving.harmony.events import Channel
-
-# JSON has no infinity; OpenAI reports this for tokens that could not have been chosen.
-_LOWEST_LOGPROB = -9999.0
 
 
 def item_id(kind: str, token: str, number: int) -> str:
@@ -78,7 +74,7 @@ class OutputBuilder:
             if event.opens or event.channel != self._channel:
                 kind = "reasoning" if event.channel == "analysis" else "message"
                 self._begin(_text_item(event.channel, self._next_id(kind)), event.channel)
-            self._grow(event.text, [] if event.channel == "analysis" else _logprobs(event.logprobs))
+            self._grow(event.text, [] if event.channel == "analysis" else shown_logprobs(event.logprobs or ()))
         elif isinstance(event, ToolArgumentsDelta):
             self._grow(event.text, [])
         elif isinstance(event, ToolCallDelta):
@@ -145,18 +141,3 @@ def _call_item(call_id: str, function: str, name: str) -> FunctionCallOutput:
     return FunctionCallOutput(
         id=name, type="function_call", status="in_progress", call_id=call_id, name=function, arguments=""
     )
-
-
-def _logprobs(entries: tuple[LogprobEntry, ...] | None) -> list[Logprob]:
-    return [
-        Logprob(
-            token=entry.token,
-            logprob=max(entry.logprob, _LOWEST_LOGPROB),
-            bytes=list(entry.utf8),
-            top_logprobs=[
-                TopLogprob(token=token, logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(utf8))
-                for token, logprob, utf8 in entry.top
-            ],
-        )
-        for entry in entries or ()
-    ]

@@ -1,4 +1,4 @@
-"""Query parameters of GET /v1/responses/{id} and of its input items."""
+"""What a request to a stored response says besides its body: whose it is, and its query parameters."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from starlette.datastructures import QueryParams
+from starlette.requests import Request
 
 from serving.api.openai.responses.input import StoredItem
 from serving.api.openai.responses.response import InputItemList
 from serving.errors import InvalidValueError
 
 _MOST_ITEMS = 100
+
+
+def owner_of(request: Request) -> str:
+    """The team that authentication found, or "" where nobody is asked who they are."""
+    return str(request.scope["state"].get("team", ""))
 
 
 @dataclass(frozen=True, slots=True)

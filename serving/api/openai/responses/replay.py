@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from serving.api.openai.responses.archive import ResponseRecord
 from serving.api.openai.responses.events import ResponseEvents
 from serving.api.openai.responses.output import Cuts
-from serving.api.openai.responses.record import ResponseRecord
 from serving.api.openai.responses.response import Logprob, OutputItem
 
 

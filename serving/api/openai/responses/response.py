@@ -10,16 +10,10 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from serving.api.openai.logprobs import TopLogprob
+
 Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
-
-
-class TopLogprob(TypedDict):
-    """An alternative at one position; `bytes` is its UTF-8, one number a byte."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
 
 
 class Logprob(TopLogprob):

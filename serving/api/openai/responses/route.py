@@ -11,15 +11,13 @@ from starlette.responses import JSONResponse, Response
 
 from serving.answering.reasoning import reasoning_limits
 from serving.api.context import ApiContext, request_id
-from serving.api.openai.responses.archive import Earlier, ResponseArchive
+from serving.api.openai.responses.archive import Earlier, ResponseArchive, ResponseRecord
 from serving.api.openai.responses.draft import draft_response
 from serving.api.openai.responses.inflight import InFlight
 from serving.api.openai.responses.input import StoredItem, stored_item, user_item
 from serving.api.openai.responses.items import ItemReference
 from serving.api.openai.responses.mapping import constraints_in, responses_generation
-from serving.api.openai.responses.owner import owner_of
-from serving.api.openai.responses.query import Page, flag, integer
-from serving.api.openai.responses.record import ResponseRecord
+from serving.api.openai.responses.query import Page, flag, integer, owner_of
 from serving.api.openai.responses.replay import replay
 from serving.api.openai.responses.request import ResponsesRequest, parse_responses_request
 from serving.api.openai.responses.response import DeletedResponse, ResponseObject

@@ -8,12 +8,11 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
 from serving.answering.deadline import answer_timeout, checked, within
-from serving.api.openai.responses.archive import ResponseArchive
+from serving.api.openai.responses.archive import ResponseArchive, ResponseRecord
 from serving.api.openai.responses.events import OutputSink, ResponseEvents, Unwatched
 from serving.api.openai.responses.inflight import InFlight, Interruptible
 from serving.api.openai.responses.mapping import in_our_words
 from serving.api.openai.responses.output import OutputBuilder
-from serving.api.openai.responses.record import ResponseRecord
 from serving.api.openai.responses.response import (
     IncompleteDetails,
     InputTokensDetails,

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only, unsupported
+from serving.api.wire.tool_selection import ToolSelection, check_distinct
 from serving.api.wire.tools import FUNCTION_NAME
 from serving.schemas.check import schema_problem
 
@@ -91,51 +92,20 @@ ToolChoice = Annotated[
 
 
 def distinct_names(tools: list[FunctionTool] | None) -> list[FunctionTool] | None:
-    """Refuse two functions of one name: a call would not say which."""
-    seen: set[str] = set()
-    for i, tool in enumerate(tools or ()):
-        if tool.name in seen:
-            raise invalid(f"Two tools are named '{tool.name}'.", at=f"[{i}].name")
-        seen.add(tool.name)
+    """Refuse two functions of one name."""
+    check_distinct(tool.name for tool in tools or ())
     return tools
 
 
-def check_choice(choice: ToolChoice | None, tools: list[FunctionTool]) -> None:
-    """Refuse choices that cannot be kept: of functions that are not offered, of one where there are none."""
-    offered = {tool.name for tool in tools}
-    if choice == "required" and not offered:
-        raise invalid("'tool_choice' is 'required' and there are no 'tools' to call.", at="tool_choice")
-    for name, at in _named(choice):
-        if name not in offered:
-            raise invalid(f"'{name[:64]}' is not among the 'tools' of this request.", at=f"tool_choice.{at}")
-
-
-def shown_tools(choice: ToolChoice | None, tools: list[FunctionTool]) -> list[FunctionTool]:
-    """The tools that the model is told of.
-
-    Those that must not be called are not shown: the one way of keeping that promise without a grammar.
-    """
-    if choice == "none":
-        return []
-    if isinstance(choice, AllowedFunctions):
-        allowed = {tool.name for tool in choice.tools}
-        return [tool for tool in tools if tool.name in allowed]
-    return tools
-
-
-def forced_tools(choice: ToolChoice | None, tools: list[FunctionTool]) -> tuple[str, ...]:
-    """Names of the functions of which one must be called; () where none must."""
-    if choice == "required":
-        return tuple(tool.name for tool in tools)
-    if isinstance(choice, ChosenFunction) or (isinstance(choice, AllowedFunctions) and choice.mode == "required"):
-        return tuple(dict.fromkeys(name for name, _ in _named(choice)))
-    return ()
-
-
-def _named(choice: ToolChoice | None) -> list[tuple[str, str]]:
-    """The functions a choice names, each with its place below `tool_choice`."""
-    if isinstance(choice, ChosenFunction):
-        return [(choice.name, "name")]
-    if isinstance(choice, AllowedFunctions):
-        return [(tool.name, f"tools[{i}].name") for i, tool in enumerate(choice.tools)]
-    return []
+def selection_of(choice: ToolChoice | None) -> ToolSelection:
+    """What a choice means."""
+    match choice:
+        case None:
+            return ToolSelection()
+        case ChosenFunction():
+            return ToolSelection("required", named=[(choice.name, "name")])
+        case AllowedFunctions():
+            named = [(tool.name, f"tools[{i}].name") for i, tool in enumerate(choice.tools)]
+            return ToolSelection(choice.mode, named=named, hides_others=True)
+        case _:
+            return ToolSelection(choice)

@@ -1,0 +1,53 @@
+"""What a request's choice among its tools means, in whichever API's words it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from serving.api.wire.base_model import invalid
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSelection:
+    """Whether the model may, must or must not call tools, and which.
+
+    `word` is what the API calls the mode. `named` are the tools that the choice names, each with its place below
+    `tool_choice`; with `hides_others` the model is told of these alone.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    word: str = "required"
+    named: Sequence[tuple[str, str]] = ()
+    hides_others: bool = False
+
+    def check(self, offered: Sequence[str]) -> None:
+        """Refuse a choice that cannot be kept: of a tool that is not offered, of any where there are none."""
+        if self.mode == "required" and not self.named and not offered:
+            raise invalid(f"'tool_choice' is '{self.word}' and there are no 'tools' to call.", at="tool_choice")
+        for name, at in self.named:
+            if name not in offered:
+                raise invalid(f"'{name[:64]}' is not among the 'tools' of this request.", at=f"tool_choice.{at}")
+
+    def shows(self, name: str) -> bool:
+        """Whether the model is told of a tool.
+
+        One that must not be called is not shown: the one way of keeping that promise without a grammar.
+        """
+        return self.mode != "none" and (not self.hides_others or any(name == named for named, _ in self.named))
+
+    def forced(self, offered: Iterable[str]) -> tuple[str, ...]:
+        """Names of the tools of which one must be called; () where none must."""
+        if self.mode != "required":
+            return ()
+        return tuple(dict.fromkeys(name for name, _ in self.named)) or tuple(offered)
+
+
+def check_distinct(names: Iterable[str], at: str = "name") -> None:
+    """Refuse two tools of one name: a call would not say which. `at` is the name's place below its tool."""
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if name in seen:
+            raise invalid(f"Two tools are named '{name}'.", at=f"[{i}].{at}")
+        seen.add(name)
