@@ -12,6 +12,7 @@ from starlette.types import Lifespan
 
 import serving
 from serving.answering.access import Access
+from serving.answering.fallback import Health
 from serving.answering.models import ModelRegistry
 from serving.api.admin.adapters import adapters_router
 from serving.api.admin.backends import backends_router
@@ -40,7 +41,7 @@ from serving.api.service.metrics import metrics_router
 from serving.api.service.openapi import openapi
 from serving.api.service.status_page import status_router
 from serving.api.service.tenancy_metrics import TenancyMetrics
-from serving.engine.lifecycle.loading_engine import LivingEngine
+from serving.engine.lifecycle.loading_engine import LoadingEngine
 from serving.parts import Parts
 from serving.telemetry.status import StatusBoard
 
@@ -56,7 +57,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
     telemetry.before_each_scrape(BackendMetrics(parts.backends, tenancy, telemetry.metrics))
     telemetry.before_each_scrape(parts.lives.observe)
     living = {
-        name: LivingEngine(engine, parts.lives, parts.lives.of(name))
+        name: LoadingEngine(engine, parts.lives, parts.lives.of(name))
         for name, engine in parts.engines.items()
         if name in settings.models
     }
@@ -65,7 +66,16 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
     )
     context = ApiContext(
         models=models,
-        access=Access(models, tenancy, settings.http, telemetry.metrics, time.monotonic, parts.backends, parts.cache),
+        access=Access(
+            models,
+            tenancy,
+            settings.http,
+            telemetry.metrics,
+            time.monotonic,
+            {name: Health(engine, time.monotonic) for name, engine in parts.engines.items()},
+            parts.backends,
+            parts.cache,
+        ),
         http=settings.http,
         clock=parts.clock,
         new_id=parts.new_id,
@@ -80,7 +90,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
         responses_router(context, parts.responses_store),
         messages_router(context),
         models_router(context),
-        health_router(context, open_to_all=tenancy.authenticator.admin_is_open),
+        health_router(context, parts.engines, open_to_all=tenancy.authenticator.admin_is_open),
         docs_router(),
         admin_router(context, tenancy),
         backends_router(context, parts.backends),

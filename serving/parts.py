@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from serving.backends.registry import Backends
 from serving.cache.answers import AnswerCache
 from serving.engine.adapters.registry import Adapters
-from serving.engine.base import AdapterHost, Engine, Sleeper
+from serving.engine.base import AdapterHost, OwnedEngine, Sleeper
 from serving.engine.lifecycle.in_process import EngineReplicas
 from serving.engine.lifecycle.manager import Lives
 from serving.engine.lifecycle.model import Observer
@@ -62,7 +62,7 @@ class Platform:
 
     @classmethod
     def in_process(
-        cls, settings: Settings, engines: Mapping[str, Engine], *, clock: Callable[[], float] = time.time
+        cls, settings: Settings, engines: Mapping[str, OwnedEngine], *, clock: Callable[[], float] = time.time
     ) -> Platform:
         """The platform of a process that is the whole service.
 
@@ -103,7 +103,7 @@ class Parts:
     """
 
     settings: Settings
-    engines: Mapping[str, Engine]
+    engines: Mapping[str, OwnedEngine]
     clock: Callable[[], float]
     new_id: Callable[[], str]
     telemetry: ProcessTelemetry
@@ -118,7 +118,9 @@ class Parts:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, settings: Settings, engines: Mapping[str, Engine], platform: Platform) -> AsyncIterator[Parts]:
+    async def open(
+        cls, settings: Settings, engines: Mapping[str, OwnedEngine], platform: Platform
+    ) -> AsyncIterator[Parts]:
         """Build and start the parts on `platform`, and close them, the last one first; also where building fails.
 
         Raises SettingsError for a model without an engine, and for a teams file or an admin key's file that is wrong.
@@ -181,7 +183,7 @@ class Parts:
 
     @classmethod
     def in_process(
-        cls, settings: Settings, engines: Mapping[str, Engine]
+        cls, settings: Settings, engines: Mapping[str, OwnedEngine]
     ) -> contextlib.AbstractAsyncContextManager[Parts]:
         """The parts of a process that is the whole service; see Platform.in_process and open()."""
         return cls.open(settings, engines, Platform.in_process(settings, engines))

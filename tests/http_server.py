@@ -18,13 +18,14 @@ import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from serving.app import create_app
-from serving.engine.base import Engine, EngineRequest, TokenDelta
+from serving.engine.base import EngineRequest, OwnedEngine, TokenDelta
 from serving.engine.lifecycle.in_process import EngineReplicas
 from serving.engine.lifecycle.manager import Lives
 from serving.engine.lifecycle.model import Observer
 from serving.engine.lifecycle.store import LifeStore, MemoryLifeStore
+from serving.engine.pulled import pulled
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
-from serving.engine.sleeping import RestingEngine
+from serving.engine.sleeping import SleepingEngine
 from serving.engine.start_failure import StartFailures
 from serving.parts import Parts, Platform
 from serving.settings.http import HttpSettings
@@ -92,24 +93,31 @@ class RecordingEngine(ScriptedEngine):
                 yield delta
 
 
+class ReplicaInProcess(SleepingEngine):
+    """A replica's engine, asked in its own process."""
+
+    def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
+        return pulled(self.run, request)
+
+
 class Life:
     """Lives of models by clocks that stand still until they are moved, shared by all servers that are made with it."""
 
     def __init__(self) -> None:
         self.now = NOW
         self.store: LifeStore = MemoryLifeStore()
-        self._resting: dict[str, RestingEngine] = {}
+        self._sleeping: dict[str, ReplicaInProcess] = {}
 
-    def rest(self, engine: RecordingEngine, models: Mapping[str, ModelSettings]) -> RestingEngine:
+    def rest(self, engine: RecordingEngine, models: Mapping[str, ModelSettings]) -> ReplicaInProcess:
         """`engine` as a replica has it."""
         name, settings = next(iter(models.items()))
-        resting = RestingEngine(name, engine, settings, clock=lambda: self.now, monotonic=lambda: self.now)
-        self._resting = dict.fromkeys(models, resting)
-        return resting
+        sleeping = ReplicaInProcess(name, engine, settings, clock=lambda: self.now, monotonic=lambda: self.now)
+        self._sleeping = dict.fromkeys(models, sleeping)
+        return sleeping
 
     def lives(self, settings: Settings, observer: Observer) -> Lives:
         """What a platform in one process makes, by these clocks and with this store."""
-        engines = self._resting
+        engines = self._sleeping
         return Lives(
             settings,
             engines,
@@ -192,7 +200,7 @@ async def _served(
     if start:
         await engine.start()
     settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
-    engines: dict[str, Engine] = dict.fromkeys(models, engine if life is None else life.rest(engine, models))
+    engines: dict[str, OwnedEngine] = dict.fromkeys(models, engine if life is None else life.rest(engine, models))
     own = Platform.in_process(settings, engines, clock=_now)
     platform = replace(
         own,
@@ -221,7 +229,7 @@ def _now() -> float:
 
 
 @contextlib.contextmanager
-def in_thread(settings: Settings, engine: Engine) -> Iterator[str]:
+def in_thread(settings: Settings, engine: OwnedEngine) -> Iterator[str]:
     """The application on an engine of the model `demo`, in a thread with an event loop of its own.
 
     Gives the base URL; for clients that block.

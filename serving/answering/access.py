@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from starlette.requests import Request
@@ -64,6 +64,7 @@ class Access:
         http: HttpSettings,
         metrics: Metrics,
         monotonic: Callable[[], float],
+        health: Mapping[str, Health],
         backends: Backends | None = None,
         cache: AnswerCache | None = None,
     ) -> None:
@@ -75,7 +76,7 @@ class Access:
         self._backends = backends
         self._cache = cache
         self._lines: dict[str, Admission] = {}
-        self._health: dict[str, Health] = {}
+        self._health = health
 
     def cards(self, request: Request) -> list[ModelCard]:
         """The models that the team may use, under all their names."""
@@ -144,7 +145,7 @@ class Access:
         if not served.settings.fallback:
             watch.served_by(LOCAL_PROVIDER)
             return engine
-        health = self._health.setdefault(served.name, Health(served.engine, self._monotonic))
+        health = self._health[served.name]
         others = [functools.partial(self._other, request, selector) for selector in served.settings.fallback]
         return FallbackAnswers(served.name, engine, health, others, watch, self._metrics, refusal)
 

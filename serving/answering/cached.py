@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -103,15 +103,11 @@ class CachedAnswers(AnswerSource):
         """See AnswerSource. An answer that is there has passed it."""
         self._check = check
 
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine."""
-        return await self._engine.info()
+        return await self._engine.prepare()
 
-    async def check_health(self) -> None:
-        """See Engine."""
-        await self._engine.check_health()
-
-    def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine. Tokens alone are never kept."""
         return self._engine.generate(request)
 
@@ -132,7 +128,7 @@ class CachedAnswers(AnswerSource):
             chat.as_planned, self._engine, planned, mint_call_id, on_recovered, streaming=streaming
         )
         if uses_cache:
-            key = chat_key(model_key(self._name, self._settings, await self._engine.info()), planned)
+            key = chat_key(model_key(self._name, self._settings, await self._engine.prepare()), planned)
             events = self._answered(_Question(key, make, planned.prompt_token_ids, mint_call_id, streaming))
         else:
             events = make() if self._check is None else self._made(make)
@@ -144,7 +140,7 @@ class CachedAnswers(AnswerSource):
         """See AnswerSource."""
         make = functools.partial(completions.events_of, self._engine, request, streaming=streaming)
         if self._uses_cache(request.sampling):
-            info = await self._engine.info()
+            info = await self._engine.prepare()
             key = completion_key(model_key(self._name, self._settings, info), request, info)
             events = self._answered(_Question(key, make, (), mint_call_id, streaming))
         else:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from serving.answering.backend import RequestWatch
-from serving.engine.base import Engine
+from serving.engine.base import Engine, Owned
 from serving.errors import (
     AnswerTimeoutError,
     ApiError,
@@ -32,7 +32,7 @@ _ANSWER_WITHIN_S = 5.0
 class Health:
     """What an engine's check_health said, asked at most once a second for all requests. `clock` is monotonic."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Owned, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._clock = clock
         self._lock = asyncio.Lock()

@@ -32,7 +32,7 @@ from serving.engine.base import (
     TokenLogprobs,
 )
 from serving.engine.scripted import ScriptedEngine, load_script
-from serving.engine.sleeping import RestingEngine
+from serving.engine.sleeping import SleepingEngine
 from serving.engine.start_failure import ProcessLog
 from serving.engine.start_failure import start_failure as failure_of
 from serving.engine.vllm.engine import VllmEngine
@@ -104,7 +104,7 @@ class EngineReplica:
             logger.warning("%s", sentence)
         log = ProcessLog()
         try:
-            self._engine = RestingEngine(
+            self._engine = SleepingEngine(
                 name, build_engine(settings, name), settings.models[name], clock=time.time, monotonic=time.monotonic
             )
             await self._engine.start()
@@ -121,7 +121,7 @@ class EngineReplica:
 
     async def info(self) -> EngineInfo:
         """What is served here."""
-        return await self._engine.info()
+        return await self._engine.prepare()
 
     async def generate(self, request: EngineRequest, address: Address | None) -> Reply:
         """The whole completion; to `address`, where there is one, its tokens go as they are made.

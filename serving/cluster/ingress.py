@@ -27,7 +27,7 @@ from serving.cluster.stores.start_failures import ClusterStartFailures
 from serving.cluster.stores.store import open_answer_store, open_store
 from serving.cluster.transport.inbox import Inbox
 from serving.cluster.transport.remote_engine import RemoteEngine
-from serving.engine.base import Engine
+from serving.engine.base import OwnedEngine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.engine.lifecycle.manager import Lives
 from serving.parts import Parts, Platform
@@ -94,7 +94,7 @@ async def cluster_parts(
             name: RemoteEngine(name, handle, inbox, functools.partial(replicas.running, name))
             for name, handle in handles.items()
         }
-        engines: dict[str, Engine] = {
+        engines: dict[str, OwnedEngine] = {
             name: FailoverEngine(
                 name, engine, settings.failover, functools.partial(failed_over, name), ClusterReadiness(name)
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -118,34 +118,43 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A source of tokens. Implemented by vLLM, by the script player, and by the handle to a replica in the cluster."""
+    """A source of tokens for requests: what a request may do with an engine, and all that a wrapper has to have."""
 
-    async def start(self) -> None:
-        """Load and warm up. Returns once requests are served; raises CheckpointError or EngineNotReadyError.
+    async def prepare(self) -> EngineInfo:
+        """Make the engine ready for a request, and return its description. The request calls it before generate().
 
-        Called by whoever owns the engine, as is close(); those who only use it call neither.
+        An engine may load its model here, wait until it is ready, and hold the description to what the request may
+        have. Raises EngineNotReadyError while the engine is starting or gone.
         """
         ...
 
-    async def info(self) -> EngineInfo:
-        """What is served; raises EngineNotReadyError while the engine is starting or gone."""
-        ...
-
-    def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """The completion's tokens as they come.
 
-        Closing or cancelling the iterator stops the work. Raises EngineNotReadyError before the first delta,
+        Closing or cancelling the generator stops the work. Raises EngineNotReadyError before the first delta,
         EngineDiedError after it, InvalidRequestError for what the engine itself refuses, AdapterUnavailableError.
         """
         ...
 
+
+class Owned(Protocol):
+    """The life cycle of an engine, for its owner alone: requests and wrappers call none of it."""
+
+    async def start(self) -> None:
+        """Load and warm up. Returns once requests are served; raises CheckpointError or EngineNotReadyError."""
+        ...
+
     async def check_health(self) -> None:
-        """Returns when requests can be served; raises EngineNotReadyError or EngineDiedError."""
+        """Return when requests can be served; raises EngineNotReadyError or EngineDiedError. Loads nothing."""
         ...
 
     async def close(self) -> None:
         """Stop all work and free everything, processes included. May be called more than once."""
         ...
+
+
+class OwnedEngine(Engine, Owned, Protocol):
+    """An engine as its owner has it: the owner starts, checks and closes it, and gives it to requests as an Engine."""
 
 
 @runtime_checkable
@@ -197,26 +206,30 @@ class Sleeper(Protocol):
         ...
 
 
-class PushingEngine(Engine, AdapterHost, Protocol):
-    """An engine that can also call instead of being asked, which costs no task switch a token."""
+class PushingEngine(Owned, AdapterHost, Protocol):
+    """An engine that calls its user with each delta, which costs no task switch a token; a replica owns one."""
+
+    async def prepare(self) -> EngineInfo:
+        """See Engine."""
+        ...
 
     async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
-        """What generate() does, with `push` called for each delta; returns after the last.
+        """Complete `request` as Engine.generate() does, with `push` called for each delta; returns after the last.
 
         Cancelling it stops the work. Raises as generate() does, and EngineNotReadyError, never EngineDiedError, where
         no work was begun.
         """
         ...
 
-    async def fall_asleep(self) -> None:
-        """Give the accelerator's memory back, with no request at work and until wake_up(), without which none may come.
+    async def sleep(self) -> None:
+        """Give the accelerator's memory back. The caller sees to it that no request is at work or comes before wake().
 
         Raises ConflictError where the platform or the settings do not allow it, EngineNotReadyError.
         """
         ...
 
-    async def wake_up(self) -> None:
-        """Take the memory again. Raises EngineNotReadyError."""
+    async def wake(self) -> None:
+        """Take the accelerator's memory again. Raises EngineNotReadyError."""
         ...
 
     async def used_device_memory(self) -> int | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal, Protocol
 
-from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
+from serving.engine.base import EngineInfo, EngineRequest, OwnedEngine, TokenDelta
 from serving.errors import EngineDiedError, EngineNotReadyError
 from serving.settings.failover import FailoverSettings
 
@@ -55,7 +55,7 @@ class FailoverEngine:
     def __init__(
         self,
         model: str,
-        engine: Engine,
+        engine: OwnedEngine,
         settings: FailoverSettings,
         on_failover: OnFailover,
         memory: ReadinessMemory | None = None,
@@ -76,13 +76,13 @@ class FailoverEngine:
         self._was_ready = self._memory is not None and await self._memory.recall()
         self._know_by = asyncio.get_running_loop().time() + _ACQUAINTANCE_S
 
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine. An engine that was there and is gone is being replaced: its return is waited for.
 
         So is the first word of one, for the little while that it takes to be heard of by a process that has just begun.
         """
         try:
-            info = await self._engine.info()
+            info = await self._engine.prepare()
         except EngineNotReadyError:
             now = asyncio.get_running_loop().time()
             patience = self._settings.hold_s if self._was_ready else self._know_by - now
@@ -113,14 +113,14 @@ class FailoverEngine:
             while True:
                 await asyncio.sleep(_LOOK_EVERY_S)
                 try:
-                    return await self._engine.info()
+                    return await self._engine.prepare()
                 except EngineNotReadyError:
                     if asyncio.get_running_loop().time() > give_up:
                         raise
         finally:
             self._held -= 1
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine. EngineDiedError comes once attempts or time have run out, or for a request that kills engines."""
         attempt = _Attempt(self, request)
         while True:
@@ -150,7 +150,7 @@ class _Attempt:
         self._progressed = False
         self._clock = asyncio.get_running_loop().time
 
-    async def deltas(self) -> AsyncGenerator[TokenDelta, None]:
+    async def deltas(self) -> AsyncGenerator[TokenDelta]:
         """What this attempt brings."""
         self._progressed = False
         request, self._number = self._next(), self._number + 1
@@ -158,7 +158,7 @@ class _Attempt:
         if suspects is not None:
             await suspects.acquire()
         try:
-            async with aclosing(_closable(self._owner._engine.generate(request))) as deltas:
+            async with aclosing(self._owner._engine.generate(request)) as deltas:
                 while True:
                     lost = self._lost_at is not None
                     delta = await (self._next_in_time(deltas) if lost else anext(deltas, None))
@@ -199,7 +199,7 @@ class _Attempt:
         elif self._number > self._owner._settings.attempts:
             raise error
         else:
-            await self._owner.info()
+            await self._owner.prepare()
         # A router may not know yet what is gone.
         await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -207,14 +207,14 @@ class _Attempt:
         """Return once one is there. Raises EngineDiedError when time has run out."""
         while True:
             try:
-                await self._owner._engine.info()
+                await self._owner._engine.prepare()
             except EngineNotReadyError as error:
                 self._check_bounds(error)
                 await asyncio.sleep(_LOOK_EVERY_S)
             else:
                 return
 
-    async def _next_in_time(self, deltas: AsyncGenerator[TokenDelta, None]) -> TokenDelta | None:
+    async def _next_in_time(self, deltas: AsyncGenerator[TokenDelta]) -> TokenDelta | None:
         """The next delta; a lost request does not wait for its first one longer than it may."""
         lost_at = self._clock() if self._lost_at is None else self._lost_at
         try:
@@ -271,18 +271,3 @@ class _Attempt:
 def _seed(seed: int, made: int) -> int:
     """Not the first seed again: its random numbers are used up. In the range of a signed 64-bit integer."""
     return (seed + made * _SEED_STRIDE + 2**63) % 2**64 - 2**63
-
-
-def _closable(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
-    """Declared AsyncIterator, an engine's iterator may or may not be closable; this is."""
-    return deltas if isinstance(deltas, AsyncGenerator) else _made_closable(deltas)
-
-
-async def _made_closable(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
-    try:
-        async for delta in deltas:
-            yield delta
-    finally:
-        close = getattr(deltas, "aclose", None)
-        if close is not None:
-            await close()

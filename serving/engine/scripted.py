@@ -178,12 +178,12 @@ class ScriptedEngine:
             await self._adapters.load(Adapter(name, adapter.source))
         self._started, self._closed, self.asleep = True, False, False
 
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine."""
         self._require_ready()
         return self._info
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine. Raises InvalidRequestError where no line fits the prompt."""
         self._require_ready()
         if self.asleep:
@@ -239,12 +239,12 @@ class ScriptedEngine:
         self._require_ready()
         await self._adapters.unload(adapter)
 
-    async def fall_asleep(self) -> None:
+    async def sleep(self) -> None:
         """See PushingEngine. There is nothing to give back, so that what comes of it can be tested anywhere."""
         self._require_ready()
         self.asleep = True
 
-    async def wake_up(self) -> None:
+    async def wake(self) -> None:
         """See PushingEngine."""
         self._require_ready()
         self.asleep = False

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,8 +23,8 @@ from serving.settings.models import ModelSettings
 logger = logging.getLogger(__name__)
 
 
-class RestingEngine:
-    """See Engine, AdapterHost and Sleeper.
+class SleepingEngine:
+    """A replica's engine, which sleeps when it is idle and wakes for a request; see also AdapterHost and Sleeper.
 
     `clock` gives seconds since the epoch, `monotonic` seconds that never go back.
     """
@@ -60,22 +59,13 @@ class RestingEngine:
         if idle is not None and idle.action == "sleep":
             self._background.run(self._sleep_when_idle(idle.after_s), f"have {self._name} sleep when it is idle")
 
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine."""
-        return await self._engine.info()
+        return await self._engine.prepare()
 
     async def check_health(self) -> None:
         """See Engine."""
         await self._engine.check_health()
-
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
-        """See Engine."""
-        async with self._awake(), contextlib.AsyncExitStack() as stack:
-            deltas = self._engine.generate(request)
-            if isinstance(deltas, AsyncGenerator):
-                await stack.enter_async_context(aclosing(deltas))
-            async for delta in deltas:
-                yield delta
 
     async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
         """See PushingEngine."""
@@ -137,7 +127,7 @@ class RestingEngine:
                     f"The model '{self._name}' is at work on {self._at_work} requests; it can sleep when it is idle."
                 )
             began = self._monotonic()
-            await self._engine.fall_asleep()
+            await self._engine.sleep()
             self._asleep = True
             logger.info("engine of %s asleep after %.2f s", self._name, self._monotonic() - began)
 
@@ -146,7 +136,7 @@ class RestingEngine:
             if not self._asleep:
                 return
             began = self._monotonic()
-            await self._engine.wake_up()
+            await self._engine.wake()
             self._asleep = False
             logger.info("engine of %s awake after %.2f s", self._name, self._monotonic() - began)
         # Beside whatever woke it, which need not wait for prompts that are to help others.

@@ -104,7 +104,7 @@ def events_of(engine: Engine, request: CompletionGeneration, *, streaming: bool)
 
 
 async def _events(engine: Engine, request: CompletionGeneration, streaming: bool) -> AsyncGenerator[ChatEvent]:
-    info = await engine.info()
+    info = await engine.prepare()
     choices = [
         _Choice(engine, request, prompt, number, info, streaming)
         for prompt in range(len(request.prompts))

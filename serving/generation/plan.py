@@ -68,7 +68,7 @@ async def plan(engine: Engine, request: ChatGeneration) -> Plan:
     Raises ContextLengthExceededError where prompt and max_tokens do not fit, InvalidValueError for tools that cannot
     be rendered, EngineNotReadyError.
     """
-    info = await engine.info()
+    info = await engine.prepare()
     if _is_long(request.conversation):
         # Tokenizing one message holds the GIL; in a thread others get a turn between messages.
         prompt = await asyncio.to_thread(_prompt, request, info.max_model_len)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
@@ -36,20 +36,11 @@ class AnswerSource:
         """As completions.stream. Raises UnsupportedParameterError where there are no tokens to give."""
         raise _no_tokens()
 
-    async def start(self) -> None:
-        """See Engine; there is nothing to start."""
-
-    async def close(self) -> None:
-        """See Engine; what it asks is another's to close."""
-
-    async def check_health(self) -> None:
-        """See Engine; whether it can answer is found out by asking."""
-
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine. Raises UnsupportedParameterError."""
         raise _no_tokens()
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine. Raises UnsupportedParameterError."""
         raise _no_tokens()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from serving.engine.base import TokenDelta
 
@@ -12,9 +12,9 @@ from serving.engine.base import TokenDelta
 _PORTION = 512
 
 
-async def portions(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDelta, None]:
+async def portions(deltas: AsyncGenerator[TokenDelta]) -> AsyncGenerator[TokenDelta]:
     """The deltas, long ones in pieces with a turn for others between them. Closing this closes `deltas`."""
-    try:
+    async with aclosing(deltas):
         async for delta in deltas:
             if len(delta.token_ids) <= _PORTION:
                 yield delta
@@ -22,9 +22,6 @@ async def portions(deltas: AsyncIterator[TokenDelta]) -> AsyncGenerator[TokenDel
             for begin in range(0, len(delta.token_ids), _PORTION):
                 yield _portion(delta, begin, begin + _PORTION)
                 await asyncio.sleep(0)
-    finally:
-        if isinstance(deltas, _Closable):
-            await deltas.aclose()
 
 
 def _portion(delta: TokenDelta, begin: int, end: int) -> TokenDelta:
@@ -35,10 +32,3 @@ def _portion(delta: TokenDelta, begin: int, end: int) -> TokenDelta:
         None if delta.logprobs is None else delta.logprobs[begin:end],
         delta.cached_tokens,
     )
-
-
-@runtime_checkable
-class _Closable(Protocol):
-    """Declared AsyncIterator, an engine's iterator may or may not be closable; generators are."""
-
-    async def aclose(self) -> None: ...

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
-from serving.engine.base import Engine
+from serving.engine.base import Owned
 from serving.engine.start_failure import NoStartFailures, StartFailures
 from serving.errors import ApiError
 from serving.settings.tree import Settings
@@ -35,7 +35,7 @@ class ProcessTelemetry:
     def __init__(
         self,
         settings: Settings,
-        engines: Mapping[str, Engine],
+        engines: Mapping[str, Owned],
         *,
         labels: Mapping[str, str],
         sinks: Sequence[OnRecord] = (),
@@ -84,7 +84,7 @@ class ProcessTelemetry:
         return [Exposition(self._labels, await self.exposition(openmetrics=openmetrics))]
 
 
-async def _is_ready(engine: Engine) -> bool:
+async def _is_ready(engine: Owned) -> bool:
     try:
         await engine.check_health()
     except ApiError:

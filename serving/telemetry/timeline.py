@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
@@ -31,42 +32,30 @@ class Timeline:
 
 
 class TimedEngine:
-    """See Engine; writes each call into a timeline. Whoever made `engine` starts and closes it."""
+    """An engine whose calls are written into a request's timeline."""
 
     def __init__(self, engine: Engine, timeline: Timeline, monotonic: Callable[[], float]) -> None:
         self._engine = engine
         self._timeline = timeline
         self._monotonic = monotonic
 
-    async def start(self) -> None:
-        """See Engine; the engine is another's to start."""
-
-    async def close(self) -> None:
-        """See Engine; the engine is another's to close."""
-
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine."""
-        return await self._engine.info()
+        return await self._engine.prepare()
 
-    async def check_health(self) -> None:
-        """See Engine."""
-        await self._engine.check_health()
-
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine."""
         monotonic = self._monotonic
         leg = EngineLeg(monotonic())
         self._timeline.legs.append(leg)
-        deltas = self._engine.generate(request)
-        try:
-            async for delta in deltas:
-                given = monotonic()
-                if leg.first_delta is None:
-                    leg.first_delta = given
-                leg.tokens += len(delta.token_ids)
-                yield delta
-                leg.parsing_s += monotonic() - given
-        finally:
-            leg.ended = monotonic()
-            if isinstance(deltas, AsyncGenerator):
-                await deltas.aclose()
+        async with aclosing(self._engine.generate(request)) as deltas:
+            try:
+                async for delta in deltas:
+                    given = monotonic()
+                    if leg.first_delta is None:
+                        leg.first_delta = given
+                    leg.tokens += len(delta.token_ids)
+                    yield delta
+                    leg.parsing_s += monotonic() - given
+            finally:
+                leg.ended = monotonic()

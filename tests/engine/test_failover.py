@@ -34,13 +34,13 @@ class Group(ScriptedEngine):
         self.requests: list[EngineRequest] = []
         self.available = True
 
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         if not self.available:
             raise EngineNotReadyError("none")
-        return await super().info()
+        return await super().prepare()
 
     async def check_health(self) -> None:
-        await self.info()
+        await self.prepare()
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
         self.requests.append(request)
@@ -133,12 +133,12 @@ async def test_waits_for_the_replacement() -> None:
     assert outcomes == ["resumed"]
 
 
-@pytest.mark.parametrize("known_by", ["info", "check_health"])
+@pytest.mark.parametrize("known_by", ["prepare", "check_health"])
 async def test_a_new_request_waits_while_the_engine_that_was_there_is_replaced(known_by: str) -> None:
     engine, engines, _ = await group(lambda *_: False, hold_s=60)
     await getattr(engine, known_by)()
     engines.available = False
-    waiting = asyncio.create_task(engine.info())
+    waiting = asyncio.create_task(engine.prepare())
     await asyncio.sleep(0.15)
     assert not waiting.done()
     with pytest.raises(EngineNotReadyError):
@@ -151,7 +151,7 @@ async def test_a_process_that_has_just_begun_waits_to_hear_of_its_engine() -> No
     engine, engines, _ = await group(lambda *_: False)
     engines.available = False
     await engine.start()
-    waiting = asyncio.create_task(engine.info())
+    waiting = asyncio.create_task(engine.prepare())
     await asyncio.sleep(0.15)
     assert not waiting.done()
     engines.available = True
@@ -185,15 +185,15 @@ async def test_a_process_that_begins_in_the_middle_of_a_replacement_knows_that_t
     first = process()
     await first.start()
     with pytest.raises(EngineNotReadyError):
-        await first.info()
+        await first.prepare()
     # When it has had one, and another process begins while that is replaced
     engines.available = True
-    await first.info()
+    await first.prepare()
     engines.available = False
     second = process()
     await second.start()
     # Then a request waits for it
-    waiting = asyncio.create_task(second.info())
+    waiting = asyncio.create_task(second.prepare())
     await asyncio.sleep(0.15)
     assert not waiting.done()
     engines.available = True
@@ -202,10 +202,10 @@ async def test_a_process_that_begins_in_the_middle_of_a_replacement_knows_that_t
 
 async def test_the_wait_for_a_replacement_is_bounded() -> None:
     engine, engines, _ = await group(lambda *_: False, hold_s=0.15)
-    await engine.info()
+    await engine.prepare()
     engines.available = False
     with pytest.raises(EngineNotReadyError):
-        await engine.info()
+        await engine.prepare()
 
 
 async def test_time_is_bounded() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from serving.engine.base import Constraint, Engine, EngineRequest, Sampling, TokenDelta
+from serving.engine.base import Constraint, Engine, EngineRequest, OwnedEngine, Sampling, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, last_user_text, load_script
 from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError, SettingsError
 from serving.harmony.conversation import AssistantMessage, Conversation, UserMessage
@@ -215,10 +215,10 @@ class TestLife:
         assert engine.running == 0
 
     async def test_is_ready_only_between_start_and_close(self) -> None:
-        engine: Engine = ScriptedEngine(Script((ScriptLine(completion="x"),)), model="m", max_model_len=77)
+        engine: OwnedEngine = ScriptedEngine(Script((ScriptLine(completion="x"),)), model="m", max_model_len=77)
         for closed in (False, True):
             with pytest.raises(EngineNotReadyError):
-                await engine.info()
+                await engine.prepare()
             with pytest.raises(EngineNotReadyError):
                 await engine.check_health()
             with pytest.raises(EngineNotReadyError):
@@ -226,13 +226,13 @@ class TestLife:
             if not closed:
                 await engine.start()
                 await engine.check_health()
-                info = await engine.info()
+                info = await engine.prepare()
                 assert (info.model, info.max_model_len) == ("m", 77)
                 await engine.close()
                 await engine.close()
 
     async def test_context_is_gpt_oss_s_unless_said(self) -> None:
-        assert (await (await started({"completion": "x"})).info()).max_model_len == 131072
+        assert (await (await started({"completion": "x"})).prepare()).max_model_len == 131072
 
 
 class TestLoading:

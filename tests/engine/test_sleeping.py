@@ -12,7 +12,7 @@ import pytest
 
 from serving.engine.base import EngineRequest, Sampling, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, last_user_text
-from serving.engine.sleeping import RestingEngine
+from serving.engine.sleeping import SleepingEngine
 from serving.errors import ConflictError
 from serving.settings.models import ModelSettings
 
@@ -44,19 +44,19 @@ class Watched(ScriptedEngine):
         self.asked.append(last_user_text(request.prompt_token_ids))
         await super().run(request, push)
 
-    async def fall_asleep(self) -> None:
+    async def sleep(self) -> None:
         await self.may_change.wait()
-        await super().fall_asleep()
+        await super().sleep()
         self.changes.append("asleep")
 
-    async def wake_up(self) -> None:
+    async def wake(self) -> None:
         await self.may_change.wait()
-        await super().wake_up()
+        await super().wake()
         self.changes.append("awake")
 
 
-def resting(engine: ScriptedEngine, clock: Clock, **settings: Any) -> RestingEngine:
-    return RestingEngine("m", engine, ModelSettings.model_validate(settings), clock=clock, monotonic=clock)
+def resting(engine: ScriptedEngine, clock: Clock, **settings: Any) -> SleepingEngine:
+    return SleepingEngine("m", engine, ModelSettings.model_validate(settings), clock=clock, monotonic=clock)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -67,7 +67,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def asked(engine: RestingEngine) -> list[TokenDelta]:
+async def asked(engine: SleepingEngine) -> list[TokenDelta]:
     deltas: list[TokenDelta] = []
     await engine.run(EngineRequest("r", [1], Sampling(4)), deltas.append)
     return deltas
@@ -83,7 +83,7 @@ async def test_prompts_are_asked_before_it_is_ready_and_one_that_fails_harms_nob
     assert inner.asked == ["a known one", "secret", "known too"]
     assert "prompt 2 of 3 failed" in caplog.text
     assert "secret" not in caplog.text
-    assert (await engine.info()).model == "scripted"
+    assert (await engine.prepare()).model == "scripted"
     await engine.close()
 
 
@@ -136,8 +136,7 @@ async def test_it_does_not_sleep_under_a_request() -> None:
     inner = Watched(ScriptLine(completion=f"{FINAL}{'word ' * 100}", step_ms=600_000))
     engine = resting(inner, Clock())
     await engine.start()
-    deltas = engine.generate(RAW)
-    working = asyncio.ensure_future(anext(deltas))
+    working = asyncio.create_task(engine.run(RAW, lambda delta: None))
     await until(lambda: inner.running == 1)
     with pytest.raises(ConflictError, match="1 requests"):
         await engine.sleep()
@@ -160,7 +159,7 @@ def hurried(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], 
     return sleep
 
 
-async def test_idle_engines_fall_asleep_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_engines_sleep_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     inner, clock = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>")), Clock()
     engine = resting(inner, clock, idle={"after_s": 60, "action": "sleep"})
     sleep = hurried(clock, monkeypatch)
@@ -176,7 +175,7 @@ async def test_an_engine_that_cannot_sleep_is_left_awake_and_it_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Sleepless(Watched):
-        async def fall_asleep(self) -> None:
+        async def sleep(self) -> None:
             raise ConflictError("It never sleeps.")
 
     inner, clock = Sleepless(), Clock()
@@ -187,7 +186,7 @@ async def test_an_engine_that_cannot_sleep_is_left_awake_and_it_is_logged(
         async with asyncio.timeout(10):
             while "It never sleeps." not in caplog.text:
                 await sleep(0.001)
-    assert (await engine.info()).model
+    assert (await engine.prepare()).model
     await engine.close()
 
 

@@ -74,9 +74,7 @@ class DeltaEngine:
     sent: int = 0
     closed: bool = False
 
-    async def start(self) -> None: ...
-
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         return EngineInfo("deltas", self.max_model_len)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
@@ -89,10 +87,6 @@ class DeltaEngine:
                 raise self.error
         finally:
             self.closed = True
-
-    async def check_health(self) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 @pytest.fixture

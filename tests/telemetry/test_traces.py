@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from serving.app import create_app
-from serving.engine.base import Engine
+from serving.engine.base import OwnedEngine
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.parts import Parts
 from serving.settings.telemetry import TracingSettings
@@ -75,7 +75,7 @@ async def traced(tracing: TracingSettings) -> AsyncIterator[httpx.AsyncClient]:
     engine = ScriptedEngine(Script((ScriptLine(completion=HARMONY, step_ms=2),)), model="demo")
     await engine.start()
     settings = Settings(tracing=tracing)
-    engines: Mapping[str, Engine] = {"demo": engine}
+    engines: Mapping[str, OwnedEngine] = {"demo": engine}
     async with (
         Parts.in_process(settings, engines) as parts,
         httpx.AsyncClient(transport=httpx.ASGITransport(create_app(parts)), base_url="http://test") as client,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from serving.answering.models import ServedModel
 from serving.api.context import ApiContext
 from serving.api.routing import PathRule, Router
+from serving.engine.base import Owned
 from serving.engine.start_failure import StartFailure
 from serving.errors import ApiError, EngineNotReadyError
 from serving.telemetry.build import Versions, installed_versions
@@ -35,7 +36,7 @@ class Health(TypedDict):
     queue: Queue
 
 
-def health_router(context: ApiContext, *, open_to_all: bool) -> Router:
+def health_router(context: ApiContext, engines: Mapping[str, Owned], *, open_to_all: bool) -> Router:
     """The routes. Anyone may ask; `open_to_all` says whether messages and paths are told, too."""
     router = Router(
         PathRule("/health", label=None, audience="everybody"),
@@ -54,7 +55,7 @@ def health_router(context: ApiContext, *, open_to_all: bool) -> Router:
     @router.get("/ready", summary="Whether every model's engines answer; 503 while one does not that should")
     async def ready() -> Response:
         models = context.models.models()
-        failures = await asyncio.gather(*map(_failure, models))
+        failures = await asyncio.gather(*(_failure(engines[model.name]) for model in models))
         states: dict[str, dict[str, Any]] = {}
         failed = await _failed_starts(context, models, failures)
         for number, (model, failure) in enumerate(zip(models, failures, strict=True)):
@@ -95,11 +96,11 @@ async def _failed_starts(
     return {name: each.last for name, each in known.items() if each.last is not None}
 
 
-async def _failure(model: ServedModel) -> ApiError | None:
-    """Why the model cannot answer now; None when it can."""
+async def _failure(engine: Owned) -> ApiError | None:
+    """Why the engine cannot answer now; None when it can."""
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
-            await model.engine.check_health()
+            await engine.check_health()
     except ApiError as error:
         return error
     except TimeoutError:

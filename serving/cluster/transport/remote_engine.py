@@ -63,7 +63,7 @@ class RemoteEngine:
         if self._watch is None:
             self._watch = asyncio.create_task(self._ask_for_ever(), name=f"watch engine of {self._model}")
 
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine."""
         if self._info is None or not self._running():
             raise self._not_ready()
@@ -75,9 +75,9 @@ class RemoteEngine:
 
     async def check_health(self) -> None:
         """See Engine."""
-        await self.info()
+        await self.prepare()
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine. Closing the iterator cancels the call in the replica."""
         if self._info is None or not self._running():
             raise self._not_ready()

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from serving.engine.base import Adapter, Engine, EngineInfo, EngineRequest, TokenDelta
 
 
 class AdaptedEngine:
-    """See Engine; whoever made `engine` starts and closes it."""
+    """An engine whose requests all use one adapter."""
 
     def __init__(self, engine: Engine, adapter: Adapter) -> None:
         self._engine = engine
         self._adapter = adapter
 
-    async def start(self) -> None:
-        """See Engine; the engine is another's to start."""
-
-    async def close(self) -> None:
-        """See Engine; the engine is another's to close."""
-
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine."""
-        return await self._engine.info()
+        return await self._engine.prepare()
 
-    async def check_health(self) -> None:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine."""
-        await self._engine.check_health()
-
-    def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
-        """See Engine."""
-        # The engine's own iterator: one more around it would cost a step for each token.
+        # The engine's own generator: one more around it would cost a step for each token.
         return self._engine.generate(replace(request, adapter=self._adapter))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from serving.engine.base import Engine
+from serving.engine.base import OwnedEngine
 from serving.errors import ServingError
 
 logger = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class EngineReplicas:
     """See Replicas. `engines` are taken to be started; from then on they are closed and started as is wanted."""
 
-    def __init__(self, engines: Mapping[str, Engine]) -> None:
+    def __init__(self, engines: Mapping[str, OwnedEngine]) -> None:
         self._engines = engines
         self._running = dict.fromkeys(engines, True)
         self._wanted = dict.fromkeys(engines, True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
-from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
+from serving.engine.base import EngineInfo, EngineRequest, OwnedEngine, TokenDelta
 from serving.engine.lifecycle.manager import Lives
 from serving.engine.lifecycle.model import ModelLife
 from serving.errors import EngineNotReadyError
@@ -13,36 +13,26 @@ from serving.errors import EngineNotReadyError
 _LOOK_EVERY_S = 0.1
 
 
-class LivingEngine:
-    """See Engine; whoever made `engine` starts and closes it. Every request asks for info() before all else."""
+class LoadingEngine:
+    """An engine that prepare() has loaded where it is not; `engine` stays its owner's to start and close."""
 
-    def __init__(self, engine: Engine, lives: Lives, life: ModelLife) -> None:
+    def __init__(self, engine: OwnedEngine, lives: Lives, life: ModelLife) -> None:
         self._engine = engine
         self._lives = lives
         self._life = life
 
-    async def start(self) -> None:
-        """See Engine; the engine is another's to start."""
-
-    async def close(self) -> None:
-        """See Engine; the engine is another's to close."""
-
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine. Raises ModelUnloadedError, and OverloadedError where too many wait for it."""
         await self._lives.start()
         await self._life.use()
         if self._life.patience and not await self._is_there():
             await self._hold()
-        return await self._engine.info()
+        return await self._engine.prepare()
 
-    async def check_health(self) -> None:
-        """See Engine. Does not have the model loaded."""
-        await self._engine.check_health()
-
-    def generate(self, request: EngineRequest) -> AsyncIterator[TokenDelta]:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine. Raises ModelUnloadedError where it was unloaded while the request waited for its turn."""
         self._life.refuse_if_gone()
-        # The engine's own iterator: one more around it would cost a step for each token.
+        # The engine's own generator: one more around it would cost a step for each token.
         return self._engine.generate(request)
 
     async def _hold(self) -> None:

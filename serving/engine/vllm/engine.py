@@ -30,6 +30,7 @@ from serving.engine.base import (
     TokenLogprobs,
 )
 from serving.engine.device import installed_device
+from serving.engine.pulled import pulled
 from serving.engine.start_failure import ProcessLog
 from serving.engine.vllm.fork_server import make_engines_with_it, start_fork_server
 from serving.engine.vllm.patches.continued_grammar import CONSTRAINED_TOKENS
@@ -157,14 +158,13 @@ class VllmEngine:
     async def _warm_up(self, request: EngineRequest) -> None:
         """Answer one request. An engine that refuses one of its kind serves others; one that died of it does not."""
         try:
-            async for _ in self.generate(request):
-                pass
+            await self.run(request, lambda delta: None)
         except (EngineDiedError, InvalidRequestError) as error:
             if self._running().errored:
                 raise
             logger.warning("the engine of %s does not answer one kind of request: %s", self._name, error)
 
-    async def info(self) -> EngineInfo:
+    async def prepare(self) -> EngineInfo:
         """See Engine."""
         if self._info is None:
             raise EngineNotReadyError(f"The engine of model '{self._name}' is starting.", retry_after_s=5)
@@ -172,19 +172,9 @@ class VllmEngine:
             raise EngineDiedError(f"The engine of model '{self._name}' is dead.")
         return self._info
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine."""
-        # Unbounded, as a queue of vLLM's is: it holds no more than the request's max_tokens.
-        deltas: asyncio.Queue[TokenDelta | None] = asyncio.Queue()
-        running = asyncio.create_task(self.run(request, deltas.put_nowait))
-        running.add_done_callback(lambda _: deltas.put_nowait(None))
-        try:
-            while (delta := await deltas.get()) is not None:
-                yield delta
-            running.result()
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
+        return pulled(self.run, request)
 
     async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
         """See PushingEngine. `push` is called from vLLM's own output handler, once a step and request."""
@@ -259,7 +249,7 @@ class VllmEngine:
     async def _remove_adapter(self, lora_request: LoRARequest) -> None:
         await self._running().remove_lora(lora_request.lora_int_id)
 
-    async def fall_asleep(self) -> None:
+    async def sleep(self) -> None:
         """See PushingEngine: vLLM's sleep of level 1, the weights to the machine's memory, the KV cache to nowhere."""
         if self._accelerator.device == "cpu":
             raise ConflictError("Sleep gives a GPU's memory back, and this engine has none; use unload.")
@@ -271,7 +261,7 @@ class VllmEngine:
         with self._alive():
             await self._running().sleep(level=1)
 
-    async def wake_up(self) -> None:
+    async def wake(self) -> None:
         """See PushingEngine."""
         with self._alive():
             await self._running().wake_up()

@@ -108,7 +108,7 @@ async def started(
     async with asyncio.timeout(10):
         while True:
             try:
-                await engine.info()
+                await engine.prepare()
             except EngineNotReadyError:
                 await asyncio.sleep(0.001)
             else:
@@ -244,7 +244,7 @@ async def test_nobody_is_called_where_no_replica_runs(inbox: Inbox, replicas: in
     async with asyncio.timeout(10):
         while True:
             try:
-                await engine.info()
+                await engine.prepare()
             except EngineNotReadyError:
                 break
             await asyncio.sleep(0.001)

@@ -18,4 +18,4 @@ async def test_an_engine_that_cannot_sleep_says_what_to_do(tmp_path: Path, devic
     accelerator = Accelerator(device, "any")
     engine = vllm.VllmEngine("demo", ModelSettings(), lambda: "/demo", cache_dir=tmp_path, accelerator=accelerator)
     with pytest.raises(ConflictError, match=says):
-        await engine.fall_asleep()
+        await engine.sleep()

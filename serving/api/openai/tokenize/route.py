@@ -40,7 +40,7 @@ def tokenize_router(context: ApiContext) -> Router:
         body = await request.body()
         asked = await expanded(parse_tokenize_request, body, expand)
         served = _identified(context, asked.model, request)
-        max_model_len = (await served.engine.info()).max_model_len
+        max_model_len = (await served.engine.prepare()).max_model_len
         if isinstance(asked, TokenizeChatRequest):
             effort = reasoning_limits(
                 served.settings.reasoning, effort=asked.effort, effort_param=asked.effort_field
