@@ -10,12 +10,20 @@ from serving.harmony.header_tokens import final_header
 from serving.harmony.prompt import PromptMessage, prompt_messages
 from serving.harmony.raw import RawDecoder, decode_raw, encode_raw
 from serving.harmony.render import render_prompt
-from serving.harmony.vocabulary import ENDOFTEXT, FIRST_SPECIAL_ID, STOP_TOKEN_IDS, token_bytes, token_table
+from serving.harmony.vocabulary import (
+    ENDOFTEXT,
+    FIRST_SPECIAL_ID,
+    STOP_TOKEN_IDS,
+    VOCABULARY_SIZE,
+    token_bytes,
+    token_table,
+)
 
 __all__ = [
     "ENDOFTEXT",
     "FIRST_SPECIAL_ID",
     "STOP_TOKEN_IDS",
+    "VOCABULARY_SIZE",
     "PromptMessage",
     "RawDecoder",
     "decode_raw",

@@ -7,9 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, FailFast, Field, StringConstraints
 
 from serving.api.wire.base_model import WireModel, invalid
-
-VOCABULARY_SIZE = 201_088
-"""Rows of gpt-oss's embedding; token ids are below it."""
+from serving.harmony.tokenization import VOCABULARY_SIZE
 
 SMALLEST_TOP_P = 1e-6
 """The least top_p that an engine is given: 0 means the likeliest token alone, and vLLM wants more than 0."""

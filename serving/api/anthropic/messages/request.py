@@ -15,9 +15,10 @@ from serving.api.anthropic.messages.tools import ChosenTools, ClientTool, distin
 from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.body import parse_object
 from serving.api.wire.presets import Expand, unchanged
-from serving.api.wire.sampling_fields import VOCABULARY_SIZE, Finite, ModelField, RequestedEffort
+from serving.api.wire.sampling_fields import Finite, ModelField, RequestedEffort
 from serving.api.wire.structured_outputs import Schema
 from serving.api.wire.validation import validate
+from serving.harmony.tokenization import VOCABULARY_SIZE
 
 _EFFORT_FROM = ((4096, "high"), (2048, "medium"), (0, "low"))
 """What a budget of so many tokens or more says of effort, where nothing else does."""

@@ -8,9 +8,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from serving.api.wire.base_model import invalid
 from serving.api.wire.body import parse_object
-from serving.api.wire.sampling_fields import VOCABULARY_SIZE, ModelField, SamplingFields, StreamFields
+from serving.api.wire.sampling_fields import ModelField, SamplingFields, StreamFields
 from serving.api.wire.structured_outputs import ConstrainedFields
 from serving.api.wire.validation import validate
+from serving.harmony.tokenization import VOCABULARY_SIZE
 from serving.schemas.json_type import json_type
 
 MOST_CHOICES = 128

@@ -11,8 +11,8 @@ from serving.api.openai.chat.conversation_fields import ConversationFields
 from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.body import parse_object
 from serving.api.wire.presets import Expand, unchanged
-from serving.api.wire.sampling_fields import VOCABULARY_SIZE
 from serving.api.wire.validation import validate
+from serving.harmony.tokenization import VOCABULARY_SIZE
 
 
 class OptionalModel(WireModel):
