@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from starlette.types import Scope
 
-from serving.api.wire.parsing import in_thread_if_long
+from serving.api.wire.body import in_thread_if_long
 from serving.backends.backend import Backend
 from serving.backends.registry import ResolvedBackend
 from serving.backends.routing import Outcome, Router

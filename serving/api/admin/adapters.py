@@ -7,8 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving.api.admin.wire.adapters import AdapterCard, AdapterList, AddAdapter
 from serving.api.routing import PathRule, Router
-from serving.api.wire.body import parse_object
-from serving.api.wire.parsing import parsed
+from serving.api.wire.body import parse_object, parsed
 from serving.api.wire.validation import validate
 from serving.engine.adapters.registry import Adapters, KnownAdapter
 

@@ -11,8 +11,7 @@ from starlette.responses import JSONResponse, Response
 from serving.api.admin.wire.backends import BackendCard, BackendList, QueueState, QueueStatus, RegisterBackend
 from serving.api.context import ApiContext
 from serving.api.routing import PathRule, Router
-from serving.api.wire.body import parse_object
-from serving.api.wire.parsing import parsed
+from serving.api.wire.body import parse_object, parsed
 from serving.api.wire.validation import explain, validate
 from serving.backends.backend import Backend
 from serving.backends.registry import Backends

@@ -1,14 +1,12 @@
-"""Tools a request offers, and calls that earlier answers made."""
+"""The names of a request's tools, and the choice among them, in whichever API's words it came."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from pydantic import Field, StringConstraints, model_validator
-
-from serving.api.wire.base_model import WireModel, invalid_schema
-from serving.api.wire.tool_selection import check_distinct
-from serving.schemas.check import schema_problem
+from serving.api.wire.base_model import invalid
 
 FUNCTION_NAME = (
     "1 to 256 letters, digits and marks of any language, with blanks between them; no control characters, no `<|`, and "
@@ -17,50 +15,45 @@ FUNCTION_NAME = (
 """What serving/harmony/tools.py takes for a function's name."""
 
 
-class FunctionDefinition(WireModel):
-    """A function the model may call."""
+@dataclass(frozen=True, slots=True)
+class ToolSelection:
+    """Whether the model may, must or must not call tools, and which.
 
-    name: Annotated[str, StringConstraints(min_length=1)] = Field(description=FUNCTION_NAME)
-    description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of type object; absent: no parameters.")
-    strict: bool | None = Field(None, description="true: arguments are held to the schema as they are written.")
+    `word` is what the API calls the mode. `named` are the tools that the choice names, each with its place below
+    `tool_choice`; with `hides_others` the model is told of these alone.
+    """
 
-    @model_validator(mode="after")
-    def _strict_schema_can_be_kept(self) -> FunctionDefinition:
-        problem = schema_problem(self.parameters) if self.strict and self.parameters is not None else None
-        if problem is not None:
-            at = f"parameters.{problem.at}" if problem.at else "parameters"
-            raise invalid_schema(at, problem.message, problem.code)
-        return self
+    mode: Literal["auto", "none", "required"] = "auto"
+    word: str = "required"
+    named: Sequence[tuple[str, str]] = ()
+    hides_others: bool = False
 
+    def check(self, offered: Sequence[str]) -> None:
+        """Refuse a choice that cannot be kept: of a tool that is not offered, of any where there are none."""
+        if self.mode == "required" and not self.named and not offered:
+            raise invalid(f"'tool_choice' is '{self.word}' and there are no 'tools' to call.", at="tool_choice")
+        for name, at in self.named:
+            if name not in offered:
+                raise invalid(f"'{name[:64]}' is not among the 'tools' of this request.", at=f"tool_choice.{at}")
 
-class Tool(WireModel):
-    """A tool; functions are the only kind."""
+    def shows(self, name: str) -> bool:
+        """Whether the model is told of a tool.
 
-    type: Literal["function"]
-    function: FunctionDefinition
+        One that must not be called is not shown: the one way of keeping that promise without a grammar.
+        """
+        return self.mode != "none" and (not self.hides_others or any(name == named for named, _ in self.named))
 
-
-class CalledFunction(WireModel):
-    """The function of a call, `arguments` as the model wrote them."""
-
-    name: str
-    arguments: str
-    parsed_arguments: Any = Field(None, description="Ignored: OpenAI's client adds it to messages that it parsed.")
-
-
-class ToolCall(WireModel):
-    """A call in an assistant message."""
-
-    id: Annotated[str, StringConstraints(min_length=1)]
-    type: Literal["function"] = "function"
-    function: CalledFunction
-    index: int | None = Field(
-        None, description="Ignored: OpenAI's client adds it to messages put together from a stream."
-    )
+    def forced(self, offered: Iterable[str]) -> tuple[str, ...]:
+        """Names of the tools of which one must be called; () where none must."""
+        if self.mode != "required":
+            return ()
+        return tuple(dict.fromkeys(name for name, _ in self.named)) or tuple(offered)
 
 
-def distinct_names(tools: list[Tool] | None) -> list[Tool] | None:
-    """Refuse two functions of one name."""
-    check_distinct((tool.function.name for tool in tools or ()), at="function.name")
-    return tools
+def check_distinct(names: Iterable[str], at: str = "name") -> None:
+    """Refuse two tools of one name: a call would not say which. `at` is the name's place below its tool."""
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if name in seen:
+            raise invalid(f"Two tools are named '{name}'.", at=f"[{i}].{at}")
+        seen.add(name)

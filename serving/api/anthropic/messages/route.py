@@ -24,7 +24,7 @@ from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.anthropic_errors import messages_error
-from serving.api.wire.parsing import expanded, in_thread_if_long
+from serving.api.wire.body import expanded, in_thread_if_long
 from serving.api.wire.presets import COUNT_TOKENS, MESSAGES, expanding
 from serving.errors import ApiError
 from serving.generation import chat

@@ -7,8 +7,8 @@ from datetime import date
 from serving.api.openai.chat import messages as wire
 from serving.api.openai.chat.content import text_of
 from serving.api.openai.chat.conversation_fields import ConversationFields
+from serving.api.openai.chat.tools import Tool
 from serving.api.wire import structured_outputs
-from serving.api.wire.tools import Tool
 from serving.effort import Effort
 from serving.harmony.conversation import (
     AssistantMessage,

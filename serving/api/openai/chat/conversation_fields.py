@@ -7,11 +7,11 @@ from typing import Annotated
 from pydantic import AfterValidator, FailFast, Field, model_validator
 
 from serving.api.openai.chat.messages import Message, answers_match_calls
+from serving.api.openai.chat.tool_choice import ToolChoice, selection_of
+from serving.api.openai.chat.tools import Tool, distinct_names
 from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.sampling_fields import RequestedEffort
 from serving.api.wire.structured_outputs import ConstrainedFields
-from serving.api.wire.tool_choice import ToolChoice, selection_of
-from serving.api.wire.tools import Tool, distinct_names
 
 
 class ReasoningOptions(WireModel):

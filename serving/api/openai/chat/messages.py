@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, FailFast, Field, Tag, model_validator
 
 from serving.api.openai.chat.content import AssistantContent, Content
+from serving.api.openai.chat.tools import ToolCall
 from serving.api.wire.base_model import WireModel, invalid
-from serving.api.wire.tools import ToolCall
 
 
 class SystemMessage(WireModel):

@@ -18,7 +18,7 @@ from serving.api.openai.chat.thinking import SeparateThinking
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
-from serving.api.wire.parsing import expanded
+from serving.api.wire.body import expanded
 from serving.api.wire.presets import CHAT, expanding
 from serving.generation import chat
 from serving.generation.types import ChatAnswer, ChatGeneration

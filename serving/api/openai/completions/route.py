@@ -18,7 +18,7 @@ from serving.api.openai.sampling import constraint_of, sampling_of
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
-from serving.api.wire.parsing import in_thread_if_long, parsed
+from serving.api.wire.body import in_thread_if_long, parsed
 from serving.errors import InvalidRequestError, InvalidValueError
 from serving.generation import completions
 from serving.generation.completions import CompletionAnswer, CompletionGeneration

@@ -25,7 +25,7 @@ from serving.api.openai.responses.run import ResponseRun, Shelf
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
-from serving.api.wire.parsing import expanded
+from serving.api.wire.body import expanded
 from serving.api.wire.presets import RESPONSES, expanding
 from serving.errors import InvalidRequestError, ResponseNotFoundError, StoreUnavailableError
 from serving.store.base import Store

@@ -8,8 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only, unsupported
-from serving.api.wire.tool_selection import ToolSelection, check_distinct
-from serving.api.wire.tools import FUNCTION_NAME
+from serving.api.wire.tools import FUNCTION_NAME, ToolSelection, check_distinct
 from serving.schemas.check import schema_problem
 
 _Name = Annotated[str, StringConstraints(min_length=1)]

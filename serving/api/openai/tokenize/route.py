@@ -20,7 +20,7 @@ from serving.api.openai.tokenize.wire import (
     parse_tokenize_request,
 )
 from serving.api.routing import PathRule, Router
-from serving.api.wire.parsing import expanded, in_thread_if_long, parsed
+from serving.api.wire.body import expanded, in_thread_if_long, parsed
 from serving.api.wire.presets import TOKENIZE, expanding
 from serving.errors import InvalidValueError
 from serving.harmony.tokenization import decode_raw, encode_raw, render_prompt, token_table

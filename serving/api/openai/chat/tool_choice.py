@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from serving.api.wire.base_model import WireModel
-from serving.api.wire.tool_selection import ToolSelection
+from serving.api.wire.tools import ToolSelection
 
 
 class FunctionName(WireModel):

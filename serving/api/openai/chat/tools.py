@@ -1,0 +1,60 @@
+"""Tools a request offers, and calls that earlier answers made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from serving.api.wire.base_model import WireModel, invalid_schema
+from serving.api.wire.tools import FUNCTION_NAME, check_distinct
+from serving.schemas.check import schema_problem
+
+
+class FunctionDefinition(WireModel):
+    """A function the model may call."""
+
+    name: Annotated[str, StringConstraints(min_length=1)] = Field(description=FUNCTION_NAME)
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of type object; absent: no parameters.")
+    strict: bool | None = Field(None, description="true: arguments are held to the schema as they are written.")
+
+    @model_validator(mode="after")
+    def _strict_schema_can_be_kept(self) -> FunctionDefinition:
+        problem = schema_problem(self.parameters) if self.strict and self.parameters is not None else None
+        if problem is not None:
+            at = f"parameters.{problem.at}" if problem.at else "parameters"
+            raise invalid_schema(at, problem.message, problem.code)
+        return self
+
+
+class Tool(WireModel):
+    """A tool; functions are the only kind."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class CalledFunction(WireModel):
+    """The function of a call, `arguments` as the model wrote them."""
+
+    name: str
+    arguments: str
+    parsed_arguments: Any = Field(None, description="Ignored: OpenAI's client adds it to messages that it parsed.")
+
+
+class ToolCall(WireModel):
+    """A call in an assistant message."""
+
+    id: Annotated[str, StringConstraints(min_length=1)]
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = Field(
+        None, description="Ignored: OpenAI's client adds it to messages put together from a stream."
+    )
+
+
+def distinct_names(tools: list[Tool] | None) -> list[Tool] | None:
+    """Refuse two functions of one name."""
+    check_distinct((tool.function.name for tool in tools or ()), at="function.name")
+    return tools
