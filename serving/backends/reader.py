@@ -21,7 +21,7 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
-from serving.harmony.events import Channel
+from serving.harmony.channels import TOOL, Channel, TokenCounts
 
 _MOST_CALLS = 1024
 
@@ -52,7 +52,7 @@ class AnswerReader:
         self._usage: chunks.Usage | None = None
         self._prompt_tokens = prompt_tokens
         self._deltas = 0
-        self._characters = dict.fromkeys(("analysis", "commentary", "final", "tool"), 0)
+        self._characters = TokenCounts()
 
     @property
     def begun(self) -> bool:
@@ -85,7 +85,7 @@ class AnswerReader:
         completion = self._deltas if told.completion_tokens is None else told.completion_tokens
         prompt = self._prompt_tokens if told.prompt_tokens is None else told.prompt_tokens
         details = told.completion_tokens_details
-        written = sum(self._characters.values()) or 1
+        written = self._characters.total or 1
         parts = {name: completion * count // written for name, count in self._characters.items()}
         reasoning = (
             parts["analysis"] if details is None or details.reasoning_tokens is None else details.reasoning_tokens
@@ -95,11 +95,13 @@ class AnswerReader:
         return Usage(
             prompt_tokens=max(0, prompt),
             completion_tokens=max(0, completion),
-            reasoning_tokens=max(0, min(reasoning, completion)),
+            channels=TokenCounts(
+                analysis=max(0, min(reasoning, completion)),
+                commentary=min(parts["commentary"], rest),
+                final=min(parts["final"], max(0, rest - parts["commentary"] - parts["tool"])),
+                tool=min(parts["tool"], rest),
+            ),
             cached_tokens=max(0, min(cached or 0, prompt)),
-            commentary_tokens=min(parts["commentary"], rest),
-            final_tokens=min(parts["final"], max(0, rest - parts["commentary"] - parts["tool"])),
-            tool_tokens=min(parts["tool"], rest),
         )
 
     def _read_choice(self, piece: chunks.Choice, choice: _Choice, events: list[ChatEvent]) -> None:
@@ -159,7 +161,7 @@ class AnswerReader:
         elif choice.dropping:
             return
         if arguments := _text_of(function.arguments):
-            self._characters["tool"] += len(arguments)
+            self._characters[TOOL] += len(arguments)
             events.append(ToolArgumentsDelta(index, number, arguments))
 
     @staticmethod

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -19,7 +18,7 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
-from serving.harmony.events import Channel
+from serving.harmony.channels import TOKEN_FIELDS, Channel, TokenCounts
 
 _PIECE = 128
 """Characters of a delta in a replayed stream."""
@@ -58,10 +57,13 @@ _Part = _Text | _Call | _Arguments | _Finish
 
 
 class KeptAnswer(msgspec.Struct, array_like=True):
-    """A whole answer. `made_at` is in seconds since the epoch; `parts` are of one choice after the other."""
+    """A whole answer. `made_at` is in seconds since the epoch; `parts` are of one choice after the other.
+
+    `usage` has each channel's tokens under a name of their own.
+    """
 
     made_at: float
-    usage: Usage
+    usage: dict[str, int | str | None]
     parts: list[_Part]
 
 
@@ -77,12 +79,15 @@ def encode_answer(events: Iterable[ChatEvent], made_at: float) -> bytes:
     if usage is None:
         raise ValueError("only whole answers are kept")
     parts = [part for index in sorted(choices) for part in choices[index].parts()]
-    return msgspec.msgpack.encode(KeptAnswer(made_at, usage, parts))
+    return msgspec.msgpack.encode(KeptAnswer(made_at, _named(usage), parts))
 
 
 def decode_answer(data: bytes) -> KeptAnswer:
     """What encode_answer made; raises msgspec.MsgspecError for anything else."""
-    return msgspec.msgpack.decode(data, type=KeptAnswer)
+    kept = msgspec.msgpack.decode(data, type=KeptAnswer)
+    if not all(isinstance(kept.usage.get(name), int) for name in ("prompt_tokens", "completion_tokens")):
+        raise msgspec.ValidationError("a kept answer does not say what it cost")
+    return kept
 
 
 def replay(kept: KeptAnswer, prompt: Sequence[int], mint_call_id: MintId, *, streaming: bool) -> Iterator[ChatEvent]:
@@ -99,7 +104,26 @@ def replay(kept: KeptAnswer, prompt: Sequence[int], mint_call_id: MintId, *, str
                     yield ToolArgumentsDelta(part.choice, part.index, text)
             case _Finish():
                 yield ChoiceFinished(part.choice, part.finish_reason, part.reasoning_truncated, part.stop)
-    yield GenerationFinished(replace(kept.usage, cached_tokens=kept.usage.prompt_tokens, cache="hit"))
+    yield GenerationFinished(_replayed(kept.usage))
+
+
+def _named(usage: Usage) -> dict[str, int | str | None]:
+    by_channel = {field: usage.channels[channel] for channel, field in TOKEN_FIELDS.items()}
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        **by_channel,
+        "cache": usage.cache,
+    }
+
+
+def _replayed(named: Mapping[str, int | str | None]) -> Usage:
+    """The usage of a reply from the cache, whose whole prompt was cached."""
+    counts = {name: value for name, value in named.items() if isinstance(value, int)}
+    by_channel = {channel: counts.get(field, 0) for channel, field in TOKEN_FIELDS.items()}
+    prompt = counts["prompt_tokens"]
+    return Usage(prompt, counts["completion_tokens"], TokenCounts(**by_channel), cached_tokens=prompt, cache="hit")
 
 
 class _Choice:

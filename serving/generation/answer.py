@@ -18,8 +18,8 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
+from serving.harmony.channels import Channel
 from serving.harmony.conversation import FunctionCall
-from serving.harmony.events import CHANNELS, Channel
 
 
 class AnswerBuilder:
@@ -53,7 +53,7 @@ class AnswerBuilder:
 class _ChoiceBuilder:
     def __init__(self, index: int, content_logprobs: bool, reasoning_logprobs: bool) -> None:
         self._index = index
-        self._texts: dict[Channel, list[str]] = {channel: [] for channel in CHANNELS}
+        self._texts: dict[Channel, list[str]] = {}
         self._logprobs: dict[Channel, list[LogprobEntry]] = {}
         if content_logprobs:
             self._logprobs["final"] = []
@@ -64,7 +64,7 @@ class _ChoiceBuilder:
 
     def add(self, event: TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished) -> None:
         if isinstance(event, TextDelta):
-            self._texts[event.channel].append(event.text)
+            self._texts.setdefault(event.channel, []).append(event.text)
             if event.logprobs is not None:
                 self._logprobs[event.channel] += event.logprobs
         elif isinstance(event, ToolCallDelta):
@@ -78,9 +78,7 @@ class _ChoiceBuilder:
         assert self._finished is not None, "an answer is asked for once every choice has finished"
         return ChatChoice(
             index=self._index,
-            content="".join(self._texts["final"]),
-            reasoning="".join(self._texts["analysis"]),
-            commentary="".join(self._texts["commentary"]),
+            texts={channel: text for channel, texts in self._texts.items() if (text := "".join(texts))},
             tool_calls=[FunctionCall(call.id, call.name, "".join(arguments)) for call, arguments in self._calls],
             finish_reason=self._finished.finish_reason,
             reasoning_truncated=self._finished.reasoning_truncated,

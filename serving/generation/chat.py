@@ -15,6 +15,7 @@ from serving.generation.plan import Plan, plan
 from serving.generation.source import AnswerSource
 from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, Usage
 from serving.generation.yielding import portions
+from serving.harmony.channels import TokenCounts
 
 
 def stream(
@@ -132,13 +133,9 @@ class _Choice:
 
 
 def _usage(planned: Plan, readers: Sequence[ChoiceReader], cached_tokens: int) -> Usage:
-    analysis, commentary, final, tool = (sum(counts) for counts in zip(*(r.counts for r in readers), strict=True))
     return Usage(
         prompt_tokens=len(planned.prompt_token_ids),
         completion_tokens=sum(len(reader.tokens) for reader in readers),
-        reasoning_tokens=analysis,
+        channels=TokenCounts.summed(reader.counts for reader in readers),
         cached_tokens=cached_tokens,
-        commentary_tokens=commentary,
-        final_tokens=final,
-        tool_tokens=tool,
     )

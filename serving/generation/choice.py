@@ -18,8 +18,8 @@ from serving.generation.types import (
     ToolArgumentsDelta,
     ToolCallDelta,
 )
+from serving.harmony.channels import Channel, TokenCounts
 from serving.harmony.events import (
-    Channel,
     ChannelOpened,
     Event,
     Finished,
@@ -132,10 +132,9 @@ class ChoiceReader:
         return self._steering.reasoning_truncated
 
     @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """Tokens of analysis (shown or not), commentary, final and of calls' arguments."""
-        parser = self._parser
-        return parser.analysis_tokens, parser.commentary_tokens, parser.final_tokens, parser.tool_tokens
+    def counts(self) -> TokenCounts:
+        """Body tokens by channel, shown or not."""
+        return TokenCounts(**self._parser.tokens)
 
     def read(self, delta: TokenDelta) -> list[ChatEvent]:
         """Events of the next delta, in order; none once over, or once the leg is."""

@@ -25,6 +25,7 @@ from serving.generation.types import (
     Usage,
 )
 from serving.generation.yielding import portions
+from serving.harmony.channels import TokenCounts
 from serving.harmony.tokenization import ENDOFTEXT, STOP_TOKEN_IDS
 
 _DEFAULT_MAX_TOKENS = 16
@@ -123,9 +124,8 @@ async def _events(engine: Engine, request: CompletionGeneration, streaming: bool
         Usage(
             prompt_tokens=sum(map(len, request.prompts)),
             completion_tokens=written,
-            reasoning_tokens=0,
+            channels=TokenCounts(final=written),
             cached_tokens=sum(choice.cached_tokens for choice in choices[:: request.n]),
-            final_tokens=written,
         )
     )
 

@@ -144,7 +144,7 @@ class Steering:
         rooms = []
         if self._budget is not None:
             header = _SHORTEST_HEADER if not tokens or tokens[-1] in _ENDS else 0
-            rooms.append(header + self._budget - parser.analysis_tokens)
+            rooms.append(header + self._budget - parser.tokens["analysis"])
         if self._last_chance is not None:
             rooms.append(self._last_chance - len(tokens))
         return max(1, min(rooms))
@@ -193,7 +193,7 @@ class Steering:
         self.leg = Leg(detour.kind, detour.constraint, len(tokens))
 
     def _is_spent(self, parser: HarmonyParser, written: int) -> bool:
-        return (self._budget is not None and parser.analysis_tokens >= self._budget) or (
+        return (self._budget is not None and parser.tokens["analysis"] >= self._budget) or (
             self._last_chance is not None and written >= self._last_chance
         )
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from serving.engine.base import Constraint, Sampling
+from serving.harmony.channels import Channel, TokenCounts
 from serving.harmony.conversation import Conversation, FunctionCall
-from serving.harmony.events import Channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +56,48 @@ class LogprobEntry:
 class Usage:
     """Tokens spent, summed over choices.
 
-    `reasoning_tokens` counts analysis only. It, `commentary_tokens`, `final_tokens` and `tool_tokens` (arguments of
-    calls) are parts of `completion_tokens`; the rest is structure. `cached_tokens` is part of `prompt_tokens`.
+    `channels` are parts of `completion_tokens`; the rest is structure. `cached_tokens` is part of `prompt_tokens`.
     `cache` says that no engine worked for this request: its answer was kept ("hit"), or another's ("shared").
     """
 
     prompt_tokens: int
     completion_tokens: int
-    reasoning_tokens: int
-    cached_tokens: int
-    commentary_tokens: int = 0
-    final_tokens: int = 0
-    tool_tokens: int = 0
+    channels: TokenCounts = field(default_factory=TokenCounts)
+    cached_tokens: int = 0
     cache: Literal["hit", "shared"] | None = None
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of analysis, as OpenAI counts reasoning."""
+        return self.channels["analysis"]
 
 
 @dataclass(slots=True)
 class ChatChoice:
-    """One finished choice. Text fields are "" where the channel was never opened."""
+    """One finished choice. `texts` has the channels on which something was written."""
 
     index: int
-    content: str = ""
-    reasoning: str = ""
-    commentary: str = ""
+    texts: dict[Channel, str] = field(default_factory=dict)
     tool_calls: list[FunctionCall] = field(default_factory=list)
     finish_reason: str = "stop"
     reasoning_truncated: bool = False
     content_logprobs: list[LogprobEntry] | None = None
     reasoning_logprobs: list[LogprobEntry] | None = None
+
+    @property
+    def content(self) -> str:
+        """Text of the final channel."""
+        return self.texts.get("final", "")
+
+    @property
+    def reasoning(self) -> str:
+        """Text of the analysis channel."""
+        return self.texts.get("analysis", "")
+
+    @property
+    def commentary(self) -> str:
+        """Text of the commentary channel."""
+        return self.texts.get("commentary", "")
 
 
 @dataclass(slots=True)

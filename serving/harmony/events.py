@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Channel = Literal["analysis", "commentary", "final"]
-CHANNELS: tuple[Channel, ...] = ("analysis", "commentary", "final")
+from serving.harmony.channels import Channel
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from serving.harmony.events import Channel
+from serving.harmony.channels import CHANNELS, Channel
 from serving.harmony.recipients import Recipients
 from serving.harmony.recovery import RecoveryKind
 
@@ -27,7 +27,7 @@ MAX_HEADER_TOKENS = 128
 """A header longer than this, and than the longest name offered, has lost its `<|message|>`; a real one has about 30."""
 
 _ROLE = re.compile(rb"\s*(assistant|user|system|developer|tool)(?![0-9A-Za-z_])")
-_CHANNEL = re.compile(rb"\s*(analysis|commentary|final)")
+_CHANNEL = re.compile(rf"\s*({'|'.join(CHANNELS)})".encode())
 _RECIPIENT = re.compile(rb"\s*to=")
 _RECIPIENT_SO_FAR = re.compile(rb"\s*(?:t|to)?")
 _NOT_BLANK = re.compile(rb"\S*")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 
-from serving.harmony.events import Channel
+from serving.harmony.channels import Channel
 from serving.harmony.vocabulary import CHANNEL, CONSTRAIN, MESSAGE, START, encode
 
 

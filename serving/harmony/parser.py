@@ -17,8 +17,8 @@ import codecs
 from collections.abc import Collection, Sequence
 from typing import Literal
 
+from serving.harmony.channels import TOOL, Channel, TokenCounts
 from serving.harmony.events import (
-    Channel,
     ChannelOpened,
     Event,
     Finished,
@@ -60,8 +60,8 @@ class HarmonyParser:
     `open_channel` is the channel of the message to the user whose body is being read, None in headers and calls;
     `open_call` is the name of the call whose arguments are being read, None elsewhere. `completed_calls` counts those
     that ended.
-    The counters hold body tokens: what reads as header, salvaged or not, counts for no channel, and a call's
-    arguments count as tool tokens on whatever channel it was made.
+    `tokens` counts body tokens, as TokenCounts does: what reads as header, salvaged or not, counts for no channel, and
+    a call's arguments count as TOOL on whatever channel it was made.
     """
 
     __slots__ = (
@@ -72,13 +72,10 @@ class HarmonyParser:
         "_recipients",
         "_table",
         "_tokens_at_opening",
-        "analysis_tokens",
-        "commentary_tokens",
         "completed_calls",
-        "final_tokens",
         "open_call",
         "open_channel",
-        "tool_tokens",
+        "tokens",
     )
 
     def __init__(self, tools: Collection[str] | None = None) -> None:
@@ -92,10 +89,7 @@ class HarmonyParser:
         self.open_channel: Channel | None = None
         self.open_call: str | None = None
         self.completed_calls = 0
-        self.analysis_tokens = 0
-        self.commentary_tokens = 0
-        self.final_tokens = 0
-        self.tool_tokens = 0
+        self.tokens: dict[str, int] = {**TokenCounts()}  # a plain dict: adding to a subclass takes 0.05 us more
 
     @property
     def in_header(self) -> bool:
@@ -160,14 +154,7 @@ class HarmonyParser:
         if used != len(data):
             self._held_back = data[used:]
         channel = self.open_channel
-        if channel == "analysis":
-            self.analysis_tokens += tokens
-        elif channel == "final":
-            self.final_tokens += tokens
-        elif channel == "commentary":
-            self.commentary_tokens += tokens
-        else:
-            self.tool_tokens += tokens
+        self.tokens[TOOL if channel is None else channel] += tokens
         if text:
             events.append(ToolArguments(self._calls - 1, text) if channel is None else Text(channel, text))
 
@@ -280,7 +267,7 @@ class HarmonyParser:
         return Header(origin, self._recipients)
 
     def _body_tokens(self) -> int:
-        return self.analysis_tokens + self.commentary_tokens + self.final_tokens + self.tool_tokens
+        return sum(self.tokens.values())
 
     @staticmethod
     def _recover(kind: RecoveryKind, events: list[Event]) -> None:

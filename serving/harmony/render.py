@@ -17,8 +17,8 @@ from datetime import date
 import openai_harmony as library
 
 from serving.effort import Effort
+from serving.harmony.channels import Channel
 from serving.harmony.conversation import AssistantMessage, Conversation, Message, ToolMessage, UserMessage
-from serving.harmony.events import Channel
 from serving.harmony.header_tokens import call_header, message_header, prompt_end
 from serving.harmony.history import first_fresh, is_answer, results_by_call
 from serving.harmony.response_formats import response_formats_section

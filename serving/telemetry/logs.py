@@ -100,7 +100,7 @@ def request_fields(record: RequestRecord) -> dict[str, Any]:
         "cached_tokens": usage and usage.cached_tokens,
         "completion_tokens": usage and usage.completion_tokens,
         "analysis_tokens": usage and usage.reasoning_tokens,
-        "final_tokens": usage and usage.final_tokens,
+        "final_tokens": usage and usage.channels["final"],
         "tool_calls": record.tool_calls or None,
         "recoveries": record.recoveries or None,
         "failovers": record.failovers or None,

@@ -273,15 +273,11 @@ class Metrics:
             tokens = usage.prompt_tokens + usage.completion_tokens
             self._counters["serving_cache_saved_tokens_total"].labels(model, team).inc(tokens)
             return
-        spoken = usage.reasoning_tokens + usage.commentary_tokens + usage.final_tokens + usage.tool_tokens
         for channel, tokens in (
             ("prompt", usage.prompt_tokens - usage.cached_tokens),
             ("cached", usage.cached_tokens),
-            ("analysis", usage.reasoning_tokens),
-            ("commentary", usage.commentary_tokens),
-            ("final", usage.final_tokens),
-            ("tool", usage.tool_tokens),
-            ("structure", usage.completion_tokens - spoken),
+            *usage.channels.items(),
+            ("structure", usage.completion_tokens - usage.channels.total),
         ):
             if tokens > 0:
                 self._counters["serving_tokens_total"].labels(model, team, channel).inc(tokens)

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from serving.harmony.channels import COUNTED
 from serving.telemetry.exposition import Exposition, MetricsSource
 
-CHANNELS = ("prompt", "cached", "analysis", "commentary", "final", "tool", "structure")
+CHANNELS = ("prompt", "cached", *COUNTED, "structure")
 
 # Many may watch, but the replicas are asked once in this time.
 _KEEP_S = 1.0

@@ -55,7 +55,7 @@ def test_any_chunks_give_an_answer_or_a_lost_backend(chunks: list[dict[str, Any]
         return
     assert parallel or len(whole.choices[0].tool_calls) <= 1
     usage = whole.usage
-    parts = usage.reasoning_tokens + usage.commentary_tokens + usage.final_tokens + usage.tool_tokens
+    parts = usage.channels.total
     assert 0 <= parts <= usage.completion_tokens
 
 

@@ -15,8 +15,9 @@ from serving.generation.types import (
     TextDelta,
     Usage,
 )
+from serving.harmony.channels import TokenCounts
 
-USAGE = Usage(prompt_tokens=10, completion_tokens=5, reasoning_tokens=0, cached_tokens=4, final_tokens=3)
+USAGE = Usage(prompt_tokens=10, completion_tokens=5, channels=TokenCounts(final=3), cached_tokens=4)
 
 
 @dataclass

@@ -24,10 +24,11 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
+from serving.harmony.channels import TokenCounts
 from serving.harmony.conversation import Conversation
 
 CHOICES = 2
-USAGE = Usage(prompt_tokens=10, completion_tokens=5, reasoning_tokens=1, cached_tokens=4)
+USAGE = Usage(prompt_tokens=10, completion_tokens=5, channels=TokenCounts(analysis=1), cached_tokens=4)
 
 _logprobs = st.builds(
     LogprobEntry,
@@ -98,7 +99,7 @@ def test_usage_says_that_the_answer_was_kept(answer: Callable[..., list[ChatEven
     last = list(replay(kept, [1], str, streaming=False))[-1]
     assert isinstance(last, GenerationFinished)
     assert (last.usage.cache, last.usage.cached_tokens) == ("hit", last.usage.prompt_tokens)
-    assert kept.usage.cache is None
+    assert kept.usage["cache"] is None
     assert kept.made_at == 1.5
 
 

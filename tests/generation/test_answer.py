@@ -15,12 +15,13 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
+from serving.harmony.channels import TokenCounts
 from serving.harmony.conversation import FunctionCall
 
 
 def test_joins_interleaved_choices(make_request: Callable[..., ChatGeneration]) -> None:
     builder = AnswerBuilder(make_request(n=2))
-    usage = Usage(1, 2, 3, 4)
+    usage = Usage(1, 2, TokenCounts(analysis=3), 4)
     for event in (
         TextDelta(1, "analysis", "th", opens=True),
         TextDelta(0, "final", "a", opens=True),
@@ -36,8 +37,10 @@ def test_joins_interleaved_choices(make_request: Callable[..., ChatGeneration]) 
         builder.add(event)
     answer = builder.answer()
     assert answer.choices == [
-        ChatChoice(0, content="ab", finish_reason="length"),
-        ChatChoice(1, reasoning="think", tool_calls=[FunctionCall("call_1", "f", "{}")], finish_reason="tool_calls"),
+        ChatChoice(0, {"final": "ab"}, finish_reason="length"),
+        ChatChoice(
+            1, {"analysis": "think"}, tool_calls=[FunctionCall("call_1", "f", "{}")], finish_reason="tool_calls"
+        ),
     ]
     assert answer.usage == usage
 

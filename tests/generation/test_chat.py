@@ -22,6 +22,7 @@ from serving.generation.types import (
     TextDelta,
     Usage,
 )
+from serving.harmony.channels import TokenCounts
 from serving.harmony.conversation import FunctionTool
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import encode, encode_harmony
@@ -70,9 +71,8 @@ async def test_usage_adds_up_over_choices(start_engine: StartEngine, make_reques
     expected = Usage(
         prompt_tokens=len(render_prompt(request.conversation)),
         completion_tokens=3 * len(encode_harmony(ANSWER)),
-        reasoning_tokens=3 * len(encode("Let me count.")),
+        channels=TokenCounts(analysis=3 * len(encode("Let me count.")), final=3 * len(encode("one two three four"))),
         cached_tokens=0,
-        final_tokens=3 * len(encode("one two three four")),
     )
     assert (await chat.complete(engine, request)).usage == expected
     assert (await collect(engine, request))[-1] == GenerationFinished(expected)

@@ -102,7 +102,7 @@ def test_hidden_reasoning_is_counted() -> None:
     completion = f"<|channel|>analysis<|message|>It is easy.{NEXT}{FINAL}Paris.<|return|>"
     events, reader = read(completion, include_reasoning=False)
     assert events == [TextDelta(0, "final", "Paris.", opens=True), ChoiceFinished(0, "stop")]
-    assert reader.counts[0] == len(encode("It is easy."))
+    assert reader.counts["analysis"] == len(encode("It is easy."))
     assert len(reader.tokens) == len(encode_harmony(completion))
 
 

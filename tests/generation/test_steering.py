@@ -121,7 +121,7 @@ class TestReasoningBudget:
         answer, _, _ = await answers(endless, make_request(max_tokens=100, min_answer_tokens=20))
         choice = answer.choices[0]
         assert choice.reasoning_truncated
-        assert answer.usage.final_tokens >= 20
+        assert answer.usage.channels["final"] >= 20
         assert answer.usage.completion_tokens <= 100
         assert choice.finish_reason == "length"
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_harmony import Role, StreamableParser
 
+from serving.harmony.channels import CHANNELS
 from serving.harmony.events import (
-    CHANNELS,
     ChannelOpened,
     Event,
     Finished,
@@ -164,10 +164,10 @@ def test_counters_count_body_tokens_by_channel() -> None:
     for channel, text in bodies.items():
         parser.feed(encode_harmony(f"<|start|>assistant<|channel|>{channel}<|message|>{text}<|end|>"))
     parser.feed(encode_harmony('<|start|>assistant<|channel|>analysis to=functions.f<|message|>{"a": 1}<|call|>'))
-    assert parser.analysis_tokens == len(encode(bodies["analysis"]))
-    assert parser.commentary_tokens == len(encode(bodies["commentary"]))
-    assert parser.final_tokens == len(encode(bodies["final"]))
-    assert parser.tool_tokens == len(encode('{"a": 1}'))
+    assert parser.tokens["analysis"] == len(encode(bodies["analysis"]))
+    assert parser.tokens["commentary"] == len(encode(bodies["commentary"]))
+    assert parser.tokens["final"] == len(encode(bodies["final"]))
+    assert parser.tokens["tool"] == len(encode('{"a": 1}'))
 
 
 def test_open_channel_is_the_channel_of_the_body_being_read() -> None:
@@ -506,4 +506,4 @@ def test_a_body_of_a_hundred_thousand_tokens_is_read_whole() -> None:
     parser.feed(encode_harmony("<|channel|>analysis<|message|>"))
     events = [event for token in tokens for event in parser.feed([token])]
     assert "".join(event.text for event in events if isinstance(event, Text)) == text
-    assert parser.analysis_tokens == len(tokens)
+    assert parser.tokens["analysis"] == len(tokens)

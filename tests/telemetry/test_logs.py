@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.generation.types import Usage
+from serving.harmony.channels import TokenCounts
 from serving.settings.telemetry import LoggingSettings
 from serving.telemetry.logs import LOGGER, configure_logging, log_request
 from serving.telemetry.outcomes import Outcome
@@ -47,7 +48,7 @@ def record(outcome: Outcome = "ok", path: str = "/v1/chat/completions") -> Reque
         stream=True,
         first_token_after_s=0.25,
         chunks=7,
-        usage=Usage(100, 20, 8, 60, final_tokens=9),
+        usage=Usage(100, 20, TokenCounts(analysis=8, final=9), 60),
     )
 
 

@@ -15,11 +15,12 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
+from serving.harmony.channels import TokenCounts
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import RequestRecord
 from serving.telemetry.recorder import Recording, RequestRecorder, recorder_of
 
-USAGE = Usage(prompt_tokens=100, completion_tokens=11, reasoning_tokens=4, cached_tokens=60, final_tokens=5)
+USAGE = Usage(prompt_tokens=100, completion_tokens=11, channels=TokenCounts(analysis=4, final=5), cached_tokens=60)
 
 
 class Process:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serving.generation.types import Usage
+from serving.harmony.channels import TokenCounts
 from serving.settings.accounting import AuditSettings
 from serving.telemetry.record import RequestRecord
 from serving.tenancy.audit import AuditLog
@@ -26,7 +27,7 @@ def record(number: int = 1, **fields: Any) -> RequestRecord:
         "team": "research",
         "key_id": "0123456789",
         "address": "10.0.0.1",
-        "usage": Usage(10, 20, 8, 4),
+        "usage": Usage(10, 20, TokenCounts(analysis=8), 4),
     }
     return RequestRecord(**{**values, **fields})
 

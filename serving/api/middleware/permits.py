@@ -41,5 +41,5 @@ class Tickets:
             if ticket := find_ticket(state):
                 recorder = find_recorder(scope)
                 if recorder is not None and ticket.spent_prompt:
-                    recorder.spent(Usage(ticket.spent_prompt, ticket.spent_output, 0, ticket.spent_cached))
+                    recorder.spent(Usage(ticket.spent_prompt, ticket.spent_output, cached_tokens=ticket.spent_cached))
                 ticket.over()

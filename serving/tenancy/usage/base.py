@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from serving.harmony.channels import USAGE_COLUMNS, TokenCounts
 from serving.telemetry.record import RequestRecord
 
 KEY = ("day", "team", "model", "effort")
@@ -15,11 +16,10 @@ COUNTS = (
     "prompt_tokens",
     "cached_tokens",
     "completion_tokens",
-    "reasoning_tokens",
-    "commentary_tokens",
-    "final_tokens",
+    *USAGE_COLUMNS.values(),
     "replayed_tokens",
 )
+_OWN = tuple(name for name in COUNTS if name not in USAGE_COLUMNS.values())
 
 UsageKey = tuple[str, str, str, str]
 """Day (UTC, 2026-11-21), team, model, effort."""
@@ -27,28 +27,38 @@ UsageKey = tuple[str, str, str, str]
 
 @dataclass(slots=True)
 class Counts:
-    """`failed` requests are among `requests`; their tokens were spent all the same. `cached_tokens` are among those of
-    the prompt; reasoning, commentary and final ones among those of the completion, whose rest is structure. Those of
-    answers that were kept or shared, prompt and completion, are `replayed_tokens` and in none of the others."""
+    """Requests and tokens, a count for each of COUNTS.
+
+    `failed` requests are among `requests`; their tokens were spent all the same. `cached_tokens` are among those of the
+    prompt, those of `channels` among those of the completion, whose rest is structure and calls' arguments. Those of
+    answers that were kept or shared, prompt and completion, are `replayed_tokens` and in none of the others.
+    """
 
     requests: int = 0
     failed: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    commentary_tokens: int = 0
-    final_tokens: int = 0
+    channels: TokenCounts = field(default_factory=TokenCounts)
     replayed_tokens: int = 0
 
     def add(self, other: Counts) -> None:
         """Count the other's too."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for name in _OWN:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.channels.add(other.channels)
 
     def values(self) -> tuple[int, ...]:
         """In the order of COUNTS."""
-        return astuple(self)
+        own = {name: getattr(self, name) for name in _OWN}
+        by_channel = {column: self.channels[channel] for channel, column in USAGE_COLUMNS.items()}
+        return tuple((own | by_channel)[name] for name in COUNTS)
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, int]) -> Counts:
+        """From values by the names of COUNTS; those that are not there are 0."""
+        by_channel = {channel: columns.get(column, 0) for channel, column in USAGE_COLUMNS.items()}
+        return cls(**{name: columns.get(name, 0) for name in _OWN}, channels=TokenCounts(**by_channel))
 
     @classmethod
     def of(cls, record: RequestRecord) -> Counts:
@@ -59,8 +69,8 @@ class Counts:
             counts.replayed_tokens = usage.prompt_tokens + usage.completion_tokens
         elif usage is not None:
             counts.prompt_tokens, counts.cached_tokens = usage.prompt_tokens, usage.cached_tokens
-            counts.completion_tokens, counts.reasoning_tokens = usage.completion_tokens, usage.reasoning_tokens
-            counts.commentary_tokens, counts.final_tokens = usage.commentary_tokens, usage.final_tokens
+            counts.completion_tokens = usage.completion_tokens
+            counts.channels = TokenCounts(**{channel: usage.channels[channel] for channel in USAGE_COLUMNS})
         return counts
 
 

@@ -49,12 +49,12 @@ class RedisUsageStore:
                 for each in days:
                     pipe.hgetall(self._prefix + each)
                 found = await pipe.execute()
-        counts: dict[UsageKey, Counts] = {}
+        rows: dict[UsageKey, dict[str, int]] = {}
         for each, fields in zip(days, found, strict=True):
             for field, value in fields.items():
                 team, model, effort, name = json.loads(field)
-                setattr(counts.setdefault((each, team, model, effort), Counts()), name, int(value))
-        return sorted(counts.items(), key=lambda row: row[0])
+                rows.setdefault((each, team, model, effort), {})[name] = int(value)
+        return [(key, Counts.from_columns(rows[key])) for key in sorted(rows)]
 
     async def forget(self, before_day: str) -> None:
         """See UsageStore. Redis forgets by itself."""

@@ -50,7 +50,10 @@ class SqliteUsageStore:
         """See UsageStore."""
         query = f"SELECT {_COLUMNS} FROM usage WHERE day BETWEEN ? AND ? ORDER BY {', '.join(KEY)}"
         found = await self._run(lambda connection: connection.execute(query, (first_day, last_day)).fetchall())
-        return [((row[0], row[1], row[2], row[3]), Counts(*row[len(KEY) :])) for row in found]
+        return [
+            ((day, team, model, effort), Counts.from_columns(dict(zip(COUNTS, counts, strict=True))))
+            for day, team, model, effort, *counts in found
+        ]
 
     async def forget(self, before_day: str) -> None:
         """See UsageStore."""

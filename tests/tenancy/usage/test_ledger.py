@@ -7,6 +7,7 @@ import pytest
 
 from serving.errors import StoreUnavailableError
 from serving.generation.types import Usage
+from serving.harmony.channels import TokenCounts
 from serving.telemetry.record import RequestRecord
 from serving.tenancy.usage.base import Counts, UsageRow
 from serving.tenancy.usage.ledger import UsageLedger
@@ -28,7 +29,7 @@ def record(**fields: Any) -> RequestRecord:
         "model": "demo",
         "team": "research",
         "effort": "low",
-        "usage": Usage(10, 20, 8, 4, commentary_tokens=2, final_tokens=9),
+        "usage": Usage(10, 20, TokenCounts(analysis=8, commentary=2, final=9), 4),
     }
     return RequestRecord(**{**values, **fields})
 
@@ -59,8 +60,14 @@ async def test_requests_are_counted_with_their_tokens(ledger: UsageLedger, store
     await ledger.flush()
 
     assert await store.read("2025-10-09", "2025-10-09") == [
-        (("2025-10-09", "default", "demo", "none"), Counts(1, 0, 10, 4, 20, 8, 2, 9)),
-        (("2025-10-09", "research", "demo", "low"), Counts(2, 1, 10, 4, 20, 8, 2, 9)),
+        (
+            ("2025-10-09", "default", "demo", "none"),
+            Counts(1, 0, 10, 4, 20, TokenCounts(analysis=8, commentary=2, final=9)),
+        ),
+        (
+            ("2025-10-09", "research", "demo", "low"),
+            Counts(2, 1, 10, 4, 20, TokenCounts(analysis=8, commentary=2, final=9)),
+        ),
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from serving.errors import StoreUnavailableError
+from serving.harmony.channels import TokenCounts
 from serving.tenancy.usage.base import COUNTS, KEY, Counts, UsageStore
 from serving.tenancy.usage.memory import MemoryUsageStore
 from serving.tenancy.usage.redis import RedisUsageStore
@@ -34,12 +35,17 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 async def test_what_is_added_is_summed_by_key(store: UsageStore) -> None:
-    await store.add([(RESEARCH, Counts(1, 0, 10, 5, 20, 8, 2, 9)), (SALES, Counts(2, 1, 1, 0, 1, 0, 0, 1))])
-    await store.add([(RESEARCH, Counts(1, 1, 1, 1, 1, 1, 1, 1))])
+    await store.add(
+        [
+            (RESEARCH, Counts(1, 0, 10, 5, 20, TokenCounts(analysis=8, commentary=2, final=9))),
+            (SALES, Counts(2, 1, 1, 0, 1, TokenCounts(analysis=0, commentary=0, final=1))),
+        ]
+    )
+    await store.add([(RESEARCH, Counts(1, 1, 1, 1, 1, TokenCounts(analysis=1, commentary=1, final=1)))])
 
     assert await store.read("2025-10-01", "2025-10-31") == [
-        (RESEARCH, Counts(2, 1, 11, 6, 21, 9, 3, 10)),
-        (SALES, Counts(2, 1, 1, 0, 1, 0, 0, 1)),
+        (RESEARCH, Counts(2, 1, 11, 6, 21, TokenCounts(analysis=9, commentary=3, final=10))),
+        (SALES, Counts(2, 1, 1, 0, 1, TokenCounts(analysis=0, commentary=0, final=1))),
     ]
 
 

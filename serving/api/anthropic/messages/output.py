@@ -28,7 +28,7 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
-from serving.harmony.events import Channel
+from serving.harmony.channels import Channel
 
 _REASONS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
@@ -144,7 +144,7 @@ class MessageEncoder:
     def __call__(self, event: ChatEvent) -> bytes:
         """The event's frames."""
         if isinstance(event, GenerationStarted):
-            usage = usage_of(Usage(len(event.prompt_token_ids), 0, 0, 0))
+            usage = usage_of(Usage(len(event.prompt_token_ids), 0))
             self._events.start(_reply(self._message_id, self._model, usage))
         elif isinstance(event, GenerationFinished):
             self._events.finish(self._cutter.reason, self._cutter.stop_sequence, usage_of(event.usage))

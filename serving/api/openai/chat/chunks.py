@@ -5,9 +5,7 @@ from __future__ import annotations
 from json.encoder import encode_basestring_ascii as quote
 
 from serving.api.openai.chunks import Chunks
-
-# The delta's field for each of Harmony's channels.
-_FIELDS = {"analysis": "reasoning", "commentary": "commentary", "final": "content"}
+from serving.harmony.channels import FIELDS, Channel
 
 
 class ChatChunks(Chunks):
@@ -25,19 +23,19 @@ class ChatChunks(Chunks):
         delta = '{"role":"assistant","content":"","refusal":null'
         return f'{self._head}{{"index":{choice},"delta":{delta}{self._open}'.encode("ascii")
 
-    def text(self, choice: int, channel: str, text: str) -> bytes:
+    def text(self, choice: int, channel: Channel, text: str) -> bytes:
         """More text on a channel."""
         start = self._starts.get((choice, channel))
         if start is None:
-            start = f'{self._head}{{"index":{choice},"delta":{{"{_FIELDS[channel]}":'
+            start = f'{self._head}{{"index":{choice},"delta":{{"{FIELDS[channel]}":'
             self._starts[choice, channel] = start
         return (start + quote(text) + self._open).encode("ascii")
 
-    def rich_text(self, choice: int, channel: str, text: str, *, opens: bool, logprobs: str | None = None) -> bytes:
+    def rich_text(self, choice: int, channel: Channel, text: str, *, opens: bool, logprobs: str | None = None) -> bytes:
         """As text(), with what few chunks have: the channel's name where it opens; logprobs, as JSON."""
         named = f'"channel":"{channel}",' if opens else ""
         return (
-            f'{self._head}{{"index":{choice},"delta":{{{named}"{_FIELDS[channel]}":{quote(text)}}},'
+            f'{self._head}{{"index":{choice},"delta":{{{named}"{FIELDS[channel]}":{quote(text)}}},'
             f'"logprobs":{logprobs or "null"},"finish_reason":null}}{self._tail}'
         ).encode("ascii")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any, cast
 
 from serving.api.openai.chat.chunks import ChatChunks
 from serving.api.openai.chat.response import (
@@ -30,6 +31,7 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
+from serving.harmony.channels import CHANNELS, FIELDS
 
 
 def chat_completion(
@@ -86,10 +88,9 @@ class ChunkEncoder:
 
 def _choice(choice: ChatChoice, separate: SeparateThinking | None) -> Choice:
     message = ReplyMessage(role="assistant", content=choice.content, refusal=None)
-    if choice.reasoning:
-        message["reasoning"] = choice.reasoning
-    if choice.commentary:
-        message["commentary"] = choice.commentary
+    for channel in CHANNELS:
+        if channel != "final" and (text := choice.texts.get(channel)):
+            cast("dict[str, Any]", message)[FIELDS[channel]] = text
     if choice.tool_calls:
         message["content"] = choice.content or None
         message["tool_calls"] = [
@@ -129,7 +130,7 @@ def _usage(usage: Usage, separate: bool) -> CompletionUsage:
         completion_tokens_details={"reasoning_tokens": usage.reasoning_tokens},
     )
     if separate:
-        shown["thinking_tokens"] = usage.reasoning_tokens + usage.commentary_tokens
+        shown["thinking_tokens"] = sum(usage.channels[channel] for channel in CHANNELS if channel != "final")
     if usage.cache is not None:
         shown["cache"] = usage.cache
     return shown

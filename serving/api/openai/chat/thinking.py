@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from serving.api.openai.chat.response import HistoryMessage, Parsed, Thinking
 from serving.generation.types import ChatChoice, ChatEvent, ChoiceFinished, GenerationStarted, TextDelta
-from serving.harmony.events import CHANNELS, Channel
+from serving.harmony.channels import CHANNELS, Channel
 from serving.harmony.tokenization import PromptMessage, prompt_messages
 
 
@@ -27,23 +28,18 @@ class SeparateThinking:
             elif message.role != "system" and (self._show_reasoning or message.channel != "analysis"):
                 self._history.append(_history(message))
 
-    def of(self, *, analysis: str, commentary: str, final: str) -> tuple[Thinking, Parsed]:
-        """The fields of a choice with these texts."""
-        thinking = Thinking(analysis=analysis, commentary=commentary)
-        parsed = Parsed(
-            developer_instructions=self._developer,
-            history=self._history,
-            analysis=analysis,
-            commentary=commentary,
-            final=final,
-        )
-        if not self._show_reasoning:
-            del thinking["analysis"], parsed["analysis"]
-        return thinking, parsed
+    def of(self, texts: Mapping[Channel, str]) -> tuple[Thinking, Parsed]:
+        """The fields of a choice with these texts; "" stands for a channel without any."""
+        shown: dict[str, str] = {
+            channel: texts.get(channel, "") for channel in CHANNELS if self._show_reasoning or channel != "analysis"
+        }
+        parsed: dict[str, Any] = {"developer_instructions": self._developer, "history": self._history, **shown}
+        del shown["final"]
+        return cast("Thinking", shown), cast("Parsed", parsed)
 
     def of_choice(self, choice: ChatChoice) -> tuple[Thinking, Parsed]:
         """The fields of a whole choice."""
-        return self.of(analysis=choice.reasoning, commentary=choice.commentary, final=choice.content)
+        return self.of(choice.texts)
 
 
 class StreamedThinking:
@@ -61,7 +57,7 @@ class StreamedThinking:
             self._separate.prompt(event.prompt_token_ids)
         elif isinstance(event, ChoiceFinished):
             texts = {channel: "".join(self._texts.pop((event.choice, channel), ())) for channel in CHANNELS}
-            thinking, parsed = self._separate.of(**texts)
+            thinking, parsed = self._separate.of(texts)
             return f'"thinking":{json.dumps(thinking)},"parsed":{json.dumps(parsed)}'
         return None
 

@@ -23,7 +23,7 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
-from serving.harmony.events import Channel
+from serving.harmony.channels import Channel
 
 
 def item_id(kind: str, token: str, number: int) -> str:
@@ -131,7 +131,7 @@ def _text_item(channel: Channel, name: str) -> MessageOutput | ReasoningOutput:
         type="message",
         status="in_progress",
         role="assistant",
-        phase="commentary" if channel == "commentary" else "final_answer",
+        phase="final_answer" if channel == "final" else "commentary",
         channel=channel,
         content=[],
     )

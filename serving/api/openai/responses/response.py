@@ -11,6 +11,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from serving.api.openai.logprobs import TopLogprob
+from serving.harmony.channels import SpokenChannel
 
 Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -46,7 +47,7 @@ class MessageOutput(TypedDict):
     status: ItemStatus
     role: Literal["assistant"]
     phase: Literal["commentary", "final_answer"]
-    channel: Literal["commentary", "final"]
+    channel: SpokenChannel
     content: list[OutputText]
 
 
