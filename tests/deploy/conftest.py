@@ -16,6 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "gpt-oss-serving"
 CI = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 
+REPOSITORY = "registry.example.com/gpt-oss-serving"
+SHARED = {"modelCache": {"accessModes": ["ReadWriteMany"]}}
+"""Values of a model cache that several engine pods can mount."""
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -107,6 +111,7 @@ def render(chart: Chart) -> Render:
         chosen = dict(values or {})
         if ci is not None:
             chosen = yaml.safe_load((CHART / "ci" / f"{ci}-values.yaml").read_text()) | chosen
+        chosen["image"] = {"repository": REPOSITORY} | chosen.get("image", {})
         return Rendered(chart.render(chosen, name="gpt-oss", namespace="llm"))
 
     return _render

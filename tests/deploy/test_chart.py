@@ -9,9 +9,11 @@ from typing import Any
 import helm_python
 import pytest
 import yaml
+from helm_python import Chart
 
 import serving
-from tests.deploy.conftest import CHART, Render, Rendered
+from tests.deploy.conftest import CHART, REPOSITORY, SHARED, Render, Rendered
+from tests.deploy.kuberay_rules import service_port
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
@@ -132,6 +134,213 @@ def test_no_image_is_latest_and_all_of_ours_are_one(release: Rendered) -> None:
     assert len({image for image in images if "redis" not in image}) == 1
 
 
+def test_pods_without_gpus_run_the_cpu_image_where_it_is_named(render: Render) -> None:
+    release = render({"image": {"repository": "r/gpt", "cpu": {"repository": "r/cpu"}}} | SHARED)
+    images = {name: {each["image"] for each in containers(pod)} for name, pod in release.pods.items()}
+    (job,) = (name for name in images if name.startswith("Job"))
+    version = serving.__version__
+    assert images.pop("engine-gpt-oss-20b") == {f"r/gpt:{version}-cuda"}
+    assert images == {key: {f"r/cpu:{version}-cpu"} for key in ("head", "ingress", job, "Pod gpt-oss-smoke")}
+    digest = "sha256:" + "0" * 64
+    release = render({"image": {"repository": "r/gpt", "cpu": {"digest": digest}}})
+    assert release.ray_pods["head"]["spec"]["containers"][0]["image"] == f"r/gpt@{digest}"
+
+
+def test_only_engines_see_gpus(release: Rendered) -> None:
+    for name, pod in release.pods.items():
+        if name.startswith("Deployment"):
+            continue  # Redis knows nothing of GPUs
+        (container,) = pod["spec"]["containers"]
+        hidden = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container["env"]
+        asked = "nvidia.com/gpu" in container["resources"].get("limits", {})
+        assert hidden is not asked, name
+
+
+def test_pods_stay_on_the_architecture_of_the_image(release: Rendered) -> None:
+    for name, pod in release.pods.items():
+        if not name.startswith("Deployment"):
+            assert pod["spec"]["nodeSelector"]["kubernetes.io/arch"] == "amd64", name
+
+
+OUTWARD = {
+    "extraEnv": [{"name": "TEAM", "value": "ai"}],
+    "extraVolumes": [{"name": "notes", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "notes", "mountPath": "/notes"}],
+    "extraContainers": [{"name": "shipper", "image": "fluent-bit:4.0"}],
+    "proxy": {"url": "http://proxy.internal:3128", "around": [".corp"]},
+    "caBundle": {"configMap": "corporate-ca"},
+}
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["job", "init-container"])
+def test_what_leads_outward_reaches_every_container_that_runs_serving(render: Render, shared: bool) -> None:
+    release = render(OUTWARD | (SHARED if shared else {}))
+    seen = 0
+    for name, pod in release.pods.items():
+        if name.startswith("Pod"):
+            continue  # the smoke test asks inside of the cluster alone
+        volumes = {each["name"] for each in pod["spec"]["volumes"]}
+        assert {"notes", "ca"} <= volumes, name
+        for container in containers(pod):
+            if container["name"] == "shipper":
+                continue
+            env = {each["name"]: each.get("value") for each in container["env"]}
+            assert env["TEAM"] == "ai", name
+            assert env["HTTPS_PROXY"] == env["https_proxy"] == "http://proxy.internal:3128"
+            assert {"localhost", ".svc", ".corp", "gpt-oss"} <= set(str(env["NO_PROXY"]).split(","))
+            assert env["SSL_CERT_FILE"] == env["REQUESTS_CA_BUNDLE"] == "/etc/gpt-oss-serving-ca/ca-bundle.crt"
+            assert {"notes", "ca"} <= {each["name"] for each in container["volumeMounts"]}
+            seen += 1
+    assert seen == (5 if shared else 4)
+    shippers = [each["name"] for pod in release.ray_pods.values() for each in pod["spec"]["containers"]]
+    assert shippers.count("shipper") == 3
+    ports = [port["port"] for rule in release.one("NetworkPolicy")["spec"]["egress"] for port in rule["ports"]]
+    assert 3128 in ports
+
+
+def test_a_claim_for_one_node_is_filled_by_the_engine_itself(render: Render) -> None:
+    # A Job elsewhere would keep it from the engine, and bind it in its own zone.
+    release = render()
+    assert release.all("Job") == []
+    (init,) = release.ray_pods["engine-gpt-oss-20b"]["spec"]["initContainers"]
+    assert (init["name"], init["command"][1:]) == ("fetch-model", ["fetch", "openai/gpt-oss-20b"])
+    assert "fetch-model" in release.notes
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hub": {"tokenSecret": "t"}},
+        {"hub": {"endpoint": "https://hub.internal"}},
+        {"engineWorkers": {"nodeSelector": {"a": "b"}}},
+        {"engineWorkers": {"tolerations": []}},
+        {"engineWorkers": {"affinity": {"nodeAffinity": {}}}},
+        {"image": {"repository": "r", "pullSecrets": ["s"]}},
+        {"image": {"repository": "r", "pullPolicy": "Always"}},
+        {"podSecurityContext": {"runAsUser": 2000}},
+        {"securityContext": {"privileged": False}},
+        {"serviceAccount": {"name": "other"}},
+        {"modelCache": {"kind": "existingClaim", "existingClaim": "c", "accessModes": ["ReadWriteMany"]}},
+        {"prefetch": {"resources": {"limits": {"memory": "8Gi"}}}},
+        {"extraEnv": [{"name": "A", "value": "b"}]},
+        {"proxy": {"url": "http://proxy:3128"}},
+        {"caBundle": {"secret": "ca"}},
+    ],
+    ids=str,
+)
+def test_no_upgrade_changes_a_job_under_its_name(render: Render, changed: dict[str, Any]) -> None:
+    before, after = render(SHARED).one("Job"), render(SHARED | changed).one("Job")
+    assert before["spec"] != after["spec"]
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+
+
+@pytest.mark.parametrize("ci", ["everything-on", "120b-tp2-x4", "incremental-upgrade"])
+def test_rendered_twice_it_is_the_same(render: Render, ci: str) -> None:
+    assert render(ci=ci).files == render(ci=ci).files
+
+
+def test_the_service_is_reached_by_its_port_whatever_it_is(render: Render) -> None:
+    release = render(
+        {
+            "service": {"port": 80},
+            "ingress": {"enabled": True, "host": "llm.example.com"},
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+        }
+    )
+    assert service_port(release.one("RayService")) == ("serve", 80)
+    paths = release.one("Ingress")["spec"]["rules"][0]["http"]["paths"]
+    assert {path["backend"]["service"]["port"]["name"] for path in paths} == {"serve"}
+    (backend,) = release.one("HTTPRoute")["spec"]["rules"][0]["backendRefs"]
+    assert backend == {"name": "gpt-oss", "port": 80}
+    (url,) = (
+        each["value"] for each in release.one("Pod")["spec"]["containers"][0]["env"] if each["name"] == "BASE_URL"
+    )
+    assert url == "http://gpt-oss:80"
+    assert "svc/gpt-oss 8000:80" in release.notes
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"ingress": {"enabled": True, "host": "a.b"}},
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}]}},
+        {"service": {"type": "LoadBalancer"}},
+    ],
+    ids=str,
+)
+def test_the_notes_say_when_the_network_policy_drops_what_was_exposed(render: Render, values: dict[str, Any]) -> None:
+    assert "networkPolicy.allowFrom" in render(values).notes.partition("Note: the NetworkPolicy lets in")[2]
+    opened: dict[str, Any] = {"networkPolicy": {"allowFrom": [{"namespaceSelector": {}}]}}
+    assert "Note: the NetworkPolicy lets in" not in render(values | opened).notes
+
+
+class TestDisruptions:
+    def test_budgets_are_numbers_that_the_controller_can_count_with(self, release: Rendered) -> None:
+        # Kubernetes, pkg/controller/disruption/disruption.go: for anything else it asks the owner for its scale.
+        for budget in release.all("PodDisruptionBudget"):
+            assert "maxUnavailable" not in budget["spec"]
+            assert type(budget["spec"]["minAvailable"]) is int
+
+    def test_every_budget_lets_one_go(self, release: Rendered) -> None:
+        for budget in release.all("PodDisruptionBudget"):
+            component = budget["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]
+            if component != "head":
+                assert 0 < budget["spec"]["minAvailable"] < release.groups[component]["replicas"]
+
+    def test_what_is_alone_has_no_budget(self, render: Render) -> None:
+        assert render().all("PodDisruptionBudget") == []
+
+    def test_the_only_engine_is_not_taken_unasked(self, release: Rendered) -> None:
+        for name, pod in release.ray_pods.items():
+            if name.startswith("engine"):
+                annotations = pod["metadata"]["annotations"]
+                assert annotations["karpenter.sh/do-not-disrupt"] == "true"
+                assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+
+    def test_the_head_stays_where_nothing_outlives_it(self, render: Render) -> None:
+        def annotations(values: dict[str, Any]) -> dict[str, str]:
+            found: dict[str, str] = render(values).ray_pods["head"]["metadata"].get("annotations", {})
+            return found
+
+        assert annotations({})["karpenter.sh/do-not-disrupt"] == "true"
+        assert "karpenter.sh/do-not-disrupt" not in annotations({"redis": {"mode": "existing", "address": "r:6379"}})
+
+    def test_a_users_annotation_wins(self, render: Render) -> None:
+        values = {"engineWorkers": {"podAnnotations": {"karpenter.sh/do-not-disrupt": "false"}}}
+        pod = render(values).ray_pods["engine-gpt-oss-20b"]
+        assert pod["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("values", "strategy"),
+    [
+        ({}, "None"),
+        (SHARED, "NewCluster"),
+        ({"modelCache": {"kind": "emptyDir"}}, "NewCluster"),
+        ({"modelCache": {"oneNode": True}}, "NewCluster"),
+        ({"upgrade": {"strategy": "None"}} | SHARED, "None"),
+    ],
+    ids=str,
+)
+def test_an_upgrade_that_could_never_finish_is_not_begun(render: Render, values: dict[str, Any], strategy: str) -> None:
+    release = render(values)
+    assert release.ray_service["upgradeStrategy"]["type"] == strategy
+    told = "delete raycluster" in release.notes
+    assert told is (strategy == "None" and "upgrade" not in values)
+
+
+def test_long_names_that_begin_alike_stay_two(chart: Chart) -> None:
+    values = {"image": {"repository": REPOSITORY}}
+    names = {
+        Rendered(chart.render(values, name=f"team-platform-production-eu-west-east-{end}", namespace="llm")).one(
+            "RayService"
+        )["metadata"]["name"]
+        for end in ("1-abc", "2-abc")
+    }
+    assert len(names) == 2
+    assert all(len(name) <= 40 for name in names)
+
+
 def test_pods_may_do_nothing_that_they_need_not(release: Rendered) -> None:
     for name, template in release.pods.items():
         spec = template["spec"]
@@ -206,7 +415,7 @@ def test_what_needs_no_hub_asks_none(render: Render, ci: str) -> None:
 def test_air_gapped_pods_reach_nothing_outside(render: Render) -> None:
     policy = render(ci="air-gapped").one("NetworkPolicy", "gpt-oss")
     for rule in policy["spec"]["egress"]:
-        assert rule.get("to") or {port["port"] for port in rule["ports"]} == {53}
+        assert rule.get("to") or {port["port"] for port in rule["ports"]} == {53, 5353}
 
 
 @pytest.mark.parametrize("values", [{}, {"dashboards": {"enabled": False}}])

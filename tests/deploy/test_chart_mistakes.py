@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 from helm_python import HelmError
 
-from tests.deploy.conftest import Render
+from tests.deploy.conftest import SHARED, Render
 
 MODEL = {"source": "openai/gpt-oss-20b"}
+INCREMENTAL: dict[str, Any] = SHARED | {
+    "autoscaling": {"enabled": True},
+    "upgrade": {"strategy": "NewClusterWithIncrementalUpgrade", "gatewayClassName": "istio"},
+}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,25 @@ MODEL = {"source": "openai/gpt-oss-20b"}
         ({"modelCache": {"kind": "hostPath", "hostPath": "models"}}, "'/modelCache/hostPath'"),
         ({"ingress": {"enabled": True}}, "ingress.host: give the host name"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: name the Gateway"),
-        ({"upgrade": {"strategy": "NewClusterWithIncrementalUpgrade"}}, "upgrade.gatewayClassName: the incremental"),
+        (INCREMENTAL | {"upgrade": {"strategy": "NewClusterWithIncrementalUpgrade"}}, "upgrade.gatewayClassName: the"),
+        (INCREMENTAL | {"autoscaling": {"enabled": False}}, "set autoscaling.enabled to true"),
+        (
+            INCREMENTAL | {"upgrade": {**INCREMENTAL["upgrade"], "stepSizePercent": 60}},
+            "upgrade.stepSizePercent: 60 is more than upgrade.maxSurgePercent 50",
+        ),
+        (INCREMENTAL | {"ingress": {"enabled": True, "host": "a.b"}}, "ingress.enabled: with upgrade.strategy"),
+        (
+            INCREMENTAL | {"service": {"port": 80}},
+            "clients come in by the Gateway gpt-oss-gateway, which KubeRay makes",
+        ),
+        (
+            {"settings": {"models": {"m": MODEL | {"replicas": {"min": 2}}}}},
+            "modelCache.accessModes: 2 engine pods share the model cache, and ReadWriteOnce lets one node mount it",
+        ),
+        ({"upgrade": {"strategy": "NewCluster"}}, "upgrade.strategy: NewCluster starts a second engine beside"),
+        ({"upgrade": {"initializingTimeout": "soon"}}, "'/upgrade/initializingTimeout'"),
+        ({"upgrade": {"unhealthySeconds": 5}}, "additional properties 'unhealthySeconds'"),
+        ({"fullnameOverride": "7-models"}, "fullnameOverride: KubeRay wants a name that begins with a letter"),
         ({"smokeTest": {"model": "nobody"}}, "smokeTest.model: there is no model nobody"),
     ],
     ids=str,

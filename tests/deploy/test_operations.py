@@ -18,7 +18,7 @@ import yaml
 from helm_python import Chart
 
 from serving.settings.loading.teams_file import read_teams_file
-from tests.deploy.conftest import CHART, Rendered
+from tests.deploy.conftest import CHART, REPOSITORY, Rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
@@ -90,7 +90,8 @@ def set_value(values: dict[str, Any], assignment: str) -> None:
 
 
 def values_of(words: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+    # values.yaml is the user's, who has put there what the page has them --set.
+    values: dict[str, Any] = {"image": {"repository": REPOSITORY}} if "values.yaml" in words else {}
     for flag, argument in itertools.pairwise(words):
         if flag == "--values" and argument != "values.yaml":
             values |= yaml.safe_load((ROOT / argument).read_text())

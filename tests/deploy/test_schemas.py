@@ -175,7 +175,6 @@ def test_with_everything_on_every_kind_is_there(render: Any) -> None:
         "PodDisruptionBudget",
         "PodMonitor",
         "RayService",
-        "Secret",
         "Service",
         "ServiceAccount",
         "ServiceMonitor",

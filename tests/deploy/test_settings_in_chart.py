@@ -20,7 +20,7 @@ from serving.cluster.run.environment import SIDE_PORTS, ray_environment
 from serving.engine.device import Device
 from serving.settings.loading.load import load_settings
 from serving.settings.tree import Settings
-from tests.deploy.conftest import CHART, CI, Render, Rendered
+from tests.deploy.conftest import CHART, CI, REPOSITORY, SHARED, Render, Rendered
 
 
 def environment_of(template: dict[str, Any]) -> dict[str, str]:
@@ -128,7 +128,7 @@ def test_a_changed_setting_is_applied_in_place(render: Render) -> None:
 def test_more_replicas_restart_nothing(render: Render) -> None:
     def values(ingresses: int, engines: int) -> dict[str, Any]:
         model = {"source": "openai/gpt-oss-20b", "replicas": {"min": engines}}
-        return {"settings": {"ingress_replicas": ingresses, "models": {"gpt-oss-20b": model}}}
+        return {"settings": {"ingress_replicas": ingresses, "models": {"gpt-oss-20b": model}}} | SHARED
 
     before, after = render(values(2, 1)), render(values(4, 3))
     (old,), (new,) = before.serve_config["applications"], after.serve_config["applications"]
@@ -150,7 +150,7 @@ def test_more_replicas_restart_nothing(render: Render) -> None:
 def test_other_bounds_have_the_application_built_anew(render: Render) -> None:
     def revision(most: int) -> str:
         model = {"source": "openai/gpt-oss-20b", "replicas": {"min": 1, "max": most}}
-        (application,) = render({"settings": {"models": {"gpt-oss-20b": model}}}).serve_config["applications"]
+        (application,) = render({"settings": {"models": {"gpt-oss-20b": model}}} | SHARED).serve_config["applications"]
         return str(application["args"]["revision"])
 
     assert revision(2) != revision(3)
@@ -162,7 +162,9 @@ def test_another_release_of_the_chart_is_no_new_cluster(render: Render, tmp_path
     metadata = yaml.safe_load((copied / "Chart.yaml").read_text()) | {"version": "9.9.9"}
     (copied / "Chart.yaml").write_text(yaml.safe_dump(metadata))
     with Chart.load(copied) as other:
-        files = other.render({"commonLabels": {"a": "b"}}, name="gpt-oss", namespace="llm")
+        files = other.render(
+            {"commonLabels": {"a": "b"}, "image": {"repository": REPOSITORY}}, name="gpt-oss", namespace="llm"
+        )
     assert Rendered(files).cluster == render().cluster
 
 
@@ -173,15 +175,15 @@ def test_new_ingresses_come_before_old_ones_go(render: Render) -> None:
 @pytest.mark.parametrize(("spare", "replicas", "surge"), [(0, 1, 0), (1, 1, 100), (1, 4, 25), (2, 1, 100), (1, 3, 33)])
 def test_engines_surge_into_spare_pods_alone(render: Render, spare: int, replicas: int, surge: int) -> None:
     model = {"source": "openai/gpt-oss-20b", "replicas": {"min": replicas}}
-    release = render({"settings": {"models": {"m": model}}, "engineWorkers": {"sparePods": spare}})
+    release = render({"settings": {"models": {"m": model}}, "engineWorkers": {"sparePods": spare}} | SHARED)
     assert deployments(release)["engine-m"]["max_surge_percent"] == surge
     assert release.groups["engine-m"]["replicas"] == replicas + spare
 
 
 def test_options_of_one_model_leave_the_others(render: Render) -> None:
     groups = render(ci="multi-model").groups
-    selectors = {name: group["template"]["spec"].get("nodeSelector") for name, group in groups.items()}
-    assert selectors == {"ingress": None, "engine-gpt-oss-120b": {"gpu": "h100"}, "engine-gpt-oss-20b": {"gpu": "l40s"}}
+    selectors = {name: group["template"]["spec"]["nodeSelector"].get("gpu") for name, group in groups.items()}
+    assert selectors == {"ingress": None, "engine-gpt-oss-120b": "h100", "engine-gpt-oss-20b": "l40s"}
     assert groups["engine-gpt-oss-120b"]["replicas"] == 2
     assert groups["engine-gpt-oss-20b"]["replicas"] == 5
 

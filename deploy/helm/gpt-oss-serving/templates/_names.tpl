@@ -1,7 +1,15 @@
 {{/* Names and labels. */}}
 
 {{- define "serving.fullname" -}}
-{{- default (ternary .Release.Name (printf "%s-%s" .Release.Name .Values.nameOverride) (empty .Values.nameOverride)) .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- $name := default (ternary .Release.Name (printf "%s-%s" .Release.Name .Values.nameOverride) (empty .Values.nameOverride)) .Values.fullnameOverride -}}
+{{- if not (regexMatch "^[a-z]" $name) -}}
+{{- fail (printf "fullnameOverride: KubeRay wants a name that begins with a letter, and %s does not; set one" $name) -}}
+{{- end -}}
+{{- /* Two long names that begin alike stay two. */ -}}
+{{- if gt (len $name) 40 -}}
+{{- $name = printf "%s-%s" ($name | trunc 33 | trimSuffix "-") ($name | sha256sum | trunc 6) -}}
+{{- end -}}
+{{- $name | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "serving.labels" -}}
@@ -24,14 +32,30 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- default (ternary (include "serving.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end }}
 
+{{/* The image of engines. */}}
 {{- define "serving.image" -}}
-{{- if eq .Values.image.tag "latest" -}}
+{{- if has "latest" (list .Values.image.tag .Values.image.cpu.tag) -}}
 {{- fail "image.tag: latest means something else every day; name a version, or leave it empty for this chart's" -}}
 {{- end -}}
+{{- $repository := required (printf "image.repository: there is no published image; build one (docker build --file deploy/Dockerfile --target %s --tag REGISTRY/gpt-oss-serving:%s-%s .), push it, and name REGISTRY/gpt-oss-serving here" .Values.profile .Chart.AppVersion .Values.profile) .Values.image.repository -}}
 {{- if .Values.image.digest -}}
-{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{ $repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default (printf "%s-%s" .Chart.AppVersion .Values.profile) }}
+{{ $repository }}:{{ .Values.image.tag | default (printf "%s-%s" .Chart.AppVersion .Values.profile) }}
+{{- end -}}
+{{- end }}
+
+{{/* The image of everything else: the CPU one where image.cpu names it, which is a third as large. */}}
+{{- define "serving.plainImage" -}}
+{{- $engines := include "serving.image" . -}}
+{{- with .Values.image.cpu -}}
+{{- if .digest -}}
+{{ .repository | default $.Values.image.repository }}@{{ .digest }}
+{{- else if or .repository .tag -}}
+{{ .repository | default $.Values.image.repository }}:{{ .tag | default (printf "%s-cpu" $.Chart.AppVersion) }}
+{{- else -}}
+{{ $engines }}
+{{- end -}}
 {{- end -}}
 {{- end }}
 

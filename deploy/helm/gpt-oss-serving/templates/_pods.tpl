@@ -20,12 +20,32 @@
 - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
 {{- if include "serving.redisAddress" . }}
 {{- if include "serving.redisSecret" . }}
-- name: REDIS_PASSWORD
+# Not REDIS_PASSWORD: KubeRay puts that one into the head itself, and refuses a cluster that has it already.
+- name: GPT_OSS_REDIS_PASSWORD
   valueFrom:
     secretKeyRef: {name: {{ include "serving.redisSecret" . }}, key: {{ include "serving.redisKey" . }}}
-- {name: SERVING_REDIS__URL, value: "redis://:$(REDIS_PASSWORD)@{{ include "serving.redisAddress" . }}/1"}
+- {name: SERVING_REDIS__URL, value: "redis://:$(GPT_OSS_REDIS_PASSWORD)@{{ include "serving.redisAddress" . }}/1"}
 {{- else }}
 - {name: SERVING_REDIS__URL, value: "redis://{{ include "serving.redisAddress" . }}/1"}
+{{- end }}
+{{- end }}
+{{- include "serving.commonEnv" . }}
+{{- end }}
+
+{{/* Variables of every container that runs serving, fetching ones too: what leads out of the cluster, and the user's. */}}
+{{- define "serving.commonEnv" -}}
+{{- with .Values.proxy.url }}
+{{- $around := join "," (concat (list "localhost" "127.0.0.1" "::1" ".svc" ".cluster.local" (include "serving.fullname" $) (printf "%s-metrics" (include "serving.fullname" $)) "10.0.0.0/8" "172.16.0.0/12" "192.168.0.0/16") $.Values.proxy.around) }}
+{{- range list "HTTPS_PROXY" "https_proxy" "HTTP_PROXY" "http_proxy" }}
+- {name: {{ . }}, value: {{ $.Values.proxy.url | quote }}}
+{{- end }}
+{{- range list "NO_PROXY" "no_proxy" }}
+- {name: {{ . }}, value: {{ $around | quote }}}
+{{- end }}
+{{- end }}
+{{- if or .Values.caBundle.configMap .Values.caBundle.secret }}
+{{- range list "SSL_CERT_FILE" "REQUESTS_CA_BUNDLE" "CURL_CA_BUNDLE" }}
+- {name: {{ . }}, value: /etc/gpt-oss-serving-ca/{{ $.Values.caBundle.key }}}
 {{- end }}
 {{- end }}
 {{- with .Values.extraEnv }}
@@ -33,7 +53,39 @@
 {{- end }}
 {{- end }}
 
-{{/* Variables of whoever loads or fetches checkpoints. */}}
+{{/* Nothing of the GPUs, on nodes where NVIDIA's runtime is the default and the image asks for all of them. */}}
+{{- define "serving.noGpuEnv" -}}
+- {name: NVIDIA_VISIBLE_DEVICES, value: void}
+{{- end }}
+
+{{/* Volumes and mounts of the user, and the bundle of certificates, for every container that runs serving. */}}
+{{- define "serving.commonMounts" -}}
+{{- if or .Values.caBundle.configMap .Values.caBundle.secret }}
+- {name: ca, mountPath: /etc/gpt-oss-serving-ca, readOnly: true}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "serving.commonVolumes" -}}
+{{- if and .Values.caBundle.configMap .Values.caBundle.secret }}
+{{- fail "caBundle: both a ConfigMap and a Secret are named; remove one" }}
+{{- end }}
+{{- with .Values.caBundle.configMap }}
+- name: ca
+  configMap: {name: {{ . }}}
+{{- end }}
+{{- with .Values.caBundle.secret }}
+- name: ca
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Variables of each container that loads or fetches checkpoints. */}}
 {{- define "serving.hubEnv" -}}
 - {name: HF_HUB_CACHE, value: /models/hub}
 {{- with .Values.hub.endpoint }}
@@ -57,6 +109,7 @@
 {{- end }}
 - {name: tmp, mountPath: /tmp}
 - {name: home, mountPath: /home/serving}
+{{- include "serving.commonMounts" . }}
 {{- end }}
 
 {{- define "serving.volumes" -}}
@@ -74,6 +127,7 @@
   emptyDir: {}
 - name: home
   emptyDir: {}
+{{- include "serving.commonVolumes" . }}
 {{- end }}
 
 {{- define "serving.cacheVolume" -}}
@@ -89,9 +143,12 @@
   {{- end }}
 {{- end }}
 
-{{/* Whether a Job fetches checkpoints (a claim is shared) or every engine pod does. */}}
+{{/*
+Whether a Job fetches checkpoints, or every engine pod does. A claim that one node mounts belongs to the engine: a Job
+elsewhere would keep it away, and bind it in a zone where there may be no GPU.
+*/}}
 {{- define "serving.prefetchJob" -}}
-{{- if and .Values.prefetch.enabled (not .Values.hub.offline) (has .Values.modelCache.kind (list "pvc" "existingClaim")) (include "serving.sources" . | fromYaml).sources -}}
+{{- if and .Values.prefetch.enabled (not .Values.hub.offline) (has .Values.modelCache.kind (list "pvc" "existingClaim")) (has "ReadWriteMany" .Values.modelCache.accessModes) (include "serving.sources" . | fromYaml).sources -}}
 true
 {{- end -}}
 {{- end }}
@@ -111,7 +168,7 @@ imagePullSecrets:
 
 {{/* Placement; takes a dict of root, options and component (the value of the pods' component label). */}}
 {{- define "serving.placement" -}}
-{{- with .options.nodeSelector }}
+{{- with merge (dict) (.options.nodeSelector | default dict) (ternary (dict "kubernetes.io/arch" .root.Values.image.arch) (dict) (not (empty .root.Values.image.arch))) }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .options.tolerations }}
@@ -149,6 +206,8 @@ runtime-env-agent-port: "6382"
 dashboard-agent-grpc-port: "6383"
 dashboard-agent-listen-port: "52365"
 metrics-export-port: "8080"
+# Little goes by the object store; what does not fit into /dev/shm Ray would put on disk.
+object-store-memory: {{ .Values.objectStoreBytes | int64 | quote }}
 min-worker-port: "10002"
 max-worker-port: "19999"
 {{- end }}

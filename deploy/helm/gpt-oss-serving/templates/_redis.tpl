@@ -9,13 +9,9 @@
 {{- end }}
 
 {{- define "serving.redisSecret" -}}
-{{- if eq .Values.redis.mode "trial" -}}
-{{ include "serving.fullname" . }}-redis
-{{- else -}}
 {{ .Values.redis.passwordSecret }}
-{{- end -}}
 {{- end }}
 
 {{- define "serving.redisKey" -}}
-{{- ternary "password" .Values.redis.passwordKey (eq .Values.redis.mode "trial") -}}
+{{ .Values.redis.passwordKey }}
 {{- end }}
