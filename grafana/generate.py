@@ -14,6 +14,7 @@ from grafana.backends import backends
 from grafana.engines import engines
 from grafana.harmony import harmony
 from grafana.overview import overview
+from grafana.queries import scoped
 from grafana.teams import teams
 from grafana.vllm_metrics import installed_metrics
 
@@ -31,6 +32,9 @@ BUILDERS: Mapping[str, Callable[[], Dashboard]] = {
 def built(name: str) -> dict[str, Any]:
     """A dashboard as Grafana takes it."""
     dashboard: dict[str, Any] = json.loads(json.dumps(BUILDERS[name]().build(), cls=JSONEncoder))
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            target["expr"] = scoped(target["expr"])
     _number(dashboard["panels"])
     return dashboard
 

@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from grafana.panels import SOURCE
+from grafana.queries import scoped
 
 TAG = "gpt-oss-serving"
 
@@ -34,22 +35,20 @@ def new_dashboard(uid: str, title: str, description: str, *, replicas_of: str) -
             .include_vars(True)
         )
         .with_variable(DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(_variable("model", "Model", "label_values(serving_engine_ready, model)"))
-        .with_variable(_variable("team", "Team", 'label_values(serving_requests_total{model=~"$model"}, team)'))
-        .with_variable(
-            _variable(
-                "replica", "Replica", f'label_values(serving_scrape_replica_up{{deployment=~"{replicas_of}"}}, replica)'
-            )
-        )
+        .with_variable(_variable("namespace", "serving_scrape_replica_up"))
+        .with_variable(_variable("release", scoped("serving_scrape_replica_up", 'namespace=~"$namespace"')))
+        .with_variable(_variable("model", scoped("serving_engine_ready")))
+        .with_variable(_variable("team", scoped('serving_requests_total{model=~"$model"}')))
+        .with_variable(_variable("replica", scoped(f'serving_scrape_replica_up{{deployment=~"{replicas_of}"}}')))
     )
 
 
-def _variable(name: str, label: str, query: str) -> QueryVariable:
+def _variable(name: str, series: str) -> QueryVariable:
     return (
         QueryVariable(name)
-        .label(label)
+        .label(name.capitalize())
         .datasource(SOURCE)
-        .query(query)
+        .query(f"label_values({series}, {name})")
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(VariableSort.ALPHABETICAL_ASC)
         .multi(True)

@@ -14,7 +14,7 @@ import promql_parser as promql
 from grafana.panels import BAD
 from serving.telemetry.definitions import DEFINITIONS
 
-_ADDED = frozenset({"deployment", "replica", "model", "job", "instance", "le"})
+_ADDED = frozenset({"namespace", "release", "deployment", "replica", "model", "job", "instance", "le"})
 _VLLM = frozenset({"model_name", "engine", "reason", "source", "finished_reason"})
 _PROCESS = {
     "process_start_time_seconds": "gauge",
@@ -22,10 +22,20 @@ _PROCESS = {
     "process_cpu_seconds_total": "counter",
 }
 _BLACKBOX = {"probe_ssl_earliest_cert_expiry": "gauge"}
+_KUBERNETES: Mapping[str, tuple[str, frozenset[str]]] = {
+    "kube_pod_container_status_restarts_total": ("counter", frozenset({"namespace", "pod", "container"})),
+    "kube_pod_status_ready": ("gauge", frozenset({"namespace", "pod", "condition"})),
+    "kubelet_volume_stats_available_bytes": ("gauge", frozenset({"namespace", "persistentvolumeclaim"})),
+    "kubelet_volume_stats_capacity_bytes": ("gauge", frozenset({"namespace", "persistentvolumeclaim"})),
+    "DCGM_FI_DEV_XID_ERRORS": ("gauge", frozenset({"Hostname", "gpu"})),
+    "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS": ("gauge", frozenset({"Hostname", "gpu"})),
+    "DCGM_FI_DEV_ROW_REMAP_FAILURE": ("gauge", frozenset({"Hostname", "gpu"})),
+}
+"""Of kube-state-metrics, the kubelet and NVIDIA's DCGM exporter."""
 _OF_COUNTERS = frozenset({"rate", "irate", "increase", "resets"})
 _WINDOWS = re.compile(r"\[(.*?)\]")
 _SUBSTITUTED = {"$__rate_interval": "1m", "$__range_s": "3600", "$__range": "1h"}
-_VARIABLES = ("datasource", "model", "team", "replica")
+_VARIABLES = ("datasource", "namespace", "release", "model", "team", "replica")
 
 
 @cache
@@ -35,6 +45,7 @@ def known_metrics() -> Mapping[str, tuple[str, frozenset[str]]]:
     known: dict[str, tuple[str, frozenset[str]]] = {d.name: (d.kind, frozenset(d.labels) | _ADDED) for d in DEFINITIONS}
     known |= {name: (kind, _VLLM | _ADDED) for name, kind in vllm.items()}
     known |= {name: (kind, _ADDED) for name, kind in (_PROCESS | _BLACKBOX).items()}
+    known |= _KUBERNETES
     series: dict[str, tuple[str, frozenset[str]]] = {}
     for name, (kind, labels) in known.items():
         if kind == "histogram":
@@ -48,7 +59,7 @@ def substituted(expr: str) -> str:
     """The expression as Grafana sends it, with every variable at All."""
     for variable, value in _SUBSTITUTED.items():
         expr = expr.replace(variable, value)
-    return re.sub(r"\$(model|team|replica)\b", ".*", expr)
+    return re.sub(r"\$(namespace|release|model|team|replica)\b", ".*", expr)
 
 
 def queries(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

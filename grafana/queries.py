@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from serving.telemetry.outcomes import SERVER_FAULTS
 
 REQUEST = 'model=~"$model", team=~"$team", replica=~"$replica"'
@@ -36,6 +38,14 @@ def quantile(q: float, metric: str, filters: str, by: str = "", window: str = "$
     """A quantile of a histogram over all replicas together: buckets are summed before, results never."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{{{filters}}}[{window}])))"
+
+
+_METRIC = re.compile(r"\b((?:serving_|vllm:|process_|model:)[a-z0-9_:]+)(\{)?")
+
+
+def scoped(expr: str, scope: str = 'namespace=~"$namespace", release=~"$release"') -> str:
+    """`expr` with `scope` added to every selector: one of several releases, as the dashboards' variables choose it."""
+    return _METRIC.sub(lambda found: f"{found[1]}{{{scope}{', ' if found[2] else '}'}", expr)
 
 
 def _by(labels: str) -> str:
