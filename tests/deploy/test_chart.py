@@ -132,7 +132,8 @@ def test_settings_reach_every_ray_node(release: Rendered) -> None:
 def test_no_image_is_latest_and_all_of_ours_are_one(release: Rendered) -> None:
     images = {container["image"] for template in release.pods.values() for container in containers(template)}
     assert all(re.search(r"(:(?!latest)[\w.-]+|@sha256:[0-9a-f]{64})$", image) for image in images), images
-    assert len({image for image in images if "redis" not in image}) == 1
+    ours = {image for image in images if "redis" not in image}
+    assert len(ours) == 1 or sorted(image.rpartition("-")[2] for image in ours) == ["cpu", "cuda"]
 
 
 def test_pods_without_gpus_run_the_cpu_image_where_it_is_named(render: Render) -> None:
@@ -352,12 +353,13 @@ def test_pods_may_do_nothing_that_they_need_not(release: Rendered) -> None:
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.get("hostNetwork")
         for container in containers(template):
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            capabilities = container["securityContext"].pop("capabilities")
+            assert container["securityContext"] == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True}
+            assert capabilities["drop"] == ["ALL"]
+            # Memory that RDMA pins, for an engine that spans nodes.
+            rdma = "rdma/hca" in container["resources"]["limits"]
+            assert capabilities.get("add", []) == (["IPC_LOCK"] if rdma else [])
+            assert container["resources"]["requests"].keys() - {"rdma/hca"} == {"cpu", "memory"}
             assert "memory" in container["resources"]["limits"]
     kinds = {item["kind"] for item in release.objects}
     assert kinds.isdisjoint({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})

@@ -130,10 +130,20 @@
 {{- include "serving.commonVolumes" . }}
 {{- end }}
 
+{{/*
+The claim of the model cache. What cannot change in a claim is in its name: another access mode or storage class makes
+another claim, and the old one stays until you delete it.
+*/}}
+{{- define "serving.claim" -}}
+{{- $fixed := list .Values.modelCache.accessModes .Values.modelCache.storageClassName -}}
+{{- $suffix := ternary "" (printf "-%s" (toJson $fixed | sha256sum | trunc 6)) (eq (toJson $fixed) "[[\"ReadWriteOnce\"],\"\"]") -}}
+{{ include "serving.fullname" . }}-models{{ $suffix }}
+{{- end }}
+
 {{- define "serving.cacheVolume" -}}
 - name: models
   {{- if eq .Values.modelCache.kind "pvc" }}
-  persistentVolumeClaim: {claimName: {{ include "serving.fullname" . }}-models}
+  persistentVolumeClaim: {claimName: {{ include "serving.claim" . }}}
   {{- else if eq .Values.modelCache.kind "existingClaim" }}
   persistentVolumeClaim: {claimName: {{ required "modelCache.existingClaim: name your claim, or set modelCache.kind to pvc" .Values.modelCache.existingClaim }}}
   {{- else if eq .Values.modelCache.kind "hostPath" }}
