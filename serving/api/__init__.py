@@ -1,1 +1,1 @@
-"""The HTTP side: routes by API, the middleware around them, and the wire types they share."""
+"""The HTTP side: routes by API, middleware around them, and the wire types they share."""

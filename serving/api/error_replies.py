@@ -1,4 +1,4 @@
-"""Error replies in the form of the API that a client speaks: OpenAI's, or Anthropic's below /v1/messages."""
+"""Error replies in the form of the client's API: OpenAI's, or Anthropic's below /v1/messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_anthropic(path: str) -> bool:
 
 
 def error_response(error: ApiError, scope: Scope) -> JSONResponse:
-    """The reply that tells the client of the request in `scope` of `error`."""
+    """Reply that tells `error` to the client of the request in `scope`."""
     if not is_anthropic(scope["path"]):
         return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
     request_id: str = scope.get("state", {}).get("request_id", "")
@@ -26,5 +26,5 @@ def error_response(error: ApiError, scope: Scope) -> JSONResponse:
 
 
 def internal_error(request_id: str) -> InternalError:
-    """The error of a bug of ours: it tells enough to find the bug in the log, and nothing of it."""
+    """Error for a bug of ours: it names the request's id in the log, and nothing of the bug."""
     return InternalError(f"The server failed on this request. Its log has the details under {request_id}.")

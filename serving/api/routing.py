@@ -1,4 +1,4 @@
-"""Routers that carry what middleware must know of a path before a request to it is routed."""
+"""Routers with the rules that middleware looks up for a path before a request is routed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Audience = Literal["everybody", "teams", "administrator"]
 
 @dataclass(frozen=True, slots=True)
 class PathRule:
-    """What holds for requests to `path`.
+    """Rule for requests to `path`: their label in metrics, and whose key they need.
 
     `label` is the value of `api` in metrics, logs and traces, also for all paths below; None: requests to this very
     path are not recorded, because machines or browsers send them all the time and no answer waits on them. `audience`

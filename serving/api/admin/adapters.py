@@ -1,4 +1,4 @@
-"""/admin/adapters: which LoRA adapters there are. Authentication, outside, lets only the administrator here."""
+"""LoRA adapters: GET, POST and DELETE /admin/adapters, for the administrator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/backends: which other servers there are; /queue/status. Authentication lets only the administrator here."""
+"""Backends and admission queues: /backends and GET /queue/status, for the administrator."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _settings(asked: RegisterBackend) -> BackendSettings:
 
 
 def card(backend: Backend) -> BackendCard:
-    """The backend now, without its key."""
+    """Reply of a backend as it is now, without its key."""
     return BackendCard(
         object="backend",
         name=backend.name,

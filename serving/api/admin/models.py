@@ -1,4 +1,4 @@
-"""/admin/models: which models are in memory. Authentication, outside, lets only the administrator here."""
+"""Model lifecycles: GET /admin/models and POST /admin/models/NAME/CHANGE, for the administrator."""
 
 from __future__ import annotations
 

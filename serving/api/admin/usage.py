@@ -1,4 +1,4 @@
-"""GET /admin/usage: what teams used. Authentication, outside, lets only the administrator here."""
+"""Usage of teams: GET /admin/usage, for the administrator."""
 
 from __future__ import annotations
 

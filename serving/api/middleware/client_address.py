@@ -1,4 +1,4 @@
-"""Where a request came from, seen through the proxies that are trusted to say so."""
+"""Client address of a request, seen through trusted proxies."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from starlette.types import Scope
 
 
 class ClientAddress:
-    """Reads x-forwarded-for from its end, as long as what stands there was written by a trusted proxy.
+    """Reader of x-forwarded-for from its end, as long as a trusted proxy wrote what stands there.
 
-    A client can send that header too; what it wrote lies before what the first trusted proxy added, and is never
-    looked at.
+    A client can send that header too; its part lies before the part of the first trusted proxy, and is never read.
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:
@@ -21,7 +20,7 @@ class ClientAddress:
         self._trusted: list[IPv4Network | IPv6Network] = [ip_network(each) for each in trusted]
 
     def __call__(self, scope: Scope) -> str:
-        """The address; "unknown" where the server gives none."""
+        """Return the address; "unknown" where the server gives none."""
         address = scope["client"][0] if scope.get("client") else "unknown"
         forwarded = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
         for hop in reversed([hop.strip() for hop in forwarded.split(",")] if forwarded else []):

@@ -1,4 +1,4 @@
-"""Whatever goes wrong becomes the API's error JSON, as long as nothing has been sent."""
+"""Error replies for exceptions, as long as nothing of a reply has been sent."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorHandlingMiddleware:
-    """Maps exceptions to replies.
+    """Mapping of exceptions to error replies.
 
-    An ApiError tells the client what it says; anything else is a bug, logged with its traceback under the request's
-    id. Once a reply has begun neither can be told, so the exception goes on and the server cuts the connection.
+    The client is told the message of an ApiError; any other exception is a bug, logged with its traceback under the
+    request's id. Once a reply has begun, the exception goes on and the server cuts the connection.
     """
 
     def __init__(self, app: ASGIApp) -> None:

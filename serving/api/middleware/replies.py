@@ -13,9 +13,9 @@ _UNLESS_SET = (
 
 
 class SecurityHeadersMiddleware:
-    """Adds them to every reply. There are none for CORS: browsers of other sites read nothing here.
+    """Security headers on every reply. There are none for CORS: browsers of other sites read nothing here.
 
-    Strict-Transport-Security is for whoever ends TLS in front of us.
+    A proxy that ends TLS in front of this server adds Strict-Transport-Security.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -40,7 +40,7 @@ class SecurityHeadersMiddleware:
 
 
 class HeadMiddleware:
-    """Routes know GET alone; this makes HEAD of it (RFC 9110, section 9.3.2)."""
+    """HEAD as GET without its body (RFC 9110, section 9.3.2); routes know GET alone."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Every request gets an id, and every reply says it."""
+"""Request ids: one for each request, in each reply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class RequestIdMiddleware:
-    """Takes the client's x-request-id where it is 1 to 128 of `A-Za-z0-9._:-`, mints one elsewhere.
+    """Request id: the client's x-request-id where it is 1 to 128 of `A-Za-z0-9._:-`, else a new one.
 
     Routes find it in `scope["state"]["request_id"]`. The reply carries it once, whatever layers below set, and the
     milliseconds until its headers were ready as `openai-processing-ms`. Layers below see it as if the client had sent

@@ -28,7 +28,7 @@ class BodyDeadlineMiddleware:
     """Bounds a body's time: raises RequestTimeoutError, a 408, where a body is not complete after `seconds`.
 
     HAProxy bounds the time that a request's head may take (`timeout http-request`), and the silence on a connection
-    (`timeout client`); that a body comes one byte at a time it lets pass.
+    (`timeout client`); it passes a body that comes one byte at a time.
     """
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Every request to the API is recorded from its first byte to its last."""
+"""Recording of each request to the API, from its first byte to its last."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from serving.telemetry.recorder import Recording, RequestRecorder, attach
 
 
 def _carrier(scope: Scope) -> dict[str, str]:
-    """What W3C trace context says, where the client sent it."""
+    """Headers of W3C trace context that the client sent."""
     headers = Headers(scope=scope)
     return {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
 
 
 class RequestMetricsMiddleware:
-    """Makes a RequestRecorder for each request, which the layers below find in its scope, and closes it at the end.
+    """RequestRecorder of each request: made at its start for the layers below, closed at its end.
 
-    To stand outside of error handling, which says what the client was told.
+    It stands outside of error handling, which knows the error that the client was told.
     """
 
     def __init__(self, app: ASGIApp, recording: Recording, rules: PathRules) -> None:

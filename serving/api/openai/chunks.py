@@ -1,4 +1,4 @@
-"""What the chunks of OpenAI's two completion streams have in common: the head, the end, and the usage at last.
+"""Common part of the chunks of OpenAI's two completion streams: head, end, and the usage at last.
 
 Chunks are put together as text around JSON-escaped strings: no dictionaries and no models for each token.
 """
@@ -14,7 +14,7 @@ from serving.api.streaming.sse import frame, halves
 
 
 class Chunks:
-    """The frames of one streamed completion.
+    """Frames of one streamed completion.
 
     `completion_id`, `created` (seconds since the epoch) and `model` are the same in all of them. With
     `include_usage` every chunk says `"usage":null`, as OpenAI's do, and the caller sends `usage()` last.
@@ -31,5 +31,5 @@ class Chunks:
         self._head, self._tail = halves(self._begin, '],"usage":null}' if include_usage else "]}")
 
     def usage(self, usage: Mapping[str, Any]) -> bytes:
-        """The chunk after all choices, without any: what the answer cost."""
+        """Return the chunk after all choices, which has the usage and no choice."""
         return frame(f'{self._begin}],"usage":{json.dumps(usage)}}}').encode("ascii")

@@ -1,4 +1,4 @@
-"""The fields that say how tokens are chosen, as an engine wants them."""
+"""Mapping of sampling fields and constraints to the engine's types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serving.engine.base import Constraint, Sampling
 
 
 def sampling_of(request: SamplingFields, *, logprobs: int | None) -> Sampling:
-    """`request`'s sampling; max_tokens is settled later, where the prompt's length is known."""
+    """Sampling of `request`; its max_tokens is set later, once the prompt's length is known."""
     return Sampling(
         max_tokens=1,
         temperature=_or(request.temperature, 1.0),
@@ -25,7 +25,7 @@ def sampling_of(request: SamplingFields, *, logprobs: int | None) -> Sampling:
 
 
 def constraint_of(request: ConstrainedFields) -> Constraint | None:
-    """What the text must match, as an engine wants it."""
+    """Constraint of the text, in the engine's type."""
     asked = request.answer_format
     return None if asked is None else Constraint(asked.kind, asked.value)
 

@@ -1,4 +1,4 @@
-"""Which backends can be asked, and who may send them what: looked up at each scrape."""
+"""Gauges of backends and of the teams that may send requests outside, set at each scrape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serving.tenancy.tenancy import Tenancy
 
 
 class BackendMetrics:
-    """Call it before metrics are read."""
+    """Setter of the gauges; it is called before metrics are read."""
 
     def __init__(self, backends: Backends, tenancy: Tenancy, metrics: Metrics) -> None:
         self._backends = backends
@@ -17,7 +17,7 @@ class BackendMetrics:
         self._metrics = metrics
 
     def __call__(self) -> None:
-        """Set the gauge anew; backends that are gone go from it. Counters that may move are there from 0."""
+        """Set the gauges anew, without backends that are gone, and begin counters that may move at 0."""
         backends = self._backends.all()
         self._metrics.backends_ready({backend.name: backend.ready for backend in backends})
         outside = [backend.name for backend in backends if backend.external]

@@ -1,7 +1,6 @@
-"""GET /docs: the API described in one page that loads nothing from elsewhere.
+"""Documentation of the API at GET /docs, in one page that loads nothing from elsewhere.
 
-Many who run this have no internet, and FastAPI's own page would stay blank for them. The page is docs.html beside this
-file; it reads /openapi.json.
+FastAPI's own page stays blank without the internet. The page is docs.html beside this file; it reads /openapi.json.
 """
 
 from __future__ import annotations

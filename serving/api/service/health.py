@@ -1,4 +1,4 @@
-"""GET /health, /ready and /version: is the process up, can it answer, what is it."""
+"""Health, readiness and version of the process: GET /health, /ready and /version."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _RETRY_AFTER_S = 5.0
 
 
 class Queue(TypedDict):
-    """Requests of all models in this process: sequences with a place at an engine or a backend, and waiting for one."""
+    """Requests of all models in this process: sequences in a slot of an engine or a backend, and waiting for one."""
 
     running: int
     waiting: int
 
 
 class Health(TypedDict):
-    """The process answers."""
+    """Reply of a process that answers."""
 
     status: str
     queue: Queue
 
 
 def health_router(context: ApiContext, engines: Mapping[str, Owned], *, open_to_all: bool) -> Router:
-    """The routes. Anyone may ask; `open_to_all` says whether messages and paths are told, too."""
+    """The routes. `open_to_all`: messages and paths are told to everybody, too."""
     router = Router(
         PathRule("/health", label=None, audience="everybody"),
         PathRule("/ready", label=None, audience="everybody"),

@@ -1,4 +1,4 @@
-"""GET /metrics: what every process of the service counts, in one answer."""
+"""Metrics of every process of the service in one answer: GET /metrics."""
 
 from __future__ import annotations
 

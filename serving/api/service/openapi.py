@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI sees of the routes, and the requests that we read ourselves."""
+"""OpenAPI document: FastAPI's part from the routes, and the bodies that the routes read themselves."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""GET /: the service at a glance, and a playground. GET /status: the same as data.
+"""Status page with a playground at GET /, and its figures as data at GET /status.
 
-The page comes with its figures in it, so that it is of use without JavaScript, which then keeps them current. Where
-keys are on it comes without figures: whoever has the administrator's key puts it in, and the browser asks /status.
+The page comes with its figures in it, so that it is of use without JavaScript, which then keeps them current. On a
+server with keys it comes without figures: an administrator enters the key, and the browser asks /status.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ async def _data(
 
 
 def _policy(page: str) -> str:
-    """Nothing runs or is drawn but what stands in the page itself, which is known by its hash."""
+    """Content security policy that lets only the page's own script and style run, by their hashes."""
     script = " ".join(map(_source, _RUN_OF_SCRIPT.findall(page)))
     style = " ".join(map(_source, _RUN_OF_STYLE.findall(page)))
     return (

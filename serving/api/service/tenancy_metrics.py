@@ -1,4 +1,4 @@
-"""What teams have used of their limits, and when their keys end: looked up at each scrape."""
+"""Gauges of teams' limits and of their keys' expiry, set at each scrape."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from serving.tenancy.tenancy import Tenancy
 
 
 class TenancyMetrics:
-    """Call it before metrics are read. Limits are shown as far as this replica knows of them."""
+    """Setter of the gauges; it is called before metrics are read. Limits are as this replica knows them."""
 
     def __init__(self, tenancy: Tenancy, metrics: Metrics) -> None:
         self._tenancy = tenancy
         self._metrics = metrics
 
     def __call__(self) -> None:
-        """Set the gauges anew; teams and keys that are gone go from them."""
+        """Set the gauges anew, without teams and keys that are gone."""
         directory = self._tenancy.directory
         if directory is None:
             return

@@ -1,7 +1,7 @@
-"""A way past the middleware for the middle of a stream.
+"""Shortcut past the middleware for the middle of a stream.
 
-What stands around a route looks at the head of a reply and at its end. Each chunk between them would pay for a dozen
-calls that pass it on.
+Middleware looks at the head of a reply and at its end; each chunk between them would pay for a dozen calls that pass
+it on.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class _DirectSend:
 
 
 def offer_direct_send(scope: Scope, send: Send) -> None:
-    """Called by the outermost layer with what the server gave it; a layer further in changes nothing."""
+    """Keep the server's `send` for chunks; of a request's calls only the first, by the outermost layer, counts."""
     scope.setdefault("state", {}).setdefault(_KEY, _DirectSend(send))
 
 
 def direct_send(scope: Scope, send: Send) -> Send:
-    """What to send a chunk with that is neither the first nor the last message of a reply; `send` where in doubt."""
+    """Function that sends a chunk between the first and the last message of a reply; `send` where none was offered."""
     offered = scope.get("state", {}).get(_KEY)
     if isinstance(offered, _DirectSend) and offered.send is not None and offered.loop is asyncio.get_running_loop():
         return offered.send

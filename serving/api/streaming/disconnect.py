@@ -1,4 +1,4 @@
-"""Work for a client that may leave: it ends when the client does."""
+"""Cancellation of work whose client disconnects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` returns or raises. Cancels it and raises ClientDisconnect when the client leaves before.
+    """Await `work`; cancels it and raises ClientDisconnect when the client leaves before its end.
 
     The request's body must have been read: `receive` is only asked for the disconnect.
     """

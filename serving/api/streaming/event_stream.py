@@ -1,4 +1,4 @@
-"""A reply that is a stream of server-sent events."""
+"""Reply as a stream of server-sent events: its head, its comments while silent, its errors and its end."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _PARTING_S = 5.0
 
 
 class EventStream(Response, Generic[_T]):
-    """Sends `encode(event)` for each of `events` (empty frames are left out), then `done`.
+    """Reply that sends `encode(event)` for each of `events`, without empty frames, then `done`.
 
-    The status line waits for the first event, so that what goes wrong before it is a plain HTTP error; but no longer
-    than `keep_alive_s`, after which a silent stream sends `keep_alive`, a comment line. Errors once it is sent become
-    what `encode_error` makes of them, and the stream ends. `longest_s` bounds the whole. Closes `events` when it
-    ends for whatever reason; when the client leaves, at once. One frame is sent at a time, so a slow client
-    slows the events instead of filling memory.
+    The status line waits for the first event, so that an error before it is a plain HTTP error; but no longer than
+    `keep_alive_s`, after which a silent stream sends `keep_alive`, a comment line. A later error is sent as
+    `encode_error` writes it, and ends the stream. `longest_s` bounds the whole. The stream closes `events` at
+    its end, and at once when the client leaves. One frame is sent at a time, so a slow client slows the events instead
+    of filling memory.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class EventStream(Response, Generic[_T]):
         self._recorder: RequestRecorder | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream; raises what goes wrong before anything was sent, and ClientDisconnect."""
+        """Send the stream; raises errors from before the status line was sent, and ClientDisconnect."""
         self._recorder = find_recorder(scope)
         await until_disconnect(receive, self._run(_Writer(send, direct_send(scope, send), self.raw_headers)))
 
@@ -132,7 +132,7 @@ def stream_failure(error: Exception, request_id: str) -> ApiError:
 
 
 class _Writer:
-    """Writes frames, one writer at a time; the first write sends the status line too.
+    """Writer of frames, one at a time; the first write sends the status line too.
 
     All but the first and the last go out by `middle_send`.
     """

@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: the one place that spells a frame.
+"""Server-sent events: the one place that spells a frame.
 
 Data is ASCII on a single line, so that no client's notion of a line end (U+2028, U+0085) can cut a frame in two.
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html.
@@ -19,7 +19,7 @@ def frame(data: str, event: str | None = None) -> str:
 
 
 def halves(before: str, after: str, event: str | None = None) -> tuple[str, str]:
-    """What stands before and after the changing middle of frames whose data begins and ends alike.
+    """Fixed head and tail of frames whose data differs in the middle alone.
 
     For deltas: putting the middle between two strings costs less for each token than frame().
     """
@@ -39,5 +39,5 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def error_frame(body: Mapping[str, Any]) -> bytes:
-    """An error in a stream that has begun; `body` is OpenAI's error JSON. The stream ends after it."""
+    """An error in a stream that has begun; `body` is Errors in OpenAI's form. The stream ends after it."""
     return frame(json.dumps(body)).encode("ascii")

@@ -1,4 +1,4 @@
-"""Errors as Anthropic's API tells them: {"type": "error", "error": {"type", "message", "details"}, "request_id"}."""
+"""Errors in Anthropic's form: {"type": "error", "error": {"type", "message", "details"}, "request_id"}."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIELDS = {"response_format": "output_config.format", "reasoning_effort": "outpu
 
 
 class ErrorCode(TypedDict):
-    """Which mistake it is, for programs."""
+    """Kind of the mistake, for programs."""
 
     error_code: str
 
@@ -56,7 +56,7 @@ def messages_error(error: ApiError, request_id: str) -> MessagesErrorResponse:
 
 
 def _message(error: ApiError) -> str:
-    """What went wrong, the field named: there is no other place for it."""
+    """Message that names the field at fault: Anthropic's form has no other place for it."""
     if error.param is None:
         return error.message
     place = _place(error.param)

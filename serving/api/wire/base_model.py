@@ -1,4 +1,4 @@
-"""What all wire models share: strict types, unknown keys refused by name, absent and null alike."""
+"""Base of all wire models: strict types, unknown keys refused by name, absent and null alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 
 class WireModel(BaseModel):
-    """A JSON object of the API. A field whose type is `None` alone is one that we know and do not support."""
+    """A JSON object of the API. The type `None` alone marks a field that is known and not supported."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class WireModel(BaseModel):
     @classmethod
     @functools.cache
     def _keys(cls) -> frozenset[str]:
-        """What the fields are called in JSON: some of OpenAI's names are pydantic's own in Python."""
+        """Names of the fields in JSON: some of OpenAI's names are pydantic's own in Python."""
         return frozenset(field.alias or name for name, field in cls.model_fields.items())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Reading a request's body: from bytes to a JSON object to the request, in a thread where it is long."""
+"""Parsing of request bodies: from bytes to a JSON object to the request, in a thread where the body is long."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONG_BYTES = 32 * 1024
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body` (UTF-8, RFC 8259: no NaN, no lone surrogates, at most 200 levels deep).
+    """JSON object in `body` (UTF-8, RFC 8259: no NaN, no lone surrogates, at most 200 levels deep).
 
     Of duplicate keys the last one wins. Raises MalformedBodyError for anything else.
     """
@@ -35,15 +35,15 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 async def parsed(parse: Callable[[bytes], _T], body: bytes) -> _T:
-    """`parse(body)`; raises what it raises."""
+    """Run `parse(body)`; raises its errors."""
     return await in_thread_if_long(len(body), lambda: parse(body))
 
 
 async def expanded(parse: Callable[[bytes, Expand], _T], body: bytes, expand: Expand) -> _T:
-    """As parsed(), of the request that the one in `body` stands for."""
+    """Run `parse(body, expand)`, for a request that may name a preset; raises its errors."""
     return await in_thread_if_long(len(body), lambda: parse(body, expand))
 
 
 async def in_thread_if_long(size: int, work: Callable[[], _T]) -> _T:
-    """`work()` on something of `size` bytes."""
+    """Run `work()` on something of `size` bytes, in a thread where it is long."""
     return work() if size < _LONG_BYTES else await asyncio.to_thread(work)

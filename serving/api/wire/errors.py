@@ -1,4 +1,4 @@
-"""OpenAI's error JSON."""
+"""Errors in OpenAI's form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A request to a variant becomes the request that it stands for.
+"""Expansion of a request to a preset into the request that it stands for.
 
-This happens to the JSON, before a request is checked: what it leaves out can still be told from what it says. Each API
-has its own names for the same things. Effort and budget are not here: they become the model's defaults
+Presets are filled into the JSON before a request is checked, while absent fields can still be told from given ones.
+Each API has its own names for the same things. Effort and budget are not here: they become the model's defaults
 (ModelRegistry), which every API knows already.
 """
 
@@ -21,7 +21,7 @@ Preset = tuple[Sequence[str], Any]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How an API says what a variant sets. `samples` is false where nothing is generated, but tokens counted."""
+    """An API's names for what a preset sets. `samples` is false for routes that count tokens and generate nothing."""
 
     presets: Callable[[VariantSettings, Body], Iterator[Preset]]
     instruct: Callable[[Body, str], Body]
@@ -29,12 +29,12 @@ class Dialect:
 
 
 def unchanged(body: Body) -> Body:
-    """For servers without variants."""
+    """Return `body`, for servers without presets."""
     return body
 
 
 def expanding(variants: Mapping[str, VariantSettings], dialect: Dialect) -> Expand:
-    """What makes of each request's body the one that it stands for; those to no variant stay as they are."""
+    """Make the function that expands each request's body; a body that names no preset stays as it is."""
 
     def expand(body: Body) -> Body:
         name = body.get("model")

@@ -1,4 +1,4 @@
-"""Which model is asked and how its tokens are chosen: OpenAI's fields, and vLLM's beside them. Null means absent."""
+"""Fields of a request for the model and for sampling: OpenAI's, and vLLM's beside them. Null means absent."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _token_ids(value: dict[str, float] | None) -> dict[str, float] | None:
 
 
 class ModelField(WireModel):
-    """Which model is asked."""
+    """The model that is asked."""
 
     model: Annotated[str, StringConstraints(min_length=1)] = Field(description="A name or alias from GET /v1/models.")
 
 
 class SamplingFields(WireModel):
-    """Of chat and of completions alike."""
+    """Sampling of chat and of completions."""
 
     temperature: Finite | None = Field(None, ge=0, le=2, description="0 picks the likeliest token; default 1.")
     top_p: Finite | None = Field(None, ge=0, le=1)
@@ -74,10 +74,10 @@ class StreamFields(WireModel):
 
     @property
     def include_usage(self) -> bool:
-        """Whether a last chunk without choices says what the answer cost."""
+        """Whether a last chunk without choices has the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def check_stream_options(self) -> None:
-        """For the request's own validator: options need a stream."""
+        """Refuse options without a stream; for the request's own validator."""
         if self.stream_options is not None and not self.stream:
             raise invalid("'stream_options' needs 'stream' to be true.", at="stream_options")

@@ -1,4 +1,4 @@
-"""What an answer must match: OpenAI's response_format, vLLM's structured_outputs and their older guided_* names."""
+"""Structured outputs: OpenAI's response_format, vLLM's structured_outputs and their older guided_* names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_GRAMMAR = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AskedFor:
-    """A form that was asked for, and in which field. `value` is a schema or choices as JSON, a pattern or a grammar."""
+    """Form of an answer, and the field it came in. `value` is a schema or choices as JSON, a pattern or a grammar."""
 
     field: str
     kind: Kind
@@ -30,7 +30,7 @@ class AskedFor:
 
 
 def checked_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema`, or the error that names what is wrong with it."""
+    """Return `schema`; raises the error that names its first mistake."""
     problem = schema_problem(schema)
     if problem is not None:
         raise invalid_schema(problem.at, problem.message, problem.code)
@@ -96,7 +96,7 @@ class ResponseFormat(WireModel):
 
 
 class StructuredOutputs(WireModel):
-    """vLLM's name for the same and more; exactly one of the fields."""
+    """vLLM's name for response_format, with more forms; exactly one of the fields."""
 
     json_: SchemaOrText | None = Field(None, alias="json", description="A JSON schema, or its text.")
     regex: Regex | None = None
@@ -117,7 +117,7 @@ class StructuredOutputs(WireModel):
 
 
 class ConstrainedFields(WireModel):
-    """The fields that say what the answer's text must match; at most one may."""
+    """Fields that constrain the answer's text; at most one of them."""
 
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -139,7 +139,7 @@ class ConstrainedFields(WireModel):
 
     @property
     def answer_format(self) -> AskedFor | None:
-        """What the answer must match, if anything."""
+        """Form that the answer must have, if any."""
         return next(self._asked(), None)
 
     def _asked(self) -> Iterator[AskedFor]:

@@ -1,4 +1,4 @@
-"""The names of a request's tools, and the choice among them, in whichever API's words it came."""
+"""Names of a request's tools and the choice among them, apart from any API's words for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FUNCTION_NAME = (
 
 @dataclass(frozen=True, slots=True)
 class ToolSelection:
-    """Whether the model may, must or must not call tools, and which.
+    """Choice among tools: whether the model may, must or must not call one, and which.
 
     `word` is what the API calls the mode. `named` are the tools that the choice names, each with its place below
     `tool_choice`; with `hides_others` the model is told of these alone.

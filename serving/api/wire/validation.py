@@ -1,4 +1,4 @@
-"""pydantic's errors become OpenAI's: one error, its parameter named, the message saying what would be right."""
+"""Validation of bodies: pydantic's errors become OpenAI's, one a body, with its parameter and what would be right."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EXPECTED = {
 
 
 def validate(model: type[_Model], data: Mapping[str, Any]) -> _Model:
-    """`data` as a `model`. Raises InvalidValueError or UnsupportedParameterError for the first mistake in it."""
+    """Validate `data` as a `model`. Raises InvalidValueError or UnsupportedParameterError for its first mistake."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -38,7 +38,7 @@ def validate(model: type[_Model], data: Mapping[str, Any]) -> _Model:
 
 
 def explain(error: ErrorDetails) -> ApiError:
-    """The API's error for one of pydantic's, `param` in OpenAI's notation: "messages[0].content"."""
+    """Translate one of pydantic's errors to the API's, `param` in OpenAI's notation: "messages[0].content"."""
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     path = _path(error["loc"])
     match kind:

@@ -1,4 +1,4 @@
-"""The body of POST /admin/adapters, and what the routes below it reply."""
+"""Body of POST /admin/adapters, and replies of the routes below it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AdapterCard(TypedDict):
 
 
 class AdapterList(TypedDict):
-    """All of them."""
+    """List of all."""
 
     object: Literal["list"]
     data: list[AdapterCard]

@@ -1,4 +1,4 @@
-"""The body of POST /backends/register, and what GET /backends and GET /queue/status reply."""
+"""Body of POST /backends/register, and replies of GET /backends and GET /queue/status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.settings.backends import BackendType
 
 
 class RegisterBackend(WireModel):
-    """A server to add. What is left out is as the settings' `backends.servers` have it."""
+    """A server to add; fields that are left out have the defaults of `backends.servers` in the settings."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     url: str | None = Field(None, description="Base URL; unset: where its type usually is.")
@@ -43,14 +43,14 @@ class BackendCard(TypedDict):
 
 
 class BackendList(TypedDict):
-    """All of them."""
+    """List of all."""
 
     object: Literal["list"]
     data: list[BackendCard]
 
 
 class QueueState(TypedDict):
-    """One line in this replica: places taken of those there are, requests waiting, and how full the line is, 0 to 1."""
+    """An admission queue of this replica: slots taken and in all, requests waiting, and the queue's fill, 0 to 1."""
 
     running: int
     places: int
@@ -59,7 +59,7 @@ class QueueState(TypedDict):
 
 
 class QueueStatus(TypedDict):
-    """Every line: in front of our models, and in front of backends that were asked since the start."""
+    """Every admission queue: one for each model, and one for each group of backends that was asked since the start."""
 
     object: Literal["queue"]
     models: dict[str, QueueState]

@@ -1,4 +1,4 @@
-"""What the routes below /admin/models reply."""
+"""Replies of the routes below /admin/models."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ReplicaCounts(TypedDict):
 
 
 class ReplicaReport(TypedDict):
-    """What a replica says of itself: whether it sleeps, and the machine's memory that its processes take.
+    """Report of a replica: whether it sleeps, and the machine's memory that its processes take.
 
-    `device_memory_bytes` are in use on its GPUs, by whoever uses them; null without GPUs.
+    `device_memory_bytes` are in use on its GPUs, by any process; null without GPUs.
     """
 
     asleep: bool
@@ -28,7 +28,7 @@ class ReplicaReport(TypedDict):
 
 
 class ModelLifeCard(TypedDict):
-    """How a model is, why and since when; times are in seconds since the epoch.
+    """Lifecycle state of a model, its cause and its time; times are in seconds since the epoch.
 
     `held` requests wait at the ingress replica that replies. `last_used` is null for one that nobody has used.
     """

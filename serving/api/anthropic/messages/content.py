@@ -1,6 +1,6 @@
-"""The turns of a Messages conversation and the blocks they are made of.
+"""Turns of a Messages conversation, and their content blocks.
 
-Source: Anthropic's API reference (MessageParam). What our own replies carry is accepted back, field for field.
+Source: Anthropic's API reference (MessageParam). Every field of our own replies is accepted back.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class TextBlock(WireModel):
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
-        """Media are refused as a whole: their fields are of no interest then."""
+        """Refuse media by their type, before their fields are looked at."""
         _refuse_media(data.get("type"))
 
 
 class ThinkingBlock(WireModel):
-    """What the model thought; it is given its thoughts back while a tool loop runs."""
+    """Thoughts of the model, which are shown to it again while a tool loop runs."""
 
     type: Literal["thinking"]
     thinking: str
@@ -73,7 +73,7 @@ TextOrBlocks = Annotated[Annotated[str, Tag("<text>")] | Annotated[TextBlocks, T
 
 
 class ToolResultBlock(WireModel):
-    """What a call gave."""
+    """Result of a call."""
 
     type: Literal["tool_result"]
     tool_use_id: _NonEmpty
@@ -130,7 +130,7 @@ _BY_ROLE = {
 
 
 class Turn(WireModel):
-    """What one side said."""
+    """One turn, of the user or of the model."""
 
     role: Literal["user", "assistant", "system"]
     content: Annotated[Annotated[str, Tag("<text>")] | Annotated[Blocks, Tag("<blocks>")], _BY_SHAPE]
@@ -151,7 +151,7 @@ class Turn(WireModel):
 
     @property
     def blocks(self) -> list[Block]:
-        """The content, a text as the one block it stands for."""
+        """Content as blocks; a text is one block."""
         return [TextBlock(type="text", text=self.content)] if isinstance(self.content, str) else self.content
 
 
@@ -173,7 +173,7 @@ def results_match_calls(turns: list[Turn]) -> list[Turn]:
 
 
 def text_of(text: str | list[TextBlock] | None) -> str:
-    """The text, its blocks set apart by an empty line."""
+    """Text of the content, an empty line between blocks."""
     if text is None or isinstance(text, str):
         return text or ""
     return "\n\n".join(block.text for block in text)

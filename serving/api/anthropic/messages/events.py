@@ -1,4 +1,4 @@
-"""The events of a streamed message, as bytes.
+"""Events of a streamed message, as bytes.
 
 Deltas are put together as text around JSON-escaped strings; what comes once a block is dumped.
 Source: Anthropic's reference of streaming messages; the order is what its client's stream helper needs.
@@ -35,7 +35,7 @@ def error_event(body: Mapping[str, Any]) -> bytes:
 
 
 class MessageEvents:
-    """The events of one message in order; take() gives those made since it was last called.
+    """Events of one message in order; take() returns those made since its last call.
 
     A block is begun, gets its text in pieces, and is ended before the next is begun.
     """
@@ -48,16 +48,16 @@ class MessageEvents:
         self._signs = False
 
     def take(self) -> bytes:
-        """The frames made since; b"" for none."""
+        """Frames made since the last call; b"" for none."""
         frames, self._frames = "".join(self._frames), []
         return frames.encode("ascii")
 
     def start(self, message: MessageReply) -> None:
-        """The first event: the message as it is before anything is written."""
+        """Add the first event: the message before its first block."""
         self._frames.append(_event("message_start", message=message))
 
     def begin(self, block: AnswerBlock) -> None:
-        """The next block begins, empty."""
+        """Begin the next block, empty."""
         self._index += 1
         self._signs = block["type"] == "thinking"
         self._frames.append(_event("content_block_start", index=self._index, content_block=block))
@@ -65,17 +65,17 @@ class MessageEvents:
         self._delta_head, self._delta_tail = halves(before, "}}", "content_block_delta")
 
     def grow(self, text: str) -> None:
-        """More text of the open block."""
+        """Add text to the open block."""
         self._frames.append(f"{self._delta_head}{quote(text)}{self._delta_tail}")
 
     def end(self) -> None:
-        """The open block is over."""
+        """End the open block."""
         if self._signs:
             delta = {"type": "signature_delta", "signature": UNSIGNED}
             self._frames.append(_event("content_block_delta", index=self._index, delta=delta))
         self._frames.append(_event("content_block_stop", index=self._index))
 
     def finish(self, reason: StopReason, stop_sequence: str | None, usage: MessageUsage) -> None:
-        """The event before the last: why the message ended, and what it cost."""
+        """Add the event before the last: why the message ended, and its usage."""
         delta = {"stop_reason": reason, "stop_sequence": stop_sequence}
         self._frames.append(_event("message_delta", delta=delta, usage=usage))

@@ -1,4 +1,4 @@
-"""The turns of a Messages request become a conversation as the model sees it."""
+"""Mapping of a Messages request's turns to a conversation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FORMAT_NAME = "answer"
 
 
 def conversation_of(request: PromptFields, *, effort: Effort, today: date) -> Conversation:
-    """What the model is shown for `request`; the request has been checked."""
+    """Conversation that the model is shown for a checked request."""
     instructions = [text_of(request.system), *(_text(turn) for turn in request.messages if turn.role == "system")]
     form = request.output_config.format if request.output_config else None
     selection = selection_of(request.tool_choice)

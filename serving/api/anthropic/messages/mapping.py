@@ -1,4 +1,4 @@
-"""A checked Messages request becomes a generation: nothing of HTTP or JSON is left in it."""
+"""Mapping of a checked Messages request to a generation, which has nothing of HTTP or JSON in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving.settings.models import ModelSettings
 def messages_generation(
     request: MessagesRequest, settings: ModelSettings, *, request_id: str, today: date
 ) -> ChatGeneration:
-    """What `request` asks of a model with these `settings`.
+    """Generation that `request` asks of a model with these `settings`.
 
     `request_id` is the engine's and must be unique among all requests under way. Raises InvalidValueError for an
     effort that the settings refuse.
@@ -47,7 +47,7 @@ def messages_generation(
 
 
 def constraints_in(request: MessagesRequest) -> list[tuple[str, Constraint]]:
-    """What answer and calls may be held to, each with the request's field it came in."""
+    """Constraints of answer and calls, each with the request's field that it came in."""
     answer = _answer(request)
     calls = [
         (f"tools[{i}].input_schema", Constraint("json_schema", json.dumps(tool.input_schema)))

@@ -1,4 +1,4 @@
-"""What a generation gives becomes content blocks, whole or as a stream's events."""
+"""Content blocks of a generation, as a whole reply or as a stream's events."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ _REASONS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens", "
 
 
 class BlockSink(Protocol):
-    """Watches blocks: each is begun, grows, and is ended before the next is begun."""
+    """Receiver of blocks: each is begun, grows, and is ended before the next is begun."""
 
     def begin(self, block: AnswerBlock) -> None:
-        """A block begins, empty."""
+        """Begin a block, empty."""
         ...
 
     def grow(self, text: str) -> None:
-        """More text of the open block."""
+        """Add text to the open block."""
         ...
 
     def end(self) -> None:
-        """The open block is over."""
+        """End the open block."""
         ...
 
 
 class BlockCutter:
-    """Cuts a generation's one choice into blocks for `sink`: each message of the model's is one, and each call."""
+    """Cutter of a generation's one choice into blocks for `sink`, one for each message and call of the model."""
 
     def __init__(self, sink: BlockSink) -> None:
         self.reason: StopReason = "end_turn"
@@ -86,7 +86,7 @@ class BlockCutter:
 
 
 class MessageBuilder:
-    """The whole reply, put together from the events that a stream would send."""
+    """Builder of the whole reply, from the events that a stream would send."""
 
     def __init__(self, message_id: str, model: str) -> None:
         self._message_id = message_id
@@ -104,7 +104,7 @@ class MessageBuilder:
             self._cutter.add(event)
 
     def reply(self) -> MessageReply:
-        """The reply; only after GenerationFinished."""
+        """Return the reply, once GenerationFinished was added."""
         if self._usage is None:
             raise ValueError("the generation has not finished")
         reply = _reply(self._message_id, self._model, usage_of(self._usage))
@@ -133,7 +133,7 @@ class MessageBuilder:
 
 
 class MessageEncoder:
-    """The frames of a streamed reply, one call an event; b"" for events that the client does not see."""
+    """Encoder of a streamed reply: frames for each event, b"" for events that the client does not see."""
 
     def __init__(self, message_id: str, model: str) -> None:
         self._message_id = message_id
@@ -154,7 +154,7 @@ class MessageEncoder:
 
 
 def usage_of(usage: Usage) -> MessageUsage:
-    """What an answer cost, as Anthropic counts: the cached part of a prompt apart."""
+    """Usage as Anthropic counts it: the cached part of a prompt apart."""
     return MessageUsage(
         input_tokens=usage.prompt_tokens - usage.cached_tokens,
         cache_creation_input_tokens=0,

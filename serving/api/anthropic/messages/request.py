@@ -1,7 +1,7 @@
-"""The bodies of POST /v1/messages and POST /v1/messages/count_tokens.
+"""Bodies of POST /v1/messages and POST /v1/messages/count_tokens.
 
-Source: Anthropic's API reference. Whatever would change the answer and is not supported is refused by name; what cannot
-change it is accepted. Null means absent, everywhere.
+Source: Anthropic's API reference. A field that would change the answer and is not supported is refused by
+name; one that cannot change it is accepted. Null means absent, everywhere.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _no_threads(thread: Any) -> Any:
 
 
 class PromptFields(ModelField):
-    """What decides the prompt."""
+    """Fields that decide the prompt."""
 
     messages: Annotated[list[Turn], Field(min_length=1), FailFast(), AfterValidator(results_match_calls)]
     system: TextOrBlocks | None = None
@@ -108,7 +108,7 @@ class PromptFields(ModelField):
 
     @property
     def effort(self) -> str | None:
-        """The effort asked for, in words or by what thinking may cost."""
+        """Effort that is asked for, in words or by a budget of thinking."""
         if self.output_config is not None and self.output_config.effort is not None:
             return self.output_config.effort
         thinking = self.thinking
@@ -118,7 +118,7 @@ class PromptFields(ModelField):
 
     @property
     def effort_field(self) -> str:
-        """The field it was asked for in."""
+        """Field that the effort came in."""
         named = self.output_config is not None and self.output_config.effort is not None
         return "output_config.effort" if named else "thinking"
 
@@ -163,7 +163,7 @@ class MessagesRequest(PromptFields):
 
 
 class CountTokensRequest(PromptFields):
-    """One prompt, whose tokens are to be counted."""
+    """One prompt to count the tokens of."""
 
 
 def parse_messages_request(body: bytes, expand: Expand = unchanged) -> MessagesRequest:

@@ -1,4 +1,4 @@
-"""The replies of POST /v1/messages and POST /v1/messages/count_tokens, as Anthropic shapes them."""
+"""Replies of POST /v1/messages and POST /v1/messages/count_tokens, as Anthropic shapes them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AnswerThinking(TypedDict):
 
 
 class AnswerText(TypedDict):
-    """The answer, or what is said before a call."""
+    """Answer, or preamble of a call."""
 
     type: Literal["text"]
     text: str

@@ -32,7 +32,7 @@ class ClientTool(WireModel):
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
-        """Tools that Anthropic defines have fields of their own, and no schema."""
+        """Refuse the tools that Anthropic defines, which have fields of their own and no schema."""
         kind = data.get("type")
         if isinstance(kind, str) and kind != "custom":
             raise unsupported(
@@ -76,7 +76,7 @@ def distinct_names(tools: list[ClientTool] | None) -> list[ClientTool] | None:
 
 
 def selection_of(choice: ChosenTools | None) -> ToolSelection:
-    """What a choice means."""
+    """Selection that a choice stands for."""
     if choice is None:
         return ToolSelection()
     if choice.type in ("auto", "none"):

@@ -1,4 +1,4 @@
-"""The chunks of a streamed chat completion. Source: OpenAI's chat completion chunk object."""
+"""Chunks of a streamed chat completion. Source: OpenAI's chat completion chunk object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serving.harmony.channels import FIELDS, Channel
 
 
 class ChatChunks(Chunks):
-    """The frames of one streamed chat completion; see Chunks."""
+    """Frames of one streamed chat completion; see Chunks."""
 
     KIND = "chat.completion.chunk"
 
@@ -19,12 +19,12 @@ class ChatChunks(Chunks):
         self._starts: dict[tuple[int, str], str] = {}
 
     def role(self, choice: int) -> bytes:
-        """The first chunk of a choice: it says who speaks."""
+        """Return the first chunk of a choice, which has the role."""
         delta = '{"role":"assistant","content":"","refusal":null'
         return f'{self._head}{{"index":{choice},"delta":{delta}{self._open}'.encode("ascii")
 
     def text(self, choice: int, channel: Channel, text: str) -> bytes:
-        """More text on a channel."""
+        """Return a chunk of text on a channel."""
         start = self._starts.get((choice, channel))
         if start is None:
             start = f'{self._head}{{"index":{choice},"delta":{{"{FIELDS[channel]}":'
@@ -40,13 +40,13 @@ class ChatChunks(Chunks):
         ).encode("ascii")
 
     def tool_call(self, choice: int, index: int, call_id: str, name: str) -> bytes:
-        """A call begins."""
+        """Return the chunk that begins a call."""
         function = f'{{"name":{quote(name)},"arguments":""}}'
         call = f'{{"index":{index},"id":{quote(call_id)},"type":"function","function":{function}}}'
         return f'{self._head}{{"index":{choice},"delta":{{"tool_calls":[{call}]{self._open}'.encode("ascii")
 
     def tool_arguments(self, choice: int, index: int, text: str) -> bytes:
-        """More of a call's arguments."""
+        """Return a chunk of a call's arguments."""
         call = f'{{"index":{index},"function":{{"arguments":{quote(text)}}}}}'
         return f'{self._head}{{"index":{choice},"delta":{{"tool_calls":[{call}]{self._open}'.encode("ascii")
 

@@ -74,7 +74,7 @@ AssistantContent = Annotated[Annotated[str, Tag("<text>")] | Annotated[Assistant
 
 
 def text_of(content: str | list[TextPart] | list[AssistantPart] | None) -> str:
-    """The content's text, its parts joined as they are; "" for none."""
+    """Text of the content, its parts joined; "" for none."""
     if content is None or isinstance(content, str):
         return content or ""
     return "".join(part.text or getattr(part, "refusal", None) or "" for part in content)

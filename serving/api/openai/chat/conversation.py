@@ -1,4 +1,4 @@
-"""The fields of a request that decide its prompt become a conversation."""
+"""Mapping of the fields that decide a prompt to a conversation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serving.harmony.conversation import (
 
 
 def conversation_of(request: ConversationFields, *, effort: Effort, today: date) -> Conversation:
-    """What the model is shown for `request`; the request has been checked."""
+    """Conversation that the model is shown for a checked request."""
     instructions = [text_of(m.content) for m in request.messages if isinstance(m, wire.SystemMessage)]
     return Conversation(
         messages=_messages(request.messages),

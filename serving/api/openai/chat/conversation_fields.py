@@ -1,4 +1,4 @@
-"""The fields of a request that decide its prompt: of chat, and of /tokenize, which counts the same tokens."""
+"""Fields that decide a prompt: of chat, and of /tokenize, which counts the same tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving.api.wire.structured_outputs import ConstrainedFields
 
 
 class ReasoningOptions(WireModel):
-    """OpenRouter's way of saying the same as reasoning_effort, max_reasoning_tokens and include_reasoning."""
+    """OpenRouter's names of reasoning_effort, max_reasoning_tokens and include_reasoning."""
 
     effort: RequestedEffort | None = None
     max_tokens: int | None = Field(None, ge=0)
@@ -24,7 +24,7 @@ class ReasoningOptions(WireModel):
 
 
 class ConversationFields(ConstrainedFields):
-    """Messages, tools and how much is to be thought."""
+    """Messages, tools and reasoning effort."""
 
     messages: Annotated[list[Message], Field(min_length=1), FailFast(), AfterValidator(answers_match_calls)]
     tools: Annotated[list[Tool] | None, FailFast(), Field(max_length=128), AfterValidator(distinct_names)] = None
@@ -55,17 +55,17 @@ class ConversationFields(ConstrainedFields):
 
     @property
     def effort(self) -> str | None:
-        """The effort that was asked for, in whichever field."""
+        """Effort that is asked for, in either field."""
         return self.reasoning.effort if self.reasoning and self.reasoning.effort is not None else self.reasoning_effort
 
     @property
     def effort_field(self) -> str:
-        """The field it was asked for in."""
+        """Field that the effort came in."""
         return "reasoning.effort" if self.reasoning and self.reasoning.effort is not None else "reasoning_effort"
 
     @property
     def shown_tools(self) -> list[Tool]:
-        """The tools that the model is told of."""
+        """Tools that the model is told of."""
         selection = selection_of(self.tool_choice)
         return [tool for tool in self.tools or () if selection.shows(tool.function.name)]
 

@@ -1,4 +1,4 @@
-"""A checked chat request becomes a generation: nothing of HTTP or JSON is left in it."""
+"""Mapping of a checked chat request to a generation, which has nothing of HTTP or JSON in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving.settings.models import ModelSettings
 def chat_generation(
     request: ChatCompletionRequest, settings: ModelSettings, *, request_id: str, today: date
 ) -> ChatGeneration:
-    """What `request` asks of a model with these `settings`.
+    """Generation that `request` asks of a model with these `settings`.
 
     `request_id` is the engine's and must be unique among all requests under way. Raises InvalidValueError for an
     effort that the settings refuse.
@@ -49,7 +49,7 @@ def chat_generation(
 
 
 def constraints_in(request: ConversationFields) -> list[tuple[str, Constraint]]:
-    """What answer and calls may be held to, each with the request's field it came in."""
+    """Constraints of answer and calls, each with the request's field that it came in."""
     asked = request.answer_format
     wanted = [] if asked is None else [(asked.field, Constraint(asked.kind, asked.value))]
     for i, tool in enumerate(request.tools or ()):

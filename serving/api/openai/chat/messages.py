@@ -1,4 +1,4 @@
-"""The messages of a chat request, one model to a role."""
+"""Messages of a chat request, one model for each role."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SystemMessage(WireModel):
 
 
 class UserMessage(WireModel):
-    """What the user said."""
+    """Message of the user."""
 
     role: Literal["user"]
     content: Content

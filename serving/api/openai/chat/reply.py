@@ -1,4 +1,4 @@
-"""What a generation gives becomes the reply's JSON, whole or in chunks."""
+"""Replies of a generation: one JSON object, or chunks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from serving.harmony.channels import CHANNELS, FIELDS
 def chat_completion(
     answer: ChatAnswer, *, completion_id: str, created: int, model: str, separate: SeparateThinking | None = None
 ) -> ChatCompletion:
-    """The whole reply; `separate` adds what it makes of each choice."""
+    """Return the whole reply; `separate` adds its fields to each choice."""
     if separate is not None:
         separate.prompt(answer.prompt_token_ids)
     return ChatCompletion(
@@ -51,7 +51,7 @@ def chat_completion(
 
 
 class ChunkEncoder:
-    """The frames of a streamed reply, one call an event; b"" for events that the client does not see."""
+    """Encoder of a streamed reply: frames for each event, b"" for events that the client does not see."""
 
     def __init__(
         self, chunks: ChatChunks, *, choices: int, include_usage: bool, separate: SeparateThinking | None = None

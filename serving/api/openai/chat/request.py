@@ -1,7 +1,7 @@
-"""The body of POST /v1/chat/completions.
+"""Body of POST /v1/chat/completions.
 
-Source: OpenAI's API reference, with vLLM's sampling extensions and ours (docs/api.md). Whatever would change the answer
-and is not supported is refused by name; what cannot change it is accepted. Null means absent, everywhere.
+Source: OpenAI's API reference, with vLLM's sampling extensions and ours (docs/api.md). A field that would change the
+answer and is not supported is refused by name; one that cannot change it is accepted. Null means absent, everywhere.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ class ChatCompletionRequest(StreamFields, SamplingFields, ConversationFields, Mo
 
     @property
     def token_limit(self) -> int | None:
-        """Most tokens to write; None: whatever the context leaves."""
+        """Most tokens to write; None: as many as the context leaves."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
     @property
     def reasoning_budget(self) -> int | None:
-        """Most tokens of analysis, in whichever field it was asked for."""
+        """Reasoning budget in tokens, from either field."""
         option = self.reasoning.max_tokens if self.reasoning else None
         return self.max_reasoning_tokens if option is None else option
 

@@ -1,4 +1,4 @@
-"""The reply of POST /v1/chat/completions, as OpenAI shapes it.
+"""Reply of POST /v1/chat/completions, as OpenAI shapes it.
 
 Fields marked NotRequired are left out where they say nothing; all others are always there, null or not.
 """
@@ -21,7 +21,7 @@ class ChoiceLogprobs(TypedDict):
 
 
 class ReplyFunction(TypedDict):
-    """What is called, with arguments exactly as the model wrote them."""
+    """Function that is called, with arguments exactly as the model wrote them."""
 
     name: str
     arguments: str
@@ -36,7 +36,7 @@ class ReplyToolCall(TypedDict):
 
 
 class Thinking(TypedDict):
-    """What was written before the answer; "" for a channel that was not used."""
+    """Texts before the answer; "" for a channel that was not used."""
 
     analysis: NotRequired[str]
     commentary: str

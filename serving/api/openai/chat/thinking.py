@@ -1,4 +1,4 @@
-"""What `separate_thinking: true` adds to a chat answer: its channels apart, and the prompt they came of."""
+"""Fields that `separate_thinking: true` adds to a chat answer: its channels apart, and the prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tools a request lets the model call, and which it makes it call."""
+"""The choice among tools in a chat request."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ToolChoice = Annotated[
 
 
 def selection_of(choice: ToolChoice | None) -> ToolSelection:
-    """What a choice means."""
+    """Selection that a choice stands for."""
     match choice:
         case None:
             return ToolSelection()

@@ -1,4 +1,4 @@
-"""Tools a request offers, and calls that earlier answers made."""
+"""Tools of a chat request, and calls of earlier answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chunks of a streamed completion."""
+"""Chunks of a streamed completion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serving.api.openai.chunks import Chunks
 
 
 class TextChunks(Chunks):
-    """The frames of one streamed completion; see Chunks."""
+    """Frames of one streamed completion; see Chunks."""
 
     KIND = "text_completion"
 

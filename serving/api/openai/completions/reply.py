@@ -55,7 +55,7 @@ def text_completion(
 
 
 class TextChunkEncoder:
-    """The frames of a streamed reply, one call an event; b"" for events that the client does not see."""
+    """Encoder of a streamed reply: frames for each event, b"" for events that the client does not see."""
 
     def __init__(self, chunks: TextChunks, *, echoed: Sequence[str] | None, include_usage: bool) -> None:
         self._chunks = chunks

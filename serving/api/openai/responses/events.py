@@ -1,4 +1,4 @@
-"""The typed events of a streamed response, as bytes.
+"""Typed events of a streamed response, as bytes.
 
 Deltas are put together as text around JSON-escaped strings; what comes once an item is dumped.
 Source: OpenAI's reference of Responses streaming events; the order is what its client's stream helper needs.
@@ -22,7 +22,7 @@ _DELTAS = {
 
 
 class OutputSink(Protocol):
-    """Watches items grow: each is opened, gets its text in pieces, and is closed before the next is opened."""
+    """Receiver of items: each is opened, gets its text in pieces, and is closed before the next is opened."""
 
     def open(self, index: int, item: OutputItem) -> None:
         """Item number `index` begins, empty."""
@@ -38,7 +38,7 @@ class OutputSink(Protocol):
 
 
 class Unwatched:
-    """For answers that are sent whole."""
+    """Receiver for answers that are sent whole: it does nothing."""
 
     def open(self, index: int, item: OutputItem) -> None:
         """See OutputSink."""
@@ -51,7 +51,7 @@ class Unwatched:
 
 
 class ResponseEvents:
-    """The events of one response in order, numbered from 0; take() gives those made since it was last called.
+    """Events of one response in order, numbered from 0; take() returns those made since its last call.
 
     Events up to number `starting_after` are counted and left out.
     """
@@ -66,18 +66,18 @@ class ResponseEvents:
         self._place: dict[str, Any] = {}
 
     def take(self) -> bytes:
-        """The frames made since; b"" for none."""
+        """Frames made since the last call; b"" for none."""
         frames, self._frames = "".join(self._frames), []
         return frames.encode("ascii")
 
     def begin(self, response: ResponseObject) -> None:
-        """The two events before the first item."""
+        """Add the two events before the first item."""
         begun = as_begun(response)
         self._event("response.created", response=begun)
         self._event("response.in_progress", response=begun)
 
     def end(self, response: ResponseObject) -> None:
-        """The last event: completed, failed or incomplete, which a cancelled response is too; first what went wrong."""
+        """Add the error, if any, and the last event: completed, failed or incomplete, as for a cancelled response."""
         status, error = response["status"], response["error"]
         if error is not None:
             self._event("error", code=error["code"], message=error["message"], param=None)

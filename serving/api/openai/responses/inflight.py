@@ -1,4 +1,4 @@
-"""Responses that this process works on, and how others end them."""
+"""Responses under way in this process, and their cancellation from any process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ASK_EVERY_S = 0.5
 
 
 class Interruptible:
-    """Hands out events until somebody interrupts, without ending the task that takes them.
+    """Source of events that can be interrupted without an end of the task that takes them.
 
-    An interruption ends the wait for the next event; what the reader does with an event is never cut short.
+    An interruption ends the wait for the next event; it never cuts the reader's work on an event short.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Interruptible:
 
 
 class InFlight:
-    """The responses under way here, by id. Asks the store, while there are any, which of them others want cancelled."""
+    """Responses under way here, by id. While there are any, the store is asked which of them are to be cancelled."""
 
     def __init__(self, archive: ResponseArchive) -> None:
         self._archive = archive

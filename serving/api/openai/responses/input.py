@@ -1,4 +1,4 @@
-"""Items of a conversation: as they are stored and listed, and as the model sees them.
+"""Items of a conversation, in the form that is stored and listed, and as messages for the model.
 
 A stored item is JSON in OpenAI's shape, with an id. Output items are stored as they were sent.
 """
@@ -48,7 +48,7 @@ def stored_item(
 
 
 def user_item(text: str, token: str) -> StoredItem:
-    """What `input` means when it is a string."""
+    """Item that a string as `input` stands for."""
     return stored_item(MessageItem(role="user", content=text), token, 0)
 
 
@@ -59,13 +59,13 @@ def _parts(content: str | list[TextContent], kind: str) -> list[dict[str, Any]]:
 
 
 def instructions_of(instructions: str | None, items: Sequence[StoredItem]) -> str | None:
-    """The developer message: the request's own instructions, then those among the items."""
+    """Text of the developer message: the request's own instructions, then those among the items."""
     among = [_text(item["content"]) for item in items if item.get("role") in ("system", "developer")]
     return "\n\n".join(filter(None, [instructions, *among])) or None
 
 
 def messages_of(items: Sequence[StoredItem], *, first_new: int = 0) -> tuple[Message, ...]:
-    """What was said, in order. `first_new` is where the request's own items begin, which errors count from.
+    """Messages in order. `first_new` is the index of the request's first own item, from which errors count.
 
     Raises InvalidValueError for an output whose call is not among the items before it.
     """
@@ -83,7 +83,7 @@ def messages_of(items: Sequence[StoredItem], *, first_new: int = 0) -> tuple[Mes
 
 
 class _MessageBuilder:
-    """Gathers what the model said in one go into one message: thoughts, then preambles, then calls or an answer."""
+    """Builder of one message from the model's items in a row: thoughts, then preambles, then calls or an answer."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []

@@ -1,7 +1,7 @@
-"""The items of a Responses conversation, as clients send them; one model to a type.
+"""Items of a Responses conversation, as clients send them; one model for each type.
 
-Source: OpenAI's API reference (ResponseInputItem). What our own replies carry is accepted back, field for field, and
-so is what OpenAI's client adds to it. Null means absent.
+Source: OpenAI's API reference (ResponseInputItem). Every field of our own replies is accepted back, and so
+are those that OpenAI's client adds. Null means absent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TextContent(WireModel):
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
-        """Media are refused as a whole: their fields are of no interest then."""
+        """Refuse media by their type, before their fields are looked at."""
         kind = data.get("type")
         if isinstance(kind, str) and kind in _MEDIA:
             raise unsupported(
@@ -66,7 +66,7 @@ Text = Annotated[
 
 
 class MessageItem(WireModel):
-    """What somebody said. `phase` and `channel` tell a preamble of the model's from its answer."""
+    """A message. `phase` and `channel` tell a preamble of the model from its answer."""
 
     type: Literal["message"] = "message"
     role: Literal["user", "system", "developer", "assistant"]
@@ -92,7 +92,7 @@ class ReasoningPart(WireModel):
 
 
 class ReasoningItem(WireModel):
-    """What the model thought; it is given its thoughts back while a tool loop runs. Summaries are not."""
+    """Thoughts of the model, which are shown to it again while a tool loop runs. Summaries are not."""
 
     type: Literal["reasoning"]
     id: _ItemId | None = None
@@ -119,7 +119,7 @@ class FunctionCallItem(WireModel):
 
 
 class FunctionCallOutputItem(WireModel):
-    """What a called function gave."""
+    """Result of a call."""
 
     type: Literal["function_call_output"]
     call_id: _NonEmpty
@@ -133,7 +133,7 @@ class FunctionCallOutputItem(WireModel):
 
 
 class ItemReference(WireModel):
-    """Stands for an item of a stored response."""
+    """Reference to an item of a stored response."""
 
     type: Literal["item_reference"] = "item_reference"
     id: _ItemId
@@ -184,7 +184,7 @@ InputItem = Annotated[
 
 
 def text_of(text: str | list[TextContent]) -> str:
-    """The text, its parts joined as they are."""
+    """Text of the content, its parts joined."""
     if isinstance(text, str):
         return text
     return "".join(part.text or part.refusal or "" for part in text)

@@ -1,4 +1,4 @@
-"""A checked Responses request and its conversation become a generation: nothing of HTTP or JSON is left in it."""
+"""Mapping of a checked Responses request to a generation, which has nothing of HTTP or JSON in it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def responses_generation(
     today: date,
     answer_share: float,
 ) -> ChatGeneration:
-    """What `request` asks for: `new` are its own items, `earlier` those of the responses it continues.
+    """Generation that `request` asks for: `new` are its own items, `earlier` those of the responses it continues.
 
     `request_id` is the engine's and must be unique among all requests under way. Raises InvalidValueError for an
     output without its call.
@@ -82,7 +82,7 @@ def _constraint(form: Format) -> Constraint | None:
 
 
 def constraints_in(request: ResponsesRequest) -> list[tuple[str, Constraint]]:
-    """What answer and calls may be held to, each with the request's field it came in."""
+    """Constraints of answer and calls, each with the request's field that it came in."""
     form = request.text.format if request.text else None
     answer = _constraint(form)
     field = "text.format.schema" if isinstance(form, JsonSchemaTextFormat) else "text.format"
@@ -103,7 +103,7 @@ _PARAMS = {
 
 
 def in_our_words(error: ApiError) -> ApiError:
-    """`error`, which names chat's fields, with the names they have here."""
+    """Rename chat's fields in `error` to those of this API."""
     param = error.param
     if param is None:
         return error

@@ -1,4 +1,4 @@
-"""What a generation gives becomes output items, one after the other, as they grow."""
+"""Output items of a generation, one after the other, as they grow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from serving.harmony.channels import Channel
 def item_id(kind: str, token: str, number: int) -> str:
     """The id of item `number` (input first, then output) of response `resp_{token}`.
 
-    It tells the response, so that an item can be found by its id alone (response_of_item). `kind` is the item's type.
+    The id has the response's token in it, so that an item can be found by its id alone (response_of_item). `kind` is
+    the item's type.
     """
     return f"{_PREFIXES[kind]}_{token}_{number}"
 
@@ -38,7 +39,7 @@ _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "functi
 
 
 def response_of_item(name: str) -> str | None:
-    """The id of the response that an item's id tells; None where it is none of ours."""
+    """Id of the response that an item's id belongs to; None for an id that is not ours."""
     parts = name.split("_")
     return f"resp_{parts[1]}" if len(parts) == 3 and parts[0] in _PREFIXES.values() else None
 
@@ -48,7 +49,7 @@ Cuts = tuple[list[int], list[int]]
 
 
 class OutputBuilder:
-    """Collects events as items, and tells `sink` of each as it opens, grows and closes.
+    """Builder of items from events; it tells `sink` of each as it opens, grows and closes.
 
     A message of the model is an item; a delta that `opens` begins the next. `cuts` says how each item's text came.
     """

@@ -1,4 +1,4 @@
-"""What a request to a stored response says besides its body: whose it is, and its query parameters."""
+"""Owner and query parameters of a request to a stored response."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MOST_ITEMS = 100
 
 
 def owner_of(request: Request) -> str:
-    """The team that authentication found, or "" where nobody is asked who they are."""
+    """Team of the request's key, or "" for routes without one."""
     return str(request.scope["state"].get("team", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which input items are asked for: `limit` of them after the one with the id `after`, in that order."""
+    """Page of input items: `limit` of them after the one with the id `after`, in that order."""
 
     limit: int
     order: Literal["asc", "desc"]
@@ -30,7 +30,7 @@ class Page:
 
     @classmethod
     def of(cls, query: QueryParams) -> Page:
-        """What OpenAI's parameters say; raises InvalidValueError."""
+        """Read OpenAI's parameters; raises InvalidValueError."""
         order = query.get("order", "desc")
         if order not in ("asc", "desc"):
             raise InvalidValueError("Invalid value for 'order'. Supported values are: 'asc' or 'desc'.", param="order")
@@ -57,7 +57,7 @@ class Page:
 
 
 def integer(query: QueryParams, name: str, *, default: int, least: int, most: int) -> int:
-    """A whole number among the parameters; raises InvalidValueError."""
+    """Read a whole number; raises InvalidValueError."""
     text = query.get(name)
     if text is None:
         return default
@@ -70,7 +70,7 @@ def integer(query: QueryParams, name: str, *, default: int, least: int, most: in
 
 
 def flag(query: QueryParams, name: str) -> bool:
-    """A parameter that is true or false, and false where it is absent; raises InvalidValueError."""
+    """Read a parameter that is true or false, false where it is absent; raises InvalidValueError."""
     text = query.get(name, "false")
     if text not in ("true", "false"):
         raise InvalidValueError(f"Invalid '{name}': expected true or false, but got '{text[:32]}'.", param=name)

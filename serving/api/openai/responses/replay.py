@@ -1,4 +1,4 @@
-"""A stored response streamed again, event for event as it was."""
+"""Replay of a stored response's stream, event for event."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from serving.api.openai.responses.response import Logprob, OutputItem
 
 
 def replay(record: ResponseRecord, *, starting_after: int = -1) -> Iterator[bytes]:
-    """Frames of the events numbered above `starting_after`, a portion at a time.
+    """Frames of the events numbered above `starting_after`, some at a time.
 
-    They are the bytes that were streamed at first; those of a response that was sent whole come as it was made.
+    The bytes are those that were streamed at first; a response that was sent whole comes as it was made.
     """
     sse = ResponseEvents(starting_after=starting_after)
     sse.begin(record.response)

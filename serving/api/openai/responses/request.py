@@ -1,7 +1,7 @@
-"""The body of POST /v1/responses.
+"""Body of POST /v1/responses.
 
-Source: OpenAI's API reference, with two extensions (max_reasoning_tokens, min_answer_tokens). Whatever would change
-the answer and is not supported is refused by name; what cannot change it is accepted. Null means absent, everywhere.
+Source: OpenAI's API reference, with two extensions (max_reasoning_tokens, min_answer_tokens). A field that would change
+the answer and is not supported is refused by name; one that cannot change it is accepted. Null means absent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _Summary = Literal["auto", "concise", "detailed"]
 
 
 class Reasoning(WireModel):
-    """How much the model thinks."""
+    """Reasoning effort, and whether a summary is wanted."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: _Summary | None = Field(None, description="Accepted: the reply has the analysis, and no summary of it.")
@@ -133,7 +133,7 @@ class ResponsesRequest(WireModel):
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
-        """Fields of POST /v1/chat/completions are likely mistakes."""
+        """Explain fields of POST /v1/chat/completions, which are likely mistakes."""
         for theirs, ours in _CHAT_FIELDS.items():
             if data.get(theirs) is not None:
                 raise unsupported(f"'{theirs}' is chat's; here it is '{ours}'.")

@@ -40,7 +40,7 @@ class ReasoningText(TypedDict):
 
 
 class MessageOutput(TypedDict):
-    """What the model told the user: on the way to a call (phase commentary) or as its answer."""
+    """Message of the model to the user: a preamble of a call (phase commentary) or its answer."""
 
     id: str
     type: Literal["message"]
@@ -52,7 +52,7 @@ class MessageOutput(TypedDict):
 
 
 class ReasoningOutput(TypedDict):
-    """What the model thought; there is never a summary."""
+    """Thoughts of the model; there is never a summary."""
 
     id: str
     type: Literal["reasoning"]
@@ -108,7 +108,7 @@ class ResponseFailure(TypedDict):
 
 
 class IncompleteDetails(TypedDict):
-    """What cut a response short."""
+    """Reason that a response is incomplete."""
 
     reason: Literal["max_output_tokens"]
 

@@ -1,4 +1,4 @@
-"""The form a Responses request asks the answer's text to have."""
+"""Form of the answer's text in a Responses request."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ Format = Annotated[
 
 
 class TextSettings(WireModel):
-    """How the answer's text is written."""
+    """Form and verbosity of the answer's text."""
 
     format: Format = None
     verbosity: Annotated[str | None, only("medium", because="gpt-oss has no verbosity; ask for it in words.")] = None

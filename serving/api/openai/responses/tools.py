@@ -30,7 +30,7 @@ class FunctionTool(WireModel):
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
-        """The form that POST /v1/chat/completions takes is a likely mistake."""
+        """Explain the form that POST /v1/chat/completions takes, which is a likely mistake."""
         if isinstance(data.get("function"), dict):
             raise invalid("Here a function is described flat: {type: 'function', name: ..., parameters: ...}.")
 
@@ -97,7 +97,7 @@ def distinct_names(tools: list[FunctionTool] | None) -> list[FunctionTool] | Non
 
 
 def selection_of(choice: ToolChoice | None) -> ToolSelection:
-    """What a choice means."""
+    """Selection that a choice stands for."""
     match choice:
         case None:
             return ToolSelection()

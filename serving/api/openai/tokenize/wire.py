@@ -1,4 +1,4 @@
-"""The bodies and replies of POST /tokenize and /detokenize, as vLLM shapes them."""
+"""Bodies and replies of POST /tokenize and /detokenize, as vLLM shapes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serving.harmony.tokenization import VOCABULARY_SIZE
 
 
 class OptionalModel(WireModel):
-    """The model may be left out where there is one only."""
+    """Model of a request, which may be left out on a server with a single model."""
 
     model: Annotated[str, StringConstraints(min_length=1)] | None = None
 
