@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 from serving.engine.base import EngineInfo, EngineRequest, OwnedEngine, TokenDelta
+from serving.engine.seeds import wrapped_seed
 from serving.errors import EngineDiedError, EngineNotReadyError
 from serving.settings.failover import FailoverSettings
 
@@ -240,7 +241,8 @@ class _Attempt:
             sampling=replace(
                 sampling,
                 max_tokens=sampling.max_tokens - len(made),
-                seed=seed if seed is None or not made else _seed(seed, len(made)),
+                # Not the first seed again: its random numbers are used up.
+                seed=seed if seed is None or not made else wrapped_seed(seed + len(made) * _SEED_STRIDE),
             ),
         )
 
@@ -266,8 +268,3 @@ class _Attempt:
             f"The engine of model '{self._owner._model}' was lost while it worked on this request, and "
             f"none of {self._number} attempts within {self._owner._settings.longest_s:g} s found one to go on with.",
         )
-
-
-def _seed(seed: int, made: int) -> int:
-    """Not the first seed again: its random numbers are used up. In the range of a signed 64-bit integer."""
-    return (seed + made * _SEED_STRIDE + 2**63) % 2**64 - 2**63

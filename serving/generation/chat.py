@@ -9,12 +9,12 @@ from serving.engine.base import Engine
 from serving.errors import EngineDiedError
 from serving.generation.answer import AnswerBuilder
 from serving.generation.choice import ChoiceReader, OnRecovered
+from serving.generation.chunks import chunked
 from serving.generation.ids import MintId, mint_call_id
 from serving.generation.merge import merged
 from serving.generation.plan import Plan, plan
 from serving.generation.source import AnswerSource
 from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, Usage
-from serving.generation.yielding import portions
 from serving.harmony.channels import TokenCounts
 
 
@@ -89,8 +89,8 @@ async def _events(
     ]
     choices = [_Choice(engine, planned, reader, streaming) for reader in readers]
     started = False
-    async with aclosing(merged([choice.events() for choice in choices])) as portions:
-        async for events in portions:
+    async with aclosing(merged([choice.events() for choice in choices])) as chunks:
+        async for events in chunks:
             if not started:
                 started = True
                 yield GenerationStarted(planned.prompt_token_ids)
@@ -100,7 +100,7 @@ async def _events(
 
 
 class _Choice:
-    """One choice, leg after leg."""
+    """One choice, segment after segment."""
 
     def __init__(self, engine: Engine, planned: Plan, reader: ChoiceReader, streaming: bool) -> None:
         self._reader = reader
@@ -110,14 +110,14 @@ class _Choice:
         self._streaming = streaming or reader.must_watch
 
     async def events(self) -> AsyncGenerator[list[ChatEvent], None]:
-        """Events of each portion of tokens; an engine that has more to say is stopped before the last are given."""
+        """Events of each chunk of tokens; an engine that has more to say is stopped before the last are given."""
         reader, number = self._reader, 0
         while not reader.over:
-            leg = self._plan.leg(reader, number, stream=self._streaming)
+            segment = self._plan.segment_request(reader, number, stream=self._streaming)
             number += 1
-            reader.begin_leg(leg.sampling.max_tokens)
+            reader.begin_segment(segment.sampling.max_tokens)
             last: list[ChatEvent] = []
-            async with aclosing(portions(self._engine.generate(leg))) as deltas:
+            async with aclosing(chunked(self._engine.generate(segment))) as deltas:
                 async for delta in deltas:
                     if number == 1:
                         self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)

@@ -11,7 +11,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from serving.engine.base import Constraint, Engine, EngineInfo, EngineRequest, Sampling
+from serving.engine.seeds import wrapped_seed
 from serving.errors import ContextLengthExceededError, EngineDiedError
+from serving.generation.chunks import chunked
 from serving.generation.completions_reader import CompletionReader
 from serving.generation.merge import merged
 from serving.generation.source import AnswerSource
@@ -24,14 +26,11 @@ from serving.generation.types import (
     TextDelta,
     Usage,
 )
-from serving.generation.yielding import portions
 from serving.harmony.channels import TokenCounts
-from serving.harmony.tokenization import ENDOFTEXT, STOP_TOKEN_IDS
+from serving.harmony.tokenization import TEXT_ENDS
 
 _DEFAULT_MAX_TOKENS = 16
 """OpenAI's."""
-_ENDS = (*STOP_TOKEN_IDS, ENDOFTEXT)
-_SEED_RANGE = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +111,8 @@ async def _events(engine: Engine, request: CompletionGeneration, streaming: bool
         for number in range(request.n)
     ]
     started = False
-    async with aclosing(merged([choice.events() for choice in choices])) as portions_of_all:
-        async for events in portions_of_all:
+    async with aclosing(merged([choice.events() for choice in choices])) as chunks:
+        async for events in chunks:
             if not started:
                 started = True
                 yield GenerationStarted()
@@ -154,18 +153,18 @@ class _Choice:
             replace(
                 sampling,
                 max_tokens=_max_tokens(len(tokens), request.max_tokens, info),
-                seed=None if sampling.seed is None else _seed(sampling.seed + number),
-                stop_token_ids=tuple(dict.fromkeys((*_ENDS, *sampling.stop_token_ids))),
+                seed=None if sampling.seed is None else wrapped_seed(sampling.seed + number),
+                stop_token_ids=tuple(dict.fromkeys((*TEXT_ENDS, *sampling.stop_token_ids))),
             ),
             stream=streaming or bool(request.stop),
             constraint=request.constraint,
         )
 
     async def events(self) -> AsyncGenerator[list[ChatEvent]]:
-        """Events of each portion of tokens; an engine that has more to say is stopped before the last are given."""
+        """Events of each chunk of tokens; an engine that has more to say is stopped before the last are given."""
         reader = self.reader
         last: list[ChatEvent] = []
-        async with aclosing(portions(self._engine.generate(self._request))) as deltas:
+        async with aclosing(chunked(self._engine.generate(self._request))) as deltas:
             async for delta in deltas:
                 self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
                 last = reader.read(delta)
@@ -175,11 +174,6 @@ class _Choice:
         if not reader.over:
             raise EngineDiedError("The engine stopped sending before the answer was complete.")
         yield last
-
-
-def _seed(seed: int) -> int:
-    """In the range of a signed 64-bit integer, which is what a generator takes."""
-    return (seed + _SEED_RANGE) % (2 * _SEED_RANGE) - _SEED_RANGE
 
 
 def _max_tokens(prompt_tokens: int, asked: int | None, info: EngineInfo) -> int:

@@ -1,4 +1,4 @@
-"""From a chat request to engine requests: the prompt's tokens, how many may follow, and each leg of each choice."""
+"""From a chat request to engine requests: the prompt's tokens, how many may follow, and each segment of each choice."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import math
 from dataclasses import dataclass, replace
 
 from serving.engine.base import Engine, EngineRequest
+from serving.engine.seeds import wrapped_seed
 from serving.errors import ContextLengthExceededError
 from serving.generation.choice import ChoiceReader
 from serving.generation.truncation import truncated
 from serving.generation.types import ChatGeneration
-from serving.harmony.conversation import AssistantMessage, Conversation
+from serving.harmony.conversation import approximate_size
 from serving.harmony.tokenization import render_prompt
 
 # About 1.5 ms of rendering. Up to here a hop to a thread and back costs more than other requests gain from it.
 _LONG_CHARACTERS = 10_000
-_CHARACTERS_PER_TOOL = 500
-
-
-# Spreads the seeds of a choice's legs; that of its first is seed + index, as in vLLM.
+# Spreads the seeds of a choice's segments; that of its first is seed + index, as in vLLM.
 _SEED_STRIDE = 0x9E3779B97F4A7C15
 _CONTINUES = -1
 
@@ -32,22 +30,22 @@ class Plan:
     prompt_token_ids: list[int]
     max_tokens: int
 
-    def leg(self, reader: ChoiceReader, number: int, *, stream: bool) -> EngineRequest:
+    def segment_request(self, reader: ChoiceReader, number: int, *, stream: bool) -> EngineRequest:
         """The engine request number `number` of a choice, counted from 0, whose tokens so far `reader` has.
 
-        An engine that is not watched is made to look up where a budget may end. Legs after the first have the
-        prefix in the cache and a client that waits: they go before new requests.
+        An engine that sends everything at once gets no more tokens than the reasoning budget allows unchecked. Segments
+        after the first have the prefix in the cache and a client that waits: they go before new requests.
         """
-        sampling, leg = self.request.sampling, reader.leg
+        sampling, segment = self.request.sampling, reader.segment
         most = reader.tokens_left
-        if not stream and (room := reader.room) is not None:
-            most = min(most, room)
-        bias = leg.logit_bias
+        if not stream and (unchecked := reader.tokens_to_check) is not None:
+            most = min(most, unchecked)
+        bias = segment.logit_bias
         sampling = replace(
             sampling,
             max_tokens=most,
-            seed=None if sampling.seed is None else _seed(sampling.seed, reader.index, number),
-            stop_token_ids=tuple(dict.fromkeys(leg.stop_token_ids + sampling.stop_token_ids)),
+            seed=None if sampling.seed is None else wrapped_seed(sampling.seed + reader.index + number * _SEED_STRIDE),
+            stop_token_ids=tuple(dict.fromkeys(segment.stop_token_ids + sampling.stop_token_ids)),
             logit_bias={**(sampling.logit_bias or {}), **bias} if bias else sampling.logit_bias,
         )
         return EngineRequest(
@@ -56,8 +54,8 @@ class Plan:
             sampling,
             stream=stream,
             completion_token_ids=list(reader.tokens),
-            constraint=leg.constraint,
-            constrained_tokens=len(reader.tokens) - leg.begins if leg.constraint else 0,
+            constraint=segment.constraint,
+            constrained_tokens=len(reader.tokens) - segment.begins if segment.constraint else 0,
             priority=_CONTINUES if number else 0,
         )
 
@@ -69,7 +67,7 @@ async def plan(engine: Engine, request: ChatGeneration) -> Plan:
     be rendered, EngineNotReadyError.
     """
     info = await engine.prepare()
-    if _is_long(request.conversation):
+    if approximate_size(request.conversation) > _LONG_CHARACTERS:
         # Tokenizing one message holds the GIL; in a thread others get a turn between messages.
         prompt = await asyncio.to_thread(_prompt, request, info.max_model_len)
     else:
@@ -84,15 +82,10 @@ def _prompt(request: ChatGeneration, max_model_len: int) -> list[int]:
     if not request.truncate:
         return prompt
     answer = request.max_tokens or math.ceil(max_model_len * request.answer_share)
-    room = max_model_len - answer
-    if len(prompt) <= room:
+    available = max_model_len - answer
+    if len(prompt) <= available:
         return prompt
-    return render_prompt(truncated(request.conversation, room, lambda part: len(render_prompt(part))))
-
-
-def _seed(seed: int, choice: int, leg: int) -> int:
-    """In the range of a signed 64-bit integer, which is what a generator takes."""
-    return (seed + choice + leg * _SEED_STRIDE + 2**63) % 2**64 - 2**63
+    return render_prompt(truncated(request.conversation, available, lambda part: len(render_prompt(part))))
 
 
 def _max_tokens(prompt_tokens: int, asked: int | None, max_model_len: int) -> int:
@@ -111,12 +104,3 @@ def _max_tokens(prompt_tokens: int, asked: int | None, max_model_len: int) -> in
             param="messages",
         )
     return asked
-
-
-def _is_long(conversation: Conversation) -> bool:
-    characters = len(conversation.instructions or "") + _CHARACTERS_PER_TOOL * len(conversation.tools)
-    for message in conversation.messages:
-        characters += len(message.content or "")
-        if isinstance(message, AssistantMessage):
-            characters += len(message.reasoning or "") + sum(len(call.arguments) for call in message.tool_calls)
-    return characters > _LONG_CHARACTERS

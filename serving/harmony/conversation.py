@@ -80,3 +80,16 @@ class Conversation:
     instructions: str | None = None
     tools: tuple[FunctionTool, ...] = ()
     response_format: ResponseFormat | None = None
+
+
+_CHARACTERS_PER_TOOL = 500
+
+
+def approximate_size(conversation: Conversation) -> int:
+    """About how many characters are to be rendered; a tool counts 500."""
+    characters = len(conversation.instructions or "") + _CHARACTERS_PER_TOOL * len(conversation.tools)
+    for message in conversation.messages:
+        characters += len(message.content or "")
+        if isinstance(message, AssistantMessage):
+            characters += len(message.reasoning or "") + sum(len(call.arguments) for call in message.tool_calls)
+    return characters

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from serving.harmony.vocabulary import CHANNEL, CONSTRAIN, END, MESSAGE, START, STOP_TOKEN_IDS, decode
-
-_ENDS = frozenset([END, *STOP_TOKEN_IDS])
+from serving.harmony.vocabulary import CHANNEL, CONSTRAIN, MESSAGE, MESSAGE_ENDS, START, decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ def _split(tokens: Sequence[int]) -> Iterator[list[int]]:
     for token in tokens:
         if token == START:
             message = []
-        elif token in _ENDS:
+        elif token in MESSAGE_ENDS:
             yield message
             message = []
         else:

@@ -1,7 +1,8 @@
 """Tokens of conversations, prompts and texts: the part of this package that other packages use beside its types.
 
-Only what reads or changes a completion under way (generation/choice.py, generation/steering.py) knows more of Harmony's
-tokens; `make lint` holds that. Another model family begins here.
+Only the reading of a completion under way and interventions in it (generation/choice.py, interventions.py,
+reasoning_budget.py, segment.py) know more of Harmony's tokens; `make lint` holds that. Another model family begins
+here.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from serving.harmony.prompt import PromptMessage, prompt_messages
 from serving.harmony.raw import RawDecoder, decode_raw, encode_raw
 from serving.harmony.render import render_prompt
 from serving.harmony.vocabulary import (
-    ENDOFTEXT,
     FIRST_SPECIAL_ID,
     STOP_TOKEN_IDS,
+    TEXT_ENDS,
     VOCABULARY_SIZE,
     token_bytes,
     token_table,
 )
 
 __all__ = [
-    "ENDOFTEXT",
     "FIRST_SPECIAL_ID",
     "STOP_TOKEN_IDS",
+    "TEXT_ENDS",
     "VOCABULARY_SIZE",
     "PromptMessage",
     "RawDecoder",

@@ -27,6 +27,12 @@ CALL: Final = 200012
 
 STOP_TOKEN_IDS: Final = (RETURN, CALL)
 """The model has said everything it has to say, or waits for a tool."""
+MESSAGE_ENDS: Final = frozenset([END, RETURN, CALL])
+"""Markers that end a message."""
+BODY_ENDS: Final = MESSAGE_ENDS | {ENDOFTEXT}
+"""Markers that end a body, one that belongs in no conversation included."""
+TEXT_ENDS: Final = (*STOP_TOKEN_IDS, ENDOFTEXT)
+"""Tokens that end a completion of raw text."""
 
 VOCABULARY_SIZE: Final = 201088
 """Rows of gpt-oss's embedding; every id it can make is below."""

@@ -10,7 +10,7 @@ from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
 
 
 @dataclass(slots=True)
-class EngineLeg:
+class EngineSegment:
     """One call of an engine. Moments are monotonic seconds; `parsing_s` is the time that its tokens took elsewhere."""
 
     began: float
@@ -28,7 +28,7 @@ class Timeline:
     carrier: Mapping[str, str]
     identified: float | None = None
     queued: list[tuple[float, float]] = field(default_factory=list)
-    legs: list[EngineLeg] = field(default_factory=list)
+    segments: list[EngineSegment] = field(default_factory=list)
 
 
 class TimedEngine:
@@ -46,16 +46,16 @@ class TimedEngine:
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine."""
         monotonic = self._monotonic
-        leg = EngineLeg(monotonic())
-        self._timeline.legs.append(leg)
+        segment = EngineSegment(monotonic())
+        self._timeline.segments.append(segment)
         async with aclosing(self._engine.generate(request)) as deltas:
             try:
                 async for delta in deltas:
                     given = monotonic()
-                    if leg.first_delta is None:
-                        leg.first_delta = given
-                    leg.tokens += len(delta.token_ids)
+                    if segment.first_delta is None:
+                        segment.first_delta = given
+                    segment.tokens += len(delta.token_ids)
                     yield delta
-                    leg.parsing_s += monotonic() - given
+                    segment.parsing_s += monotonic() - given
             finally:
-                leg.ended = monotonic()
+                segment.ended = monotonic()

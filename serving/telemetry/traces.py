@@ -12,7 +12,7 @@ import serving
 from serving.errors import SettingsError
 from serving.settings.telemetry import TracingSettings
 from serving.telemetry.record import RequestRecord
-from serving.telemetry.timeline import EngineLeg, Timeline
+from serving.telemetry.timeline import EngineSegment, Timeline
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -84,20 +84,26 @@ class RequestTraces:
             child.end(clock.ns(end))
             return child
 
-        first = min([begin for begin, _ in timeline.queued] + [leg.began for leg in timeline.legs], default=None)
+        began = [segment.began for segment in timeline.segments]
+        first = min([begin for begin, _ in timeline.queued] + began, default=None)
         if timeline.identified is not None and first is not None:
             span("render", timeline.identified, first)
         for begin, end in timeline.queued:
             span("queue", begin, end)
-        for leg in timeline.legs:
-            span("engine", leg.began, leg.ended, {"gen_ai.usage.output_tokens": leg.tokens})
-            if leg.first_delta is not None:
-                span("parse", leg.first_delta, _parsed(leg, timeline, record), {"serving.busy_s": leg.parsing_s})
+        for segment in timeline.segments:
+            span("engine", segment.began, segment.ended, {"gen_ai.usage.output_tokens": segment.tokens})
+            if segment.first_delta is not None:
+                span(
+                    "parse",
+                    segment.first_delta,
+                    _parsed(segment, timeline, record),
+                    {"serving.busy_s": segment.parsing_s},
+                )
 
 
-def _parsed(leg: EngineLeg, timeline: Timeline, record: RequestRecord) -> float:
-    """When the last of a leg's tokens was through: parsing goes on while the engine generates."""
-    return min(leg.ended + leg.parsing_s, timeline.arrived + record.duration_s)
+def _parsed(segment: EngineSegment, timeline: Timeline, record: RequestRecord) -> float:
+    """When the last of a segment's tokens was through: parsing goes on while the engine generates."""
+    return min(segment.ended + segment.parsing_s, timeline.arrived + record.duration_s)
 
 
 class _Clock:

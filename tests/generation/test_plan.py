@@ -31,8 +31,8 @@ def reader(planned: Plan, choice: int = 0) -> ChoiceReader:
     return ChoiceReader(choice, planned.request, lambda: "", None, planned.max_tokens)
 
 
-def first_leg(planned: Plan, choice: int = 0) -> EngineRequest:
-    return planned.leg(reader(planned, choice), 0, stream=True)
+def first_segment(planned: Plan, choice: int = 0) -> EngineRequest:
+    return planned.segment_request(reader(planned, choice), 0, stream=True)
 
 
 async def test_renders_the_prompt_and_stops_at_harmonys_ends(make_request: MakeRequest) -> None:
@@ -40,7 +40,7 @@ async def test_renders_the_prompt_and_stops_at_harmonys_ends(make_request: MakeR
     planned = await plan(await engine_with(1000), request)
     prompt = render_prompt(request.conversation)
     expected = replace(request.sampling, max_tokens=7, stop_token_ids=(200002, 200012))
-    assert first_leg(planned, 1) == EngineRequest("request-1-0", prompt, expected, stream=True)
+    assert first_segment(planned, 1) == EngineRequest("request-1-0", prompt, expected, stream=True)
 
 
 async def test_every_choice_and_leg_has_a_seed_of_its_own(make_request: MakeRequest) -> None:
@@ -48,9 +48,9 @@ async def test_every_choice_and_leg_has_a_seed_of_its_own(make_request: MakeRequ
     for seed in (-(2**63), 0, 7, 2**63 - 1):
         planned = await plan(await engine_with(1000), replace(request, sampling=replace(request.sampling, seed=seed)))
         seeds = [
-            planned.leg(reader(planned, choice), leg, stream=True).sampling.seed
+            planned.segment_request(reader(planned, choice), segment, stream=True).sampling.seed
             for choice in range(2)
-            for leg in range(3)
+            for segment in range(3)
         ]
         assert seeds[0] == seed
         assert len(set(seeds)) == len(seeds)
@@ -61,14 +61,14 @@ async def test_other_stop_tokens_are_kept(make_request: MakeRequest) -> None:
     request = make_request()
     request = replace(request, sampling=replace(request.sampling, stop_token_ids=(5, 200012)))
     planned = await plan(await engine_with(1000), request)
-    assert first_leg(planned).sampling.stop_token_ids == (200002, 200012, 5)
+    assert first_segment(planned).sampling.stop_token_ids == (200002, 200012, 5)
 
 
 async def test_no_max_tokens_means_what_is_left(make_request: MakeRequest) -> None:
     request = make_request()
     prompt_tokens = len(render_prompt(request.conversation))
     planned = await plan(await engine_with(prompt_tokens + 5), request)
-    assert planned.max_tokens == first_leg(planned).sampling.max_tokens == 5
+    assert planned.max_tokens == first_segment(planned).sampling.max_tokens == 5
 
 
 async def test_what_just_fits_is_let_through(make_request: MakeRequest) -> None:

@@ -205,7 +205,7 @@ async def test_a_call_can_be_forced(served: Served, choice: Any) -> None:
     call = response.output[-1]
     assert isinstance(call, ResponseFunctionToolCall)
     assert (call.name, call.arguments) == ("get_weather", '{"city": "Zürich"}')
-    # What is forced is begun for the model, by a further leg.
+    # What is forced is begun for the model, by a further segment.
     assert len(served.engine.requests) > 1
 
 

@@ -48,7 +48,7 @@ class Recording(ScriptedEngine):
         self.requests: list[EngineRequest] = []
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta, None]:
-        assert self.running < 2, "the leg before is still running"
+        assert self.running < 2, "the segment before is still running"
         self.requests.append(request)
         async with aclosing(super().generate(request)) as deltas:
             async for delta in deltas:
