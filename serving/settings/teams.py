@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 from serving.effort import EFFORTS, Effort
 from serving.settings.base import Section
 from serving.settings.keys import KEY_ID, KeyHash
+from serving.settings.limits import LimitKind
 from serving.settings.loading.layer import KeyPath, merged
 from serving.settings.loading.problems import several
 
@@ -113,6 +114,11 @@ class Team(Section):
     priority: Priority = Field("normal", description="A higher class is served before any lower one.")
     external: bool = Field(False, description="true: its requests may go to backends outside the house.")
     effort_under_load: EffortUnderLoad = Field(EffortUnderLoad(), description="Less effort while many wait.")
+
+    def limit(self, kind: LimitKind) -> int | None:
+        """The limit of that kind; None: it does not hold."""
+        found: int | None = getattr(self, kind.name)
+        return found
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -10,26 +10,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from serving.engine.lifecycle.state import LOAD_CAUSES, UNLOAD_CAUSES, Cause, State
 from serving.engine.start_failure import START_FAILURE_REASONS, StartFailureReason
 from serving.harmony.recovery import RECOVERY_KINDS
+from serving.settings.limits import LIMIT_KINDS
 from serving.telemetry.build import Versions
 from serving.telemetry.chunk_histogram import ChunkHistogram
 from serving.telemetry.definitions import BY_NAME, DEFINITIONS
 from serving.telemetry.label_values import NONE, FirstValues, KnownValues
 from serving.telemetry.record import RequestRecord
 
-RejectionReason = Literal[
-    "authentication",  # no key, a wrong one, or one that has ended
-    "model_not_allowed",
-    "effort_not_allowed",
-    "too_long",  # more context or output than the team may ask for
-    "requests_per_minute",
-    "tokens_per_minute",
-    "concurrency",
-    "daily_tokens",
-    "monthly_tokens",
-    "queue_full",
-    "deadline",  # could not finish in time, or ran out while it waited
-    "draining",
-]
+RejectionReason = str
+"""Labels of serving_rejections_total: those below, and those of the kinds of limits."""
 FrameLoss = Literal["missing", "late", "doubled", "foreign", "corrupt", "unreachable"]
 FailoverOutcome = Literal["resumed", "restarted", "given_up", "poison"]
 FallbackReason = Literal["not_ready", "full", "deadline", "engine_gone"]
@@ -37,7 +26,16 @@ BackendOutcome = Literal["ok", "full", "failed", "refused", "abandoned"]
 CacheFailure = Literal["read", "write", "too_large"]
 DisconnectStage = Literal["before_first_token", "streaming"]
 
-REJECTION_REASONS: tuple[RejectionReason, ...] = get_args(RejectionReason)
+REJECTION_REASONS: tuple[RejectionReason, ...] = (
+    "authentication",  # no key, a wrong one, or one that has ended
+    "model_not_allowed",
+    "effort_not_allowed",
+    "too_long",  # more context or output than the team may ask for
+    *(kind.reason for kind in LIMIT_KINDS),
+    "queue_full",
+    "deadline",  # could not finish in time, or ran out while it waited
+    "draining",
+)
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _MOST_TEAMS = 500

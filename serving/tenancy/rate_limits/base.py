@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Literal, Protocol
+from typing import Protocol
 
+from serving.settings.limits import Unit
 from serving.settings.teams import Team
 
 WINDOW = 61
@@ -14,15 +14,6 @@ WINDOW = 61
 
 HOLDER_LIFE_S = 15.0
 """A replica that was not heard of for so long is gone, and what it held concurrently is free."""
-
-Limit = Literal["requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day", "tokens_per_month"]
-LIMITS: tuple[Limit, ...] = (
-    "requests_per_minute",
-    "tokens_per_minute",
-    "concurrent_requests",
-    "tokens_per_day",
-    "tokens_per_month",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +23,10 @@ class Amounts:
     requests: int = 0
     tokens: int = 0
     slots: int = 0
+
+    def of(self, unit: Unit) -> int:
+        """The amount in `unit`."""
+        return self.requests if unit == "requests" else self.tokens if unit == "tokens" else self.slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +66,12 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was taken: `limit` has no room before `retry_after_s` have passed (None where nobody can tell)."""
+    """A refusal: nothing was taken.
 
-    limit: Limit
+    The kind called `limit` has no room before `retry_after_s` have passed; None where nobody can tell.
+    """
+
+    limit: str
     retry_after_s: float | None
     requests: Window | None
     tokens: Window | None
@@ -124,19 +122,3 @@ class LimitStore(Protocol):
     async def close(self) -> None:
         """Let go of connections. May be called more than once."""
         ...
-
-
-def next_day(now: float) -> float:
-    """When the day of `now` ends, both in seconds since the epoch."""
-    return (now // 86400 + 1) * 86400
-
-
-def next_month(now: float) -> float:
-    """When the month of `now` ends, both in seconds since the epoch."""
-    first = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return (first + timedelta(days=32)).replace(day=1).timestamp()
-
-
-def month_of(now: float) -> str:
-    """The month as "2026-11"."""
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m")

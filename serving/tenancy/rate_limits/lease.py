@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from serving.settings.limits import LIMIT_KINDS, Unit
 from serving.settings.teams import Team
-from serving.tenancy.rate_limits.base import Amounts, Correction, Limit, Report, Window
+from serving.tenancy.rate_limits.base import Amounts, Correction, Report, Window
 from serving.tenancy.throughput import Rate
 
 _SPARE_LIFE_S = 5.0
@@ -20,7 +21,7 @@ _AHEAD_S = 0.25
 class Block:
     """The store refused: until then, as much or more is refused here. `told` counts who was."""
 
-    limit: Limit
+    limit: str
     tokens: int
     until: float
     free_at: float
@@ -50,11 +51,9 @@ class Lease:
         self._used_at = self._told_at = self._taken_at = clock()
         self._slot_freed_at = clock()
 
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether any limit is in tokens."""
-        limits = self.limits
-        return not (limits.tokens_per_minute is limits.tokens_per_day is limits.tokens_per_month is None)
+    def counts(self, unit: Unit) -> bool:
+        """Whether the team has any limit in `unit`."""
+        return any(kind.unit == unit and self.limits.limit(kind) is not None for kind in LIMIT_KINDS)
 
     def reserve(self, wanted: Amounts) -> tuple[Amounts, Amounts]:
         """Take what is there of `wanted`. Returns that, and what is missing."""

@@ -12,9 +12,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
+from serving.settings.limits import CALENDAR, KIND_OF, LIMIT_KINDS
 from serving.settings.teams import Team
 from serving.tenancy.auth.team_directory import Identity
-from serving.tenancy.rate_limits.base import WINDOW, Amounts, Ask, Limit, LimitStore, Refused, Taken, Window
+from serving.tenancy.rate_limits.base import WINDOW, Amounts, Ask, LimitStore, Refused, Taken, Window
 from serving.tenancy.rate_limits.lease import Block, Lease
 from serving.tenancy.rate_limits.memory import MemoryLimitStore
 
@@ -28,7 +29,6 @@ _PATIENCE_S = 2.0
 _FIRST_PATIENCE_S = 10.0
 """For a store that has not answered yet: it may have to be started."""
 _LONGEST_SLOT_WAIT_S = 30.0
-_DIVIDED = ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day", "tokens_per_month")
 
 
 class Claim:
@@ -52,8 +52,11 @@ class Claim:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        charged = lease.limits.requests_per_minute is not None
-        lease.correct(self._at, requests if charged else 0, tokens - self._tokens if lease.counts_tokens else 0)
+        lease.correct(
+            self._at,
+            requests if lease.counts("requests") else 0,
+            tokens - self._tokens if lease.counts("tokens") else 0,
+        )
         lease.free_slots(self._slots)
         lease.finishing.add(1)
 
@@ -90,10 +93,8 @@ class Limiter:
         if not _limited(limits):
             return Claim(None, 0.0, 0, 0)
         lease = self._lease(identity)
-        slots = 1 if limits.concurrent_requests is not None else 0
-        wanted = Amounts(
-            1 if limits.requests_per_minute is not None else 0, tokens if lease.counts_tokens else 0, slots
-        )
+        slots = 1 if lease.counts("slots") else 0
+        wanted = Amounts(1 if lease.counts("requests") else 0, tokens if lease.counts("tokens") else 0, slots)
         self._refuse_blocked(identity, lease, wanted)
         got, missing = lease.reserve(wanted)
         if missing != Amounts():
@@ -198,7 +199,7 @@ class Limiter:
                 return outcome
             except (StoreUnavailableError, TimeoutError) as error:
                 self._lost(error)
-        part = {name: max(1, limit // self._replicas) for name in _DIVIDED if (limit := getattr(ask.limits, name))}
+        part = {kind.name: max(1, most // self._replicas) for kind in LIMIT_KINDS if (most := ask.limits.limit(kind))}
         own = Ask(ask.team, ask.limits.model_copy(update=part), ask.holder, ask.sequence, ask.held, ask.need, Amounts())
         outcome = await self._alone.take(own)
         if isinstance(outcome, Taken):
@@ -236,34 +237,33 @@ class Limiter:
         if wait is None:
             wait = min(_LONGEST_SLOT_WAIT_S, 1 / lease.finishing.per_second) if lease.finishing.per_second else 1.0
         else:
-            tokens = 0 if refused.limit == "requests_per_minute" else missing.tokens
+            tokens = 0 if KIND_OF[refused.limit].unit == "requests" else missing.tokens
             lease.block = Block(refused.limit, tokens, now + min(_BLOCK_S, wait), now + wait)
         return _error(identity, refused.limit, wait)
 
 
 def _limited(limits: Team) -> bool:
-    return any(getattr(limits, name) is not None for name in _DIVIDED)
+    return any(limits.limit(kind) is not None for kind in LIMIT_KINDS)
 
 
-def _step_s(limit: Limit, lease: Lease, wanted: Amounts) -> float:
+def _step_s(limit: str, lease: Lease, wanted: Amounts) -> float:
     """How much later the next one gets in."""
-    limits = lease.limits
-    if limit == "requests_per_minute" and limits.requests_per_minute:
-        return WINDOW / limits.requests_per_minute
-    if limit == "tokens_per_minute" and limits.tokens_per_minute:
-        return WINDOW * min(1.0, wanted.tokens / limits.tokens_per_minute)
-    return 0.0
+    kind = KIND_OF[limit]
+    most = lease.limits.limit(kind)
+    if kind.span != "minute" or not most:
+        return 0.0
+    return WINDOW * min(1.0, wanted.of(kind.unit) / most)
 
 
 def _with_spare(window: Window | None, spare: int) -> Window | None:
     return None if window is None else Window(window.limit, min(window.limit, window.left + spare), window.full_in_s)
 
 
-def _error(identity: Identity, limit: Limit, wait: float) -> RateLimitError:
+def _error(identity: Identity, limit: str, wait: float) -> RateLimitError:
     most = getattr(identity.policy, limit)
     words = limit.replace("_", " ")
     text = f"Rate limit reached for team '{identity.team}': {most} {words}. Try again in {wait:.1f} s."
-    if limit in ("tokens_per_day", "tokens_per_month"):
+    if KIND_OF[limit] in CALENDAR:
         error: RateLimitError = QuotaExceededError(text, retry_after_s=wait, should_retry=False)
     else:
         error = RateLimitError(text, retry_after_s=wait)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from serving.settings.limits import CALENDAR, LIMIT_KINDS, Span, Unit, period_end, period_of
 from serving.tenancy.rate_limits.base import (
     HOLDER_LIFE_S,
     WINDOW,
     Amounts,
     Ask,
-    Limit,
     Refused,
     Report,
     Taken,
     Window,
-    month_of,
-    next_day,
-    next_month,
 )
 
 SPARE_PART = 0.02
@@ -81,11 +78,25 @@ class _Holder:
 
 @dataclass(slots=True)
 class _Account:
-    requests: SlidingWindow = field(default_factory=SlidingWindow)
-    tokens: SlidingWindow = field(default_factory=SlidingWindow)
-    days: dict[int, int] = field(default_factory=dict)
-    months: dict[str, int] = field(default_factory=dict)
+    windows: dict[Unit, SlidingWindow] = field(
+        default_factory=lambda: {"requests": SlidingWindow(), "tokens": SlidingWindow()}
+    )
+    periods: dict[tuple[Unit, Span], dict[str, int]] = field(default_factory=dict)
     holders: dict[str, _Holder] = field(default_factory=dict)
+
+    def used(self, unit: Unit, span: Span, now: float) -> int:
+        """What was used in the day or the month of `now`."""
+        return self.periods.get((unit, span), {}).get(period_of(span, now), 0)
+
+    def use(self, unit: Unit, span: Span, amount: int, second: float, now: float) -> None:
+        """Count `amount` for the day or the month of `second`, and forget what is older than the last one."""
+        span_s = 86400 if span == "day" else 32 * 86400
+        oldest = period_of(span, now - span_s)
+        periods = self.periods.setdefault((unit, span), {})
+        for gone in [each for each in periods if each < oldest]:
+            del periods[gone]
+        period = period_of(span, second)
+        periods[period] = periods.get(period, 0) + amount
 
 
 class MemoryLimitStore:
@@ -103,15 +114,15 @@ class MemoryLimitStore:
         self._seeded = True
         for team, (day, month) in used.items() if first else ():
             account = self._accounts.setdefault(team, _Account())
-            account.days[int(now // 86400)] = account.days.get(int(now // 86400), 0) + day
-            account.months[month_of(now)] = account.months.get(month_of(now), 0) + month
+            account.use("tokens", "day", day, now, now)
+            account.use("tokens", "month", month, now, now)
 
     async def take(self, ask: Ask) -> Taken | Refused:
         """See LimitStore."""
         now = self._tick()
         account = self._accounts.setdefault(ask.team, _Account())
-        account.requests.advance(now)
-        account.tokens.advance(now)
+        for window in account.windows.values():
+            window.advance(now)
         elsewhere, holders = _others(account, ask.holder, now)
         if refusal := _first_refusal(account, ask, elsewhere, now):
             limit, wait = refusal
@@ -156,64 +167,62 @@ def _others(account: _Account, name: str, now: float) -> tuple[int, int]:
     return sum(others), len(others) + 1
 
 
-def _first_refusal(account: _Account, ask: Ask, elsewhere: int, now: float) -> tuple[Limit, float | None] | None:
+def _first_refusal(account: _Account, ask: Ask, elsewhere: int, now: float) -> tuple[str, float | None] | None:
     limits, need = ask.limits, ask.need
-    day, month = account.days.get(int(now // 86400), 0), account.months.get(month_of(now), 0)
-    if limits.tokens_per_month is not None and month + need.tokens > limits.tokens_per_month:
-        return "tokens_per_month", next_month(now) - now
-    if limits.tokens_per_day is not None and day + need.tokens > limits.tokens_per_day:
-        return "tokens_per_day", next_day(now) - now
-    minutes: tuple[tuple[Limit, SlidingWindow, int | None, int], ...] = (
-        ("requests_per_minute", account.requests, limits.requests_per_minute, need.requests),
-        ("tokens_per_minute", account.tokens, limits.tokens_per_minute, need.tokens),
-    )
-    waits: list[tuple[float, Limit]] = []
-    for name, window, limit, wanted in minutes:
-        if limit is not None and wanted and (wait := window.room_in_s(min(wanted, limit), limit, now)):
-            waits.append((wait, name))
+    for kind in CALENDAR:
+        most = limits.limit(kind)
+        if most is not None and account.used(kind.unit, kind.span, now) + need.of(kind.unit) > most:
+            return kind.name, period_end(kind.span, now) - now
+    waits: list[tuple[float, str]] = []
+    for kind in LIMIT_KINDS:
+        most, wanted = limits.limit(kind), need.of(kind.unit)
+        if kind.span != "minute" or most is None or not wanted:
+            continue
+        if wait := account.windows[kind.unit].room_in_s(min(wanted, most), most, now):
+            waits.append((wait, kind.name))
     if waits:
         wait, name = max(waits)
         return name, wait
-    most = limits.concurrent_requests
-    if most is not None and need.slots and elsewhere + ask.held + need.slots > most:
-        return "concurrent_requests", None
+    for kind in LIMIT_KINDS:
+        most = limits.limit(kind)
+        if kind.span == "moment" and most is not None and need.slots and elsewhere + ask.held + need.slots > most:
+            return kind.name, None
     return None
 
 
 def _spare(account: _Account, ask: Ask, elsewhere: int, holders: int, now: float) -> Amounts:
-    """As much of what is asked for to spare as all together may hold."""
-    limits, wanted, need = ask.limits, ask.spare, ask.need
+    """As much of what is asked for to spare as all replicas together may hold."""
 
-    def some(limit: int | None, used: int, asked: int) -> int:
-        if limit is None:
-            return asked
-        return max(0, min(asked, int(limit * SPARE_PART) // holders, (limit - used) // (4 * holders)))
+    def some(unit: Unit) -> int:
+        asked, need = ask.spare.of(unit), ask.need.of(unit)
+        for kind in LIMIT_KINDS:
+            limit = ask.limits.limit(kind)
+            if kind.unit != unit or limit is None:
+                continue
+            if kind.span == "minute":
+                used = account.windows[unit].used
+            elif kind.span == "moment":
+                used = elsewhere + ask.held
+            else:
+                used = account.used(unit, kind.span, now)
+            asked = max(0, min(asked, int(limit * SPARE_PART) // holders, (limit - used - need) // (4 * holders)))
+        return asked
 
-    day, month = account.days.get(int(now // 86400), 0), account.months.get(month_of(now), 0)
-    tokens = some(limits.tokens_per_minute, account.tokens.used + need.tokens, wanted.tokens)
-    tokens = some(limits.tokens_per_day, day + need.tokens, tokens)
-    tokens = some(limits.tokens_per_month, month + need.tokens, tokens)
-    return Amounts(
-        some(limits.requests_per_minute, account.requests.used + need.requests, wanted.requests),
-        tokens,
-        some(limits.concurrent_requests, elsewhere + ask.held + need.slots, wanted.slots),
-    )
+    return Amounts(some("requests"), some("tokens"), some("slots"))
 
 
 def _charge(account: _Account, requests: int, tokens: int, second: int, now: float) -> None:
-    account.requests.add(requests, second, now)
-    account.tokens.add(tokens, second, now)
-    if tokens:
-        day, month = int(second // 86400), month_of(second)
-        account.days = {each: used for each, used in account.days.items() if each >= day - 1}
-        account.months = {each: used for each, used in account.months.items() if each >= month_of(now - 32 * 86400)}
-        account.days[day] = account.days.get(day, 0) + tokens
-        account.months[month] = account.months.get(month, 0) + tokens
+    amounts = Amounts(requests, tokens)
+    for unit, window in account.windows.items():
+        window.add(amounts.of(unit), second, now)
+    for kind in CALENDAR:
+        if amount := amounts.of(kind.unit):
+            account.use(kind.unit, kind.span, amount, second, now)
 
 
 def _views(account: _Account, ask: Ask, now: float) -> tuple[Window | None, Window | None]:
-    limits = ask.limits
+    limits, windows = ask.limits, account.windows
     return (
-        None if limits.requests_per_minute is None else account.requests.view(limits.requests_per_minute, now),
-        None if limits.tokens_per_minute is None else account.tokens.view(limits.tokens_per_minute, now),
+        None if limits.requests_per_minute is None else windows["requests"].view(limits.requests_per_minute, now),
+        None if limits.tokens_per_minute is None else windows["tokens"].view(limits.tokens_per_minute, now),
     )

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from serving.redis_connection import connect, disconnect, reaching
+from serving.settings.limits import CALENDAR, LIMIT_KINDS, LimitKind, period_end
 from serving.tenancy.rate_limits.base import (
     HOLDER_LIFE_S,
-    LIMITS,
     WINDOW,
     Amounts,
     Ask,
@@ -18,8 +18,6 @@ from serving.tenancy.rate_limits.base import (
     Report,
     Taken,
     Window,
-    next_day,
-    next_month,
 )
 from serving.tenancy.rate_limits.memory import LONGEST_PROMISE_S, SPARE_PART
 
@@ -28,12 +26,30 @@ _CONNECTIONS = 32
 _KEEP_S = 40 * 86400
 _NONE = -1
 
+_UNITS = ("requests", "tokens", "slots")
+_CODES = {("tokens", "day"): "d", ("tokens", "month"): "m", ("requests", "day"): "D", ("requests", "month"): "M"}
+"""The first letter of what is kept for a kind that begins anew with a day or a month."""
+
+
+def _lua(kinds: tuple[LimitKind, ...]) -> str:
+    """The kinds as a table of Lua: where the limit and the unit are among the arguments, the span, the first letter."""
+    rows = (
+        f"{{place={LIMIT_KINDS.index(kind) + 1}, unit={_UNITS.index(kind.unit) + 1}, span='{kind.span}', "
+        f"code='{_CODES.get((kind.unit, kind.span), kind.unit[0])}'}}"
+        for kind in kinds
+    )
+    return f"{{{', '.join(rows)}}}"
+
+
+_KINDS = len(LIMIT_KINDS)
+
 # One hash a team, so that a Redis Cluster has all of it in one place: r1760000000 and t1760000000 are what was used in
-# that second, d20370 and m2025-10 the tokens of a day and a month, h:NAME a replica as "sequence held seen", pr and pt
-# what was promised and since when. A script runs alone, and by Redis's clock, which is one for all replicas. It says
-# the same as memory.py does, line for line.
+# that second, d20370 and m2025-10 the tokens of a day and a month (D and M would be its requests), h:NAME a replica as
+# "sequence held seen", pr and pt what was promised and since when. A script runs alone, and by Redis's clock, which is
+# one for all replicas. It says the same as memory.py does, line for line.
 _COMMON = f"""
 local WINDOW, LIFE = {WINDOW}, {HOLDER_LIFE_S}
+local KINDS, CALENDAR = {_lua(LIMIT_KINDS)}, {_lua(CALENDAR)}
 local time = redis.call('TIME')
 local now = tonumber(ARGV[1])
 if now < 0 then now = time[1] + time[2] / 1000000 end
@@ -69,10 +85,12 @@ local function charge(requests, tokens, second)
     if requests ~= 0 then redis.call('HINCRBY', key, 'r' .. second, requests) end
     if tokens ~= 0 then redis.call('HINCRBY', key, 't' .. second, tokens) end
   end
-  if tokens ~= 0 then
-    local day, month = day_and_month(second)
-    redis.call('HINCRBY', key, 'd' .. day, tokens)
-    redis.call('HINCRBY', key, 'm' .. month, tokens)
+  local day, month = day_and_month(second)
+  local period, amounts = {{day=day, month=month}}, {{requests, tokens}}
+  for _, kind in ipairs(CALENDAR) do
+    if amounts[kind.unit] ~= 0 then
+      redis.call('HINCRBY', key, kind.code .. period[kind.span], amounts[kind.unit])
+    end
   end
   redis.call('EXPIRE', key, {_KEEP_S})
 end
@@ -81,12 +99,17 @@ _TAKE = (
     _COMMON
     + f"""
 local limits, need, spare = {{}}, {{}}, {{}}
-for place = 1, 5 do limits[place] = tonumber(ARGV[4 + place]) end
-for place = 1, 3 do need[place], spare[place] = tonumber(ARGV[9 + place]), tonumber(ARGV[12 + place]) end
+for place = 1, {_KINDS} do limits[place] = tonumber(ARGV[4 + place]) end
+for place = 1, 3 do
+  need[place], spare[place] = tonumber(ARGV[4 + {_KINDS} + place]), tonumber(ARGV[7 + {_KINDS} + place])
+end
 local day, month = day_and_month(now)
+local period, used = {{day=day, month=month}}, {{}}
+local calendar = {{}}
+for _, kind in ipairs(CALENDAR) do calendar[kind.code], used[kind.code] = kind, 0 end
 local oldest = math.floor(now) - WINDOW + 1
 local windows = {{r = {{used = 0, seconds = {{}}}}, t = {{used = 0, seconds = {{}}}}}}
-local used_day, used_month, elsewhere, holders, gone, promised = 0, 0, 0, 1, {{}}, {{}}
+local elsewhere, holders, gone, promised = 0, 1, {{}}, {{}}
 local all = redis.call('HGETALL', key)
 for place = 1, #all, 2 do
   local name, value = all[place], all[place + 1]
@@ -99,11 +122,9 @@ for place = 1, #all, 2 do
       window.seconds[#window.seconds + 1] = {{second, tonumber(value)}}
     end
   elseif kind == 'p' then promised[string.sub(name, 2)] = value
-  elseif kind == 'd' then
-    if name == 'd' .. day then used_day = tonumber(value) elseif name < 'd' .. day then gone[#gone + 1] = name end
-  elseif kind == 'm' then
-    if name == 'm' .. month then used_month = tonumber(value)
-    elseif name < 'm' .. month then gone[#gone + 1] = name end
+  elseif calendar[kind] then
+    local current = kind .. period[calendar[kind].span]
+    if name == current then used[kind] = tonumber(value) elseif name < current then gone[#gone + 1] = name end
   elseif kind == 'h' and name ~= 'h:' .. holder then
     local _, count, seen = string.match(value, '^(%S+) (%S+) (%S+)')
     if now - tonumber(seen) > LIFE then gone[#gone + 1] = name
@@ -136,16 +157,24 @@ local function room_in(kind, wanted, limit)
   return math.min({LONGEST_PROMISE_S}, WINDOW * (1 + (needed - freed) / limit))
 end
 local refused, wait = 0, 0
-if limits[5] >= 0 and used_month + need[2] > limits[5] then refused = 5
-elseif limits[4] >= 0 and used_day + need[2] > limits[4] then refused = 4
-else
-  for place, kind in ipairs({{'r', 't'}}) do
-    if limits[place] >= 0 and need[place] > 0 then
-      local room = room_in(kind, math.min(need[place], limits[place]), limits[place])
-      if room > wait then refused, wait = place, room end
+for _, kind in ipairs(CALENDAR) do
+  local limit = limits[kind.place]
+  if refused == 0 and limit >= 0 and used[kind.code] + need[kind.unit] > limit then refused = kind.place end
+end
+if refused == 0 then
+  for _, kind in ipairs(KINDS) do
+    local limit, wanted = limits[kind.place], need[kind.unit]
+    if kind.span == 'minute' and limit >= 0 and wanted > 0 then
+      local room = room_in(kind.code, math.min(wanted, limit), limit)
+      if room > wait then refused, wait = kind.place, room end
     end
   end
-  if refused == 0 and limits[3] >= 0 and need[3] > 0 and elsewhere + held + need[3] > limits[3] then refused = 3 end
+  for _, kind in ipairs(KINDS) do
+    local limit = limits[kind.place]
+    if refused == 0 and kind.span == 'moment' and limit >= 0 and need[3] > 0 and elsewhere + held + need[3] > limit then
+      refused = kind.place
+    end
+  end
 end
 local got = {{0, 0, 0}}
 if refused == 0 then
@@ -154,12 +183,14 @@ if refused == 0 then
     return math.max(0, math.min(asked, math.floor(math.floor(limit * {SPARE_PART}) / holders),
       math.floor((limit - used) / (4 * holders))))
   end
-  local tokens = some(limits[2], windows.t.used + need[2], spare[2])
-  tokens = some(limits[4], used_day + need[2], tokens)
-  tokens = some(limits[5], used_month + need[2], tokens)
-  got[1] = need[1] + some(limits[1], windows.r.used + need[1], spare[1])
-  got[2] = need[2] + tokens
-  got[3] = need[3] + some(limits[3], elsewhere + held + need[3], spare[3])
+  for unit = 1, 3 do got[unit] = spare[unit] end
+  for _, kind in ipairs(KINDS) do
+    local before = elsewhere + held
+    if kind.span == 'minute' then before = windows[kind.code].used
+    elseif calendar[kind.code] then before = used[kind.code] end
+    got[kind.unit] = some(limits[kind.place], before + need[kind.unit], got[kind.unit])
+  end
+  for unit = 1, 3 do got[unit] = need[unit] + got[unit] end
   local second = math.floor(now)
   charge(got[1], got[2], second)
   for place, kind in ipairs({{'r', 't'}}) do
@@ -211,7 +242,7 @@ class RedisLimitStore:
             ask.holder,
             ask.sequence,
             ask.held,
-            *(_number(getattr(limits, name)) for name in LIMITS),
+            *(_number(limits.limit(kind)) for kind in LIMIT_KINDS),
             *(need.requests, need.tokens, need.slots),
             *(spare.requests, spare.tokens, spare.slots),
         )
@@ -222,8 +253,8 @@ class RedisLimitStore:
         )
         if not refused:
             return Taken(Amounts(requests, tokens, slots), *windows)
-        name = LIMITS[refused - 1]
-        return Refused(name, _wait(name, float(wait), float(now)), *windows)
+        kind = LIMIT_KINDS[refused - 1]
+        return Refused(kind.name, _wait(kind, float(wait), float(now)), *windows)
 
     async def report(self, reports: Sequence[Report]) -> None:
         """See LimitStore."""
@@ -252,13 +283,7 @@ def _window(limit: int | None, left: int, full_in_s: bytes) -> Window | None:
     return None if limit is None else Window(limit, left, float(full_in_s))
 
 
-def _wait(limit: str, wait: float, now: float) -> float | None:
-    match limit:
-        case "tokens_per_month":
-            return next_month(now) - now
-        case "tokens_per_day":
-            return next_day(now) - now
-        case "concurrent_requests":
-            return None
-        case _:
-            return wait
+def _wait(kind: LimitKind, wait: float, now: float) -> float | None:
+    if kind in CALENDAR:
+        return period_end(kind.span, now) - now
+    return None if kind.span == "moment" else wait

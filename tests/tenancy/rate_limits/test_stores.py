@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from serving.errors import SettingsError, StoreUnavailableError
+from serving.settings.limits import period_end
 from serving.settings.teams import Team
 from serving.tenancy.rate_limits.base import (
     Amounts,
@@ -18,8 +19,6 @@ from serving.tenancy.rate_limits.base import (
     Refused,
     Report,
     Taken,
-    next_day,
-    next_month,
 )
 from serving.tenancy.rate_limits.memory import MemoryLimitStore
 from serving.tenancy.rate_limits.redis import RedisLimitStore
@@ -202,15 +201,15 @@ async def test_a_day_and_a_month_end(store: LimitStore, clock: Clock) -> None:
     refused = await replica.take(tokens=1)
     assert isinstance(refused, Refused)
     assert refused.limit == "tokens_per_day"
-    assert refused.retry_after_s == pytest.approx(next_day(NOW) - NOW, abs=0.01)
-    clock.now = next_day(clock.now)
+    assert refused.retry_after_s == pytest.approx(period_end("day", NOW) - NOW, abs=0.01)
+    clock.now = period_end("day", clock.now)
     assert isinstance(await replica.take(tokens=50), Taken)
     refused = await replica.take(tokens=1)
     assert isinstance(refused, Refused)
     assert refused.limit == "tokens_per_month"
     assert refused.retry_after_s is not None
     assert clock.now + refused.retry_after_s == pytest.approx(1761955200, abs=0.01)  # 2025-11-01
-    clock.now = next_month(clock.now)
+    clock.now = period_end("month", clock.now)
     assert isinstance(await replica.take(tokens=100), Taken)
 
 
