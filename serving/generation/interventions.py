@@ -24,6 +24,8 @@ from serving.harmony.vocabulary import BODY_ENDS, CHANNEL, CONSTRAIN, MESSAGE, S
 _JSON_OBJECT = Constraint("json_object")
 _MOST_INTERVENTIONS = 8
 """A model that answers every header with a new one is left alone after so many."""
+_SHORTEST_HEADER = 3
+"""Tokens of `<|channel|>analysis<|message|>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,12 @@ class Interventions:
 
     def tokens_to_check(self, parser: HarmonyParser, tokens: Sequence[int]) -> int | None:
         """Tokens, at least 1, after which the reasoning budget must be checked; None: not in this segment."""
-        return self._budget.tokens_left(parser, tokens) if self.segment.kind == "free" else None
+        if not self._budget.is_set or self.segment.kind != "free":
+            return None
+        if parser.open_channel != "analysis" and not parser.in_header:
+            return None
+        header = _SHORTEST_HEADER if not tokens or tokens[-1] in BODY_ENDS else 0
+        return self._budget.tokens_left(parser.tokens_of("analysis"), len(tokens), header=header)
 
     def after(self, parser: HarmonyParser, tokens: Sequence[int], opened: Sequence[Event]) -> Intervention | None:
         """The intervention due after the last of `tokens`, of which `opened` came."""
@@ -104,7 +111,7 @@ class Interventions:
                     return self._call(_header_start(tokens))
                 if event.name in self._schemas:
                     return self._call(_header_start(tokens), event.name)
-        if self._budget.is_spent(parser, len(tokens)):
+        if parser.open_channel == "analysis" and self._budget.is_spent(parser.tokens_of("analysis"), len(tokens)):
             intervention = self._call(len(tokens)) if self._forced_tools else self._final(len(tokens))
             if intervention is not None:
                 self.reasoning_truncated = True

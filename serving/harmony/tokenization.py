@@ -1,7 +1,7 @@
 """Tokens of conversations, prompts and texts: the part of this package that other packages use beside its types.
 
 Only the reading of a completion under way and interventions in it (generation/choice.py, interventions.py,
-reasoning_budget.py, segment.py) know more of Harmony's tokens; `make lint` holds that. Another model family begins
+segment.py) know more of Harmony's tokens; `make lint` holds that. Another model family begins
 here.
 """
 
