@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from serving.engine.vllm.source import source_of
 from serving.settings.loading.layer import KeyPath
 from serving.settings.loading.tree import suggestion
 from serving.settings.models import OWNED_ENGINE_ARGS
 from serving.settings.tree import Settings
 
-_SOURCE = Path("engine", "arg_utils.py")
 _CLASSES = ("EngineArgs", "AsyncEngineArgs")
 _SCALARS: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (float, int), "str": (str,)}
 
@@ -23,12 +21,8 @@ def engine_argument_types() -> dict[str, str] | None:
 
     Source: vllm/engine/arg_utils.py, dataclass AsyncEngineArgs and its base EngineArgs.
     """
-    spec = importlib.util.find_spec("vllm")
-    for root in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(root) / _SOURCE
-        if path.is_file():
-            return _annotations(ast.parse(path.read_bytes())) or None
-    return None
+    source = source_of("engine/arg_utils.py")
+    return None if source is None else _annotations(ast.parse(source)) or None
 
 
 def _annotations(module: ast.Module) -> dict[str, str]:

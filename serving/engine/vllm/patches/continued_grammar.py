@@ -11,6 +11,23 @@ import functools
 import multiprocessing
 from typing import Any
 
+from serving.engine.vllm.source import WatchedSource
+
+WATCHED = (
+    WatchedSource(
+        "v1/structured_output/__init__.py",
+        "StructuredOutputManager._create_grammar",
+        "0.32.0",
+        "5ec858ad961cfb56c2c0d4e8127e7c6559753dbd08ba07f0e5387b504a175f84",
+    ),
+    WatchedSource(
+        "v1/structured_output/__init__.py",
+        "StructuredOutputManager.grammar_init",
+        "0.32.0",
+        "bd1b0cb3431678bb724a97a0fb51073c0fd0c6cdbc1916d2a41ee95c94beb3ef",
+    ),
+)
+
 CONSTRAINED_TOKENS = "serving_constrained_tokens"
 """Key in SamplingParams.extra_args: how many tokens at the prompt's end the grammar has already seen."""
 

@@ -2,7 +2,7 @@
 
 Where adapters are allowed vLLM 0.32 takes Triton's kernels for a model's experts, which a CPU has not, and the first
 step fails; even though no adapter changes experts there (vllm/model_executor/layers/fused_moe/oracle/unquantized.py,
-select_unquantized_moe_backend). Loaded by vLLM like parent.py.
+select_unquantized_moe_backend, called in unquantized_fused_moe_method.py beside it). Loaded by vLLM like parent.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,23 @@ import multiprocessing
 from typing import Any
 
 from serving.engine.device import installed_device
+from serving.engine.vllm.source import WatchedSource
+
+_FOLDER = "model_executor/layers/fused_moe"
+WATCHED = (
+    WatchedSource(
+        f"{_FOLDER}/oracle/unquantized.py",
+        "select_unquantized_moe_backend",
+        "0.32.0",
+        "e47b8142a05cf75a2b9302d47998556604836254d1971e6722bf5d95c558614f",
+    ),
+    WatchedSource(
+        f"{_FOLDER}/unquantized_fused_moe_method.py",
+        "UnquantizedFusedMoEMethod.__init__",
+        "0.32.0",
+        "e733285a5e84adf0414f06a58d99dbec6a72b895ffcbccffa5eef24e3495094f",
+    ),
+)
 
 
 def keep_cpu_experts() -> None:

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 VARIABLE = "SERVING_ENGINE_STEPS"
@@ -22,8 +22,25 @@ VARIABLE = "SERVING_ENGINE_STEPS"
 _GIB = 2**30
 _QUARTERS = 4
 
-# vLLM 0.32: v1/worker/{cpu,gpu,gpu/}model_runner.py, compilation/monitor.py, v1/core/kv_cache_utils.py,
-# model_executor/warmup/kernel_warmup.py.
+LOGGED: Mapping[str, tuple[str, ...]] = {
+    "v1/worker/cpu_model_runner.py": ("Starting to load model ",),
+    "v1/worker/gpu_model_runner.py": (
+        "Starting to load model ",
+        "Model loading took %s GiB memory and %.6f seconds",
+        "Graph capturing finished in %.0f secs, took %.2f GiB",
+        "Capturing CUDA graphs",
+    ),
+    "v1/worker/gpu/model_runner.py": (
+        "Loading model from scratch",
+        "Model loading took %s GiB memory and %.6f seconds",
+        "Graph capturing finished in %.0f secs, took %.2f GiB",
+    ),
+    "v1/worker/gpu/cudagraph_utils.py": ("Capturing CUDA graphs",),
+    "compilation/monitor.py": ("Starting torch.compile", "torch.compile took %.2f s in total"),
+    "v1/core/kv_cache_utils.py": ("%s KV cache size: %s tokens",),
+}
+"""Files of vLLM 0.32 and the texts in them that are looked for below; a test looks whether vLLM still has them."""
+
 _LOADED = re.compile(r"Model loading took ([\d.]+) GiB memory and ([\d.]+) seconds")
 _COMPILED = re.compile(r"torch\.compile took ([\d.]+) s in total")
 _CACHE = re.compile(r"GPU KV cache size: ([\d,]+) tokens")

@@ -1,7 +1,8 @@
-"""Imports vLLM for an engine's processes while the replica imports it for itself: some 15 s of one core each.
+"""Has vLLM's engine processes come from a fork server, which imports vLLM while the replica does: some 15 s each.
 
 In a Ray actor vLLM 0.32 has its processes spawned (vllm/utils/system_utils.py, _maybe_force_spawn), because Ray's
 threads do not survive a fork, and a spawned process imports everything again. A fork server has none of those threads.
+Replaced is get_mp_context in vllm/v1/engine/utils.py.
 """
 
 from __future__ import annotations
@@ -13,6 +14,34 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
 from serving.engine.device import Device
+from serving.engine.vllm.source import WatchedSource
+
+WATCHED = (
+    WatchedSource(
+        "v1/engine/utils.py",
+        "get_mp_context",
+        "0.32.0",
+        "4c906e202f7771afc6bd5ea5d3881868ee04a258baaadcb1d1ec73964400dec8",
+    ),
+    WatchedSource(
+        "v1/engine/utils.py",
+        "CoreEngineProcManager.__init__",
+        "0.32.0",
+        "c318c0b867ad7d171d453ad52372cd0ddc6c654f1c40d1f445f120c0611541ff",
+    ),
+    WatchedSource(
+        "utils/system_utils.py",
+        "get_mp_context",
+        "0.32.0",
+        "0a2d1f717cdebfc482b987c21525255b9c25d31e8525dc7a8dcc65241e6fbec0",
+    ),
+    WatchedSource(
+        "utils/system_utils.py",
+        "_maybe_force_spawn",
+        "0.32.0",
+        "2de5ff290b351fd4fbc9ebb56fa7af4634d5afe07f520cd0574e32e5631a02f2",
+    ),
+)
 
 # None of them touches a GPU: a process forked after that could not use one.
 _MODULES: Mapping[Device, tuple[str, ...]] = {
