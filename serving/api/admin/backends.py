@@ -45,7 +45,7 @@ def backends_router(context: ApiContext, backends: Backends) -> Router:
     async def listed() -> Response:
         return JSONResponse(BackendList(object="list", data=[card(backend) for backend in backends.all()]))
 
-    @router.get("/queue/status", summary="The lines of this ingress replica, for each model")
+    @router.get("/queue/status", summary="The admission queues of this ingress replica")
     async def queues() -> Response:
         models, others = context.access.lines()
         return JSONResponse(QueueStatus(object="queue", models=_states(models), backends=_states(others)))

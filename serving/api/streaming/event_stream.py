@@ -119,7 +119,7 @@ class EventStream(Response, Generic[_T]):
                 try:
                     await writer.write(self._keep_alive)
                 except ClientDisconnect:
-                    return  # whoever watches for the disconnect ends the stream
+                    return  # until_disconnect() ends the stream
 
 
 def stream_failure(error: Exception, request_id: str) -> ApiError:

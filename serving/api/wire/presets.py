@@ -15,7 +15,7 @@ from serving.settings.presets import VariantAnswer, VariantSettings
 
 Body = dict[str, Any]
 Expand = Callable[[Body], Body]
-Preset = tuple[Sequence[str], Any]
+Filling = tuple[Sequence[str], Any]
 """Where in a request's body something stands, and what stands there if the request says nothing."""
 
 
@@ -23,7 +23,7 @@ Preset = tuple[Sequence[str], Any]
 class Dialect:
     """An API's names for what a preset sets. `samples` is false for routes that count tokens and generate nothing."""
 
-    presets: Callable[[VariantSettings, Body], Iterator[Preset]]
+    fillings: Callable[[VariantSettings, Body], Iterator[Filling]]
     instruct: Callable[[Body, str], Body]
     samples: bool = True
 
@@ -33,20 +33,20 @@ def unchanged(body: Body) -> Body:
     return body
 
 
-def expanding(variants: Mapping[str, VariantSettings], dialect: Dialect) -> Expand:
+def expanding(presets: Mapping[str, VariantSettings], dialect: Dialect) -> Expand:
     """Make the function that expands each request's body; a body that names no preset stays as it is."""
 
     def expand(body: Body) -> Body:
         name = body.get("model")
-        variant = variants.get(name) if isinstance(name, str) else None
-        if variant is None:
+        preset = presets.get(name) if isinstance(name, str) else None
+        if preset is None:
             return body
-        for path, value in dialect.presets(variant, body):
+        for path, value in dialect.fillings(preset, body):
             body = _filled(body, path, value)
         if dialect.samples:
-            for name, value in (("temperature", variant.temperature), ("top_p", variant.top_p)):
+            for name, value in (("temperature", preset.temperature), ("top_p", preset.top_p)):
                 body = body if value is None else _filled(body, (name,), value)
-        return dialect.instruct(body, variant.instructions) if variant.instructions else body
+        return dialect.instruct(body, preset.instructions) if preset.instructions else body
 
     return expand
 
@@ -62,13 +62,13 @@ def _filled(body: Body, path: Sequence[str], value: Any) -> Body:
     return {**body, name: _filled(said or {}, rest, value)}
 
 
-def _in_chat(variant: VariantSettings, body: Body) -> Iterator[Preset]:
-    if variant.tools:
-        functions = [tool.model_dump(exclude_none=True) for tool in variant.tools]
+def _in_chat(preset: VariantSettings, body: Body) -> Iterator[Filling]:
+    if preset.tools:
+        functions = [tool.model_dump(exclude_none=True) for tool in preset.tools]
         yield ("tools",), [{"type": "function", "function": function} for function in functions]
     other_forms = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
-    if variant.answer is not None and all(body.get(form) is None for form in other_forms):
-        yield ("response_format",), {"type": "json_schema", "json_schema": _form(variant.answer)}
+    if preset.answer is not None and all(body.get(form) is None for form in other_forms):
+        yield ("response_format",), {"type": "json_schema", "json_schema": _form(preset.answer)}
 
 
 def _instruct_chat(body: Body, instructions: str) -> Body:
@@ -78,24 +78,24 @@ def _instruct_chat(body: Body, instructions: str) -> Body:
     return {**body, "messages": [{"role": "system", "content": instructions}, *messages]}
 
 
-def _in_responses(variant: VariantSettings, _: Body) -> Iterator[Preset]:
-    if variant.tools:
-        yield ("tools",), [{"type": "function", **tool.model_dump(exclude_none=True)} for tool in variant.tools]
-    if variant.answer is not None:
-        yield ("text", "format"), {"type": "json_schema", **_form(variant.answer)}
+def _in_responses(preset: VariantSettings, _: Body) -> Iterator[Filling]:
+    if preset.tools:
+        yield ("tools",), [{"type": "function", **tool.model_dump(exclude_none=True)} for tool in preset.tools]
+    if preset.answer is not None:
+        yield ("text", "format"), {"type": "json_schema", **_form(preset.answer)}
 
 
 def _instruct_responses(body: Body, instructions: str) -> Body:
     return _before_text(body, "instructions", instructions)
 
 
-def _in_messages(variant: VariantSettings, _: Body) -> Iterator[Preset]:
-    if variant.tools:
-        tools = [tool.model_dump(exclude={"parameters"}) for tool in variant.tools]
-        schemas = [tool.parameters or {"type": "object"} for tool in variant.tools]
+def _in_messages(preset: VariantSettings, _: Body) -> Iterator[Filling]:
+    if preset.tools:
+        tools = [tool.model_dump(exclude={"parameters"}) for tool in preset.tools]
+        schemas = [tool.parameters or {"type": "object"} for tool in preset.tools]
         yield ("tools",), [{**tool, "input_schema": schema} for tool, schema in zip(tools, schemas, strict=True)]
-    if variant.answer is not None:
-        yield ("output_config", "format"), {"type": "json_schema", "schema": variant.answer.json_schema}
+    if preset.answer is not None:
+        yield ("output_config", "format"), {"type": "json_schema", "schema": preset.answer.json_schema}
 
 
 def _instruct_messages(body: Body, instructions: str) -> Body:
