@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
 import serving
-from serving.answering.access import Access
+from serving.answering.answerers import Answerers
 from serving.answering.fallback import Health
 from serving.answering.models import ModelRegistry
 from serving.api.admin.adapters import adapters_router
@@ -23,7 +23,7 @@ from serving.api.context import ApiContext
 from serving.api.middleware.authentication import Authentication
 from serving.api.middleware.client_address import ClientAddress
 from serving.api.middleware.error_handling import ErrorHandlingMiddleware, routing_error
-from serving.api.middleware.permits import Tickets
+from serving.api.middleware.permits import PermitMiddleware
 from serving.api.middleware.replies import HeadMiddleware, SecurityHeadersMiddleware
 from serving.api.middleware.request_ids import RequestIdMiddleware
 from serving.api.middleware.request_limits import BodyDeadlineMiddleware, BodyLimitMiddleware, HeaderLimitMiddleware
@@ -66,7 +66,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
     )
     context = ApiContext(
         models=models,
-        access=Access(
+        answerers=Answerers(
             models,
             tenancy,
             settings.http,
@@ -125,7 +125,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
                 rules=rules,
             ),
             Middleware(HeadMiddleware),
-            Middleware(Tickets),
+            Middleware(PermitMiddleware),
             Middleware(ErrorHandlingMiddleware),
             Middleware(HeaderLimitMiddleware, limit=settings.http.max_header_bytes),
             Middleware(

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from serving.answering.policy import restricted_info
 from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
 from serving.settings.teams import PRIORITIES
 from serving.tenancy.flow_control.permit import Ticket
@@ -20,12 +21,8 @@ class AdmittedEngine:
 
     async def prepare(self) -> EngineInfo:
         """See Engine; no more than the team may have. Raises AnswerTimeoutError when the deadline passes."""
-        info, policy = await self._ticket.before_deadline(self._engine.prepare()), self._ticket.identity.policy
-        if policy.max_context is not None and policy.max_context < info.max_model_len:
-            info = replace(info, max_model_len=policy.max_context)
-        if policy.max_output is not None:
-            info = replace(info, max_output_tokens=policy.max_output)
-        return info
+        info = await self._ticket.before_deadline(self._engine.prepare())
+        return restricted_info(info, self._ticket.identity.policy)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine. Raises as Ticket.begin does, and AnswerTimeoutError when the deadline passes."""

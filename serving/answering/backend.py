@@ -5,87 +5,46 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from urllib.parse import quote
 
-from starlette.types import Scope
-
-from serving.api.wire.body import in_thread_if_long
-from serving.backends.backend import Backend
+from serving.answering.watch import RequestWatch
 from serving.backends.registry import ResolvedBackend
-from serving.backends.routing import Outcome, Router
+from serving.backends.routing import Router
+from serving.background import in_thread_if_long
 from serving.engine.base import EngineRequest
-from serving.errors import ContextLengthExceededError
-from serving.generation.choice import OnRecovered
+from serving.errors import ContextLengthExceededError, UnsupportedParameterError
+from serving.generation.completions import CompletionGeneration
 from serving.generation.ids import MintId
-from serving.generation.source import AnswerSource
 from serving.generation.types import ChatEvent, ChatGeneration, GenerationFinished, TextDelta, ToolArgumentsDelta
 from serving.harmony.conversation import Conversation
 from serving.harmony.tokenization import render_prompt
-from serving.telemetry.metrics import Metrics
-from serving.telemetry.recorder import find_recorder
 from serving.tenancy.flow_control.permit import Ticket
-
-SERVED_BY = "served_by"
-"""Where a request's x-served-by is in its scope's state."""
 
 _EXPECTED_TOKENS = 4096
 """What an answer without max_tokens is taken to have at most, where the context of a server is not known."""
 _CHARACTERS_PER_TOOL = 500
 
 
-class RequestWatch:
-    """Notes for one request who is asked and who answers. See Watcher of serving/backends/routing.py."""
+class BackendAnswerer:
+    """Answers with a model of other servers. The permit is this answerer's own: it alone begins and ends it."""
 
-    def __init__(self, scope: Scope, metrics: Metrics, team: str, model: str) -> None:
-        self._state = scope["state"]
-        self._recorder = find_recorder(scope)
-        self._metrics = metrics
-        self._team = team
-        self.model = model
-
-    def sent(self, backend: Backend) -> None:
-        """The conversation goes to `backend` now."""
-        if backend.external:
-            self._metrics.sent_outside(self._team, backend.name)
-            if self._recorder is not None and backend.name not in self._recorder.sent_outside:
-                self._recorder.sent_outside += (backend.name,)
-
-    def ended(self, backend: Backend, outcome: Outcome) -> None:
-        """That try is over."""
-        self._metrics.backend_asked(backend.name, outcome)
-
-    def serves(self, backend: Backend) -> None:
-        """Its first token is there."""
-        self.served_by(backend.name)
-
-    def served_by(self, provider: str) -> None:
-        """Who answers; headers take ASCII alone."""
-        selector = f"{provider}:{self.model}"
-        self._state[SERVED_BY] = quote(selector, safe=":/@+ ")
-        if self._recorder is not None:
-            self._recorder.served_by = selector
-
-
-class BackendAnswers(AnswerSource):
-    """A model of other servers, for one request. `ticket` is its own: nobody else begins or ends it."""
-
-    def __init__(self, found: ResolvedBackend, router: Router, ticket: Ticket, watch: RequestWatch) -> None:
+    def __init__(
+        self, found: ResolvedBackend, router: Router, ticket: Ticket, watch: RequestWatch, mint_call_id: MintId
+    ) -> None:
         self._found = found
         self._router = router
         self._ticket = ticket
         self._watch = watch
+        self._mint_call_id = mint_call_id
 
-    async def answer(
-        self,
-        request: ChatGeneration,
-        mint_call_id: MintId,
-        on_recovered: OnRecovered | None,
-        *,
-        streaming: bool,
-    ) -> AsyncGenerator[ChatEvent, None]:
-        """See AnswerSource. Raises as Ticket.begin and Router.answer do, and AnswerTimeoutError at the deadline."""
+    def complete_raw(self, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+        """See Answerer. Raises UnsupportedParameterError."""
+        raise no_tokens()
+
+    async def answer(self, request: ChatGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+        """See Answerer. Raises as Ticket.begin and Router.answer do, and AnswerTimeoutError at the deadline."""
         ticket, conversation = self._ticket, request.conversation
-        prompt = await in_thread_if_long(_size(conversation), lambda: render_prompt(conversation))
+        size = _size(conversation)
+        prompt = await in_thread_if_long(size, lambda: render_prompt(conversation))
         request = self._within_policy(request, len(prompt))
         ticket.effort, ticket.sequences = conversation.effort, request.n
         sampling = replace(request.sampling, max_tokens=request.max_tokens or _EXPECTED_TOKENS)
@@ -94,7 +53,7 @@ class BackendAnswers(AnswerSource):
         self._watch.model = self._found.name
         try:
             answer = self._router.answer(
-                self._found.name, self._found.endpoints, request, mint_call_id, prompt, self._watch
+                self._found.name, self._found.endpoints, request, self._mint_call_id, prompt, self._watch
             )
             async with aclosing(answer), aclosing(_in_time(ticket, answer)) as events:
                 async for event in events:
@@ -134,7 +93,15 @@ class BackendAnswers(AnswerSource):
             ticket.spent_output = usage.completion_tokens
 
 
-def _in_time(ticket: Ticket, events: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[ChatEvent, None]:
+def no_tokens() -> UnsupportedParameterError:
+    """The refusal of requests that speak of tokens, for a model of other servers."""
+    return UnsupportedParameterError(
+        "This model is at another server, which takes conversations and no tokens. Use /v1/chat/completions.",
+        param="model",
+    )
+
+
+def _in_time(ticket: Ticket, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:
     return events if ticket.deadline is None else ticket.in_time(events)
 
 

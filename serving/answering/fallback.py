@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
-from serving.answering.backend import RequestWatch
-from serving.engine.base import Engine, Owned
+from serving.answering.backend import no_tokens
+from serving.answering.watch import RequestWatch
+from serving.engine.base import Owned
 from serving.errors import (
     AnswerTimeoutError,
     ApiError,
@@ -16,10 +18,8 @@ from serving.errors import (
     OverloadedError,
     RateLimitError,
 )
-from serving.generation import chat
-from serving.generation.choice import OnRecovered
-from serving.generation.ids import MintId
-from serving.generation.source import AnswerSource
+from serving.generation.answerer import Answerer
+from serving.generation.completions import CompletionGeneration
 from serving.generation.types import ChatEvent, ChatGeneration
 from serving.settings.backends import LOCAL_PROVIDER
 from serving.telemetry.metrics import FallbackReason, Metrics
@@ -59,20 +59,29 @@ class Health:
         return None
 
 
-class FallbackAnswers(AnswerSource):
-    """Asks `first`, the model's own engine; while it cannot answer, and has no token yet, the `others` in turn.
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A fallback's answerer. `model` is a model of our own; None where the answerer itself notes who answers."""
 
-    An engine that is being replaced would be waited for: with others to ask it is looked at instead. `refusal` is what
-    the first said before it was asked: it is full. `others` are made when they are needed, None for one that there is
-    not. Where all fail the client is told the first one's error, and of the last only where that was its own mistake.
+    answerer: Answerer
+    model: str | None
+
+
+class FallbackAnswerer:
+    """Asks `first`, the model's own answerer; while it cannot answer, and has no token yet, the `others` in turn.
+
+    An engine that is being replaced would be waited for: with others to ask, its health is checked instead. `refusal`
+    is the first's refusal before it was asked: it is full. `others` are made when they are needed, None for one that
+    is not there. Where all fail the client is told the first one's error, and of the last only where that was the
+    request's own mistake.
     """
 
     def __init__(
         self,
         model: str,
-        first: Engine,
+        first: Answerer,
         health: Health,
-        others: Sequence[Callable[[], tuple[str, Engine] | None]],
+        others: Sequence[Callable[[], Alternative | None]],
         watch: RequestWatch,
         metrics: Metrics,
         refusal: ApiError | None = None,
@@ -84,29 +93,16 @@ class FallbackAnswers(AnswerSource):
         self._watch = watch
         self._metrics = metrics
         self._refusal = refusal
-        self._check: Callable[[Engine], Awaitable[None]] | None = None
 
-    def check_first(self, check: Callable[[Engine], Awaitable[None]]) -> None:
-        """See AnswerSource."""
-        self._check = check
+    def complete_raw(self, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+        """See Answerer. Raises UnsupportedParameterError: a fallback may take conversations alone."""
+        raise no_tokens()
 
-    async def answer(
-        self,
-        request: ChatGeneration,
-        mint_call_id: MintId,
-        on_recovered: OnRecovered | None,
-        *,
-        streaming: bool,
-    ) -> AsyncGenerator[ChatEvent, None]:
-        """See AnswerSource."""
-
-        def ask(engine: Engine) -> AsyncGenerator[ChatEvent, None]:
-            way = chat.stream if streaming else chat.at_once
-            return way(engine, request, mint_call_id=mint_call_id, on_recovered=on_recovered)
-
+    async def answer(self, request: ChatGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+        """See Answerer."""
         first_error = self._refusal
         if first_error is None:
-            async with aclosing(ask(self._first)) as events:
+            async with aclosing(self._first.answer(request, streaming=streaming)) as events:
                 try:
                     event = await self._first_event(events)
                 except ApiError as error:
@@ -120,20 +116,19 @@ class FallbackAnswers(AnswerSource):
                     async for event in events:
                         yield event
                     return
-        async for event in self._from_others(ask, first_error):
+        async for event in self._from_others(request, streaming, first_error):
             yield event
 
     async def _from_others(
-        self, ask: Callable[[Engine], AsyncGenerator[ChatEvent, None]], first_error: ApiError
-    ) -> AsyncGenerator[ChatEvent, None]:
+        self, request: ChatGeneration, streaming: bool, first_error: ApiError
+    ) -> AsyncGenerator[ChatEvent]:
         error = first_error
         for make in self._others:
-            made = make()
-            if made is None:
+            other = make()
+            if other is None:
                 continue
             self._metrics.fell_back(self._model, reason_of(error) or "not_ready")
-            name, engine = made
-            async with aclosing(ask(engine)) as events:
+            async with aclosing(other.answerer.answer(request, streaming=streaming)) as events:
                 try:
                     event = await anext(events)
                 except ApiError as failure:
@@ -141,8 +136,8 @@ class FallbackAnswers(AnswerSource):
                         raise
                     error = failure
                     continue
-                if not isinstance(engine, AnswerSource):
-                    self._watch.model = name
+                if other.model is not None:
+                    self._watch.model = other.model
                     self._watch.served_by(LOCAL_PROVIDER)
                 yield event
                 async for event in events:
@@ -150,9 +145,9 @@ class FallbackAnswers(AnswerSource):
                 return
         raise first_error
 
-    async def _first_event(self, events: AsyncGenerator[ChatEvent, None]) -> ChatEvent:
+    async def _first_event(self, events: AsyncGenerator[ChatEvent]) -> ChatEvent:
         """The first event; raises what the engine's health says, if that comes before it."""
-        waiting = asyncio.ensure_future(self._checked_first(events))
+        waiting = asyncio.ensure_future(anext(events))
         try:
             while not (await asyncio.wait({waiting}, timeout=_LOOK_S))[0]:
                 await self._health.check()
@@ -161,11 +156,6 @@ class FallbackAnswers(AnswerSource):
             if not waiting.done():
                 waiting.cancel()
                 await asyncio.wait({waiting})
-
-    async def _checked_first(self, events: AsyncGenerator[ChatEvent, None]) -> ChatEvent:
-        if self._check is not None:
-            await self._check(self._first)
-        return await anext(events)
 
 
 def reason_of(error: ApiError) -> FallbackReason | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from serving.api.openai.models.response import ModelCard
+from serving.answering.backend import no_tokens
 from serving.backends.registry import Backends, ResolvedBackend
 from serving.engine.adapters.engine import AdaptedEngine
 from serving.engine.adapters.registry import Adapters, KnownAdapter
 from serving.engine.base import Adapter, Engine
 from serving.errors import ModelNotFoundError, SettingsError
-from serving.generation.source import AnswerSource
 from serving.settings.backends import LOCAL_PROVIDER
 from serving.settings.models import ModelSettings
 from serving.settings.presets import VariantSettings
@@ -25,16 +24,39 @@ _ELSEWHERE = ModelSettings()
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model, the engine that makes its tokens, and what the settings say of it."""
+class ListedModel:
+    """A name that requests may use.
+
+    `created` is in seconds since the epoch. `root` is the model that an alias or a preset stands for, `parent` the
+    model below an adapter; None where the name is the model's own.
+    """
 
     name: str
-    engine: Engine
+    created: int
+    owner: str
+    root: str | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model with its settings, and either its own engine or the backends that have it.
+
+    `own` applies `adapter`, where there is one, to each request.
+    """
+
+    name: str
     settings: ModelSettings
+    own: Engine | None = None
     found: ResolvedBackend | None = None
-    """Where a model of other servers is, which has no engine here."""
     adapter: Adapter | None = None
-    """What is at work on it; `engine` sees to that."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that makes the model's tokens; raises UnsupportedParameterError for a model of other servers."""
+        if self.own is None:
+            raise no_tokens()
+        return self.own
 
     @property
     def called(self) -> str:
@@ -72,7 +94,7 @@ class ModelRegistry:
             if name not in engines:
                 problems.append((f"models.{name}", "no engine was given for this model"))
                 continue
-            served = ServedModel(name, engines[name], settings)
+            served = ServedModel(name, settings, engines[name])
             for called in (name, *settings.aliases):
                 if called in self._by_name:
                     problems.append((f"models.{name}.aliases", f"{called!r} already names a model; use another name"))
@@ -95,35 +117,40 @@ class ModelRegistry:
             raise ModelNotFoundError(
                 f"The model '{shown}' does not exist. This server has: {self._told()}.", param="model"
             )
-        return ServedModel(found.name, AnswerSource(), _ELSEWHERE, found)
+        return ServedModel(found.name, _ELSEWHERE, found=found)
 
     def models(self) -> list[ServedModel]:
         """Every model of our own once."""
         return [served for name, served in self._by_name.items() if name == served.name]
 
-    def card(self, name: str) -> ModelCard:
-        """What clients are told of `name`; raises ModelNotFoundError."""
+    def knows(self, name: str) -> bool:
+        """Whether resolve() finds a model called `name`."""
+        try:
+            self.resolve(name)
+        except ModelNotFoundError:
+            return False
+        return True
+
+    def listed(self, name: str) -> ListedModel:
+        """The entry of `name` in the list of models; raises ModelNotFoundError."""
         served = self.resolve(name)
-        owner = OWNER if served.found is None else served.found.group
-        card = ModelCard(id=name, object="model", created=self._created, owned_by=owner)
-        if name != served.called:
-            card["root"] = served.called
-        if served.adapter is not None:
-            card["parent"] = served.name
-        return card
+        return ListedModel(
+            name,
+            self._created,
+            OWNER if served.found is None else served.found.group,
+            root=served.called if name != served.called else None,
+            parent=served.name if served.adapter is not None else None,
+        )
 
-    def cards(self) -> list[ModelCard]:
-        """What clients are told of every name, aliases after their model."""
-        return [self.card(name) for name in self._names()]
-
-    def _told(self) -> str:
-        names = self._names()
-        return ", ".join(names[:_MOST_TOLD]) + (", ..." if len(names) > _MOST_TOLD else "")
-
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """Every name that requests may use, aliases after their model."""
         adapters = () if self._adapters is None else self._adapters.all()
         others = () if self._backends is None else self._backends.names()
         return list(dict.fromkeys((*self._by_name, *adapters, *others)))
+
+    def _told(self) -> str:
+        names = self.names()
+        return ", ".join(names[:_MOST_TOLD]) + (", ..." if len(names) > _MOST_TOLD else "")
 
     def _adapted(self, name: str) -> ServedModel | None:
         known = self._adapters.find(name) if self._adapters is not None else None
@@ -134,8 +161,8 @@ def _with_adapter(served: ServedModel, known: KnownAdapter) -> ServedModel:
     """`served` with the adapter at work, and without fallbacks: they do not know what it has learnt."""
     return ServedModel(
         served.name,
-        AdaptedEngine(served.engine, known.adapter),
         served.settings.model_copy(update={"fallback": ()}),
+        AdaptedEngine(served.engine, known.adapter),
         adapter=known.adapter,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
+from serving.answering.request_context import context_of
 from serving.api.wire.anthropic_errors import messages_error
 from serving.errors import ApiError, InternalError
 
@@ -20,7 +21,7 @@ def error_response(error: ApiError, scope: Scope) -> JSONResponse:
     """Reply that tells `error` to the client of the request in `scope`."""
     if not is_anthropic(scope["path"]):
         return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
-    request_id: str = scope.get("state", {}).get("request_id", "")
+    request_id = context_of(scope).request_id
     headers = {**error.headers(), "request-id": request_id}
     return JSONResponse(messages_error(error, request_id), status_code=error.status, headers=headers)
 

@@ -13,79 +13,29 @@ from serving.generation.chunks import chunked
 from serving.generation.ids import MintId, mint_call_id
 from serving.generation.merge import merged
 from serving.generation.plan import Plan, plan
-from serving.generation.source import AnswerSource
 from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, Usage
 from serving.harmony.channels import TokenCounts
 
 
-def stream(
+async def answer(
     engine: Engine,
-    request: ChatGeneration,
+    request: ChatGeneration | Plan,
     *,
+    streaming: bool = True,
     mint_call_id: MintId = mint_call_id,
     on_recovered: OnRecovered | None = None,
-) -> AsyncGenerator[ChatEvent, None]:
+) -> AsyncGenerator[ChatEvent]:
     """The answer's events as they come; GenerationStarted is the first, GenerationFinished the last.
 
-    The first step raises what is wrong with the request (see plan), so that HTTP can still answer with a status.
-    Errors of the engine pass through. Closing the generator closes the engine's iterator before it returns.
+    Without `streaming` the engine sends everything at once, except where the tokens must be watched as they come. A
+    request whose plan is made is given as its plan. The first step raises what is wrong with the request (see plan),
+    so that HTTP can still answer with a status. Errors of the engine pass through. Closing the generator closes the
+    engine's before it returns.
     """
-    return _events(engine, request, True, mint_call_id, on_recovered)
-
-
-def at_once(
-    engine: Engine,
-    request: ChatGeneration,
-    *,
-    mint_call_id: MintId = mint_call_id,
-    on_recovered: OnRecovered | None = None,
-) -> AsyncGenerator[ChatEvent, None]:
-    """As stream(), for answers that nobody watches as they grow.
-
-    The engine sends everything at once, except where the tokens must be watched as they come.
-    """
-    return _events(engine, request, False, mint_call_id, on_recovered)
-
-
-def as_planned(
-    engine: Engine, planned: Plan, mint_call_id: MintId, on_recovered: OnRecovered | None, *, streaming: bool
-) -> AsyncGenerator[ChatEvent, None]:
-    """The events of stream(), or of at_once(), for a request whose plan is made; `engine` gives tokens."""
-    return _events(engine, planned.request, streaming, mint_call_id, on_recovered, planned)
-
-
-async def complete(
-    engine: Engine,
-    request: ChatGeneration,
-    *,
-    mint_call_id: MintId = mint_call_id,
-    on_recovered: OnRecovered | None = None,
-) -> ChatAnswer:
-    """The whole answer: what the events of at_once() join to. Raises as plan and the engine do."""
-    builder = AnswerBuilder(request)
-    async with aclosing(at_once(engine, request, mint_call_id=mint_call_id, on_recovered=on_recovered)) as events:
-        async for event in events:
-            builder.add(event)
-    return builder.answer()
-
-
-async def _events(
-    engine: Engine,
-    request: ChatGeneration,
-    streaming: bool,
-    mint_call_id: MintId,
-    on_recovered: OnRecovered | None,
-    planned: Plan | None = None,
-) -> AsyncGenerator[ChatEvent, None]:
-    if isinstance(engine, AnswerSource):
-        async with aclosing(engine.answer(request, mint_call_id, on_recovered, streaming=streaming)) as answer:
-            async for event in answer:
-                yield event
-        return
-    if planned is None:
-        planned = await plan(engine, request)
+    planned = request if isinstance(request, Plan) else await plan(engine, request)
     readers = [
-        ChoiceReader(index, request, mint_call_id, on_recovered, planned.max_tokens) for index in range(request.n)
+        ChoiceReader(index, planned.request, mint_call_id, on_recovered, planned.max_tokens)
+        for index in range(planned.request.n)
     ]
     choices = [_Choice(engine, planned, reader, streaming) for reader in readers]
     started = False
@@ -97,6 +47,27 @@ async def _events(
             for event in events:
                 yield event
     yield GenerationFinished(_usage(planned, readers, choices[0].cached_tokens))
+
+
+async def complete(
+    engine: Engine,
+    request: ChatGeneration,
+    *,
+    mint_call_id: MintId = mint_call_id,
+    on_recovered: OnRecovered | None = None,
+) -> ChatAnswer:
+    """The whole answer of an engine. Raises as answer() does."""
+    events = answer(engine, request, streaming=False, mint_call_id=mint_call_id, on_recovered=on_recovered)
+    return await whole(events, request)
+
+
+async def whole(events: AsyncGenerator[ChatEvent], request: ChatGeneration) -> ChatAnswer:
+    """The whole answer to `request`: its events joined, which this closes. Raises what they raise."""
+    builder = AnswerBuilder(request)
+    async with aclosing(events):
+        async for event in events:
+            builder.add(event)
+    return builder.answer()
 
 
 class _Choice:

@@ -16,7 +16,6 @@ from serving.errors import ContextLengthExceededError, EngineDiedError
 from serving.generation.chunks import chunked
 from serving.generation.completions_reader import CompletionReader
 from serving.generation.merge import merged
-from serving.generation.source import AnswerSource
 from serving.generation.types import (
     ChatEvent,
     ChoiceFinished,
@@ -69,19 +68,10 @@ class CompletionAnswer:
     usage: Usage
 
 
-def stream(engine: Engine, request: CompletionGeneration) -> AsyncGenerator[ChatEvent]:
-    """The events as they come; GenerationStarted is the first, GenerationFinished the last.
-
-    This or its first step raises ContextLengthExceededError(param="prompt") and what the engine does, so that HTTP can
-    still answer with a status. Closing the generator stops all choices.
-    """
-    return events_of(engine, request, streaming=True)
-
-
-async def complete(engine: Engine, request: CompletionGeneration) -> CompletionAnswer:
-    """The whole answer: what a stream's events join to."""
+async def whole(events: AsyncGenerator[ChatEvent], request: CompletionGeneration) -> CompletionAnswer:
+    """The whole answer to `request`: its events joined, which this closes. Raises what they raise."""
     choices = [CompletionChoice(index) for index in range(len(request.prompts) * request.n)]
-    async with aclosing(events_of(engine, request, streaming=False)) as events:
+    async with aclosing(events):
         async for event in events:
             match event:
                 case TextDelta():
@@ -96,14 +86,12 @@ async def complete(engine: Engine, request: CompletionGeneration) -> CompletionA
     raise EngineDiedError("The engine stopped sending before the answer was complete.")
 
 
-def events_of(engine: Engine, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
-    """As stream(), or where nobody watches (`streaming` is false) all at once."""
-    if isinstance(engine, AnswerSource):
-        return engine.complete_raw(request, streaming=streaming)
-    return _events(engine, request, streaming)
+async def answer(engine: Engine, request: CompletionGeneration, *, streaming: bool = True) -> AsyncGenerator[ChatEvent]:
+    """The events as they come; GenerationStarted is the first, GenerationFinished the last.
 
-
-async def _events(engine: Engine, request: CompletionGeneration, streaming: bool) -> AsyncGenerator[ChatEvent]:
+    Without `streaming` they come all at once. The first step raises ContextLengthExceededError(param="prompt") and
+    what the engine does, so that HTTP can still answer with a status. Closing the generator stops all choices.
+    """
     info = await engine.prepare()
     choices = [
         _Choice(engine, request, prompt, number, info, streaming)

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from serving.engine.base import Constraint, Engine, EngineRequest, Sampling
 from serving.errors import InvalidRequestError, InvalidValueError
-from serving.generation.source import AnswerSource
 from serving.harmony.tokenization import final_header
 
 Check = Callable[[], Awaitable[None]]
@@ -37,8 +36,7 @@ class ConstraintChecks:
         """What to await before generating; None where nothing has to be asked.
 
         `wanted` pairs a request's fields with what they ask for. The check raises InvalidValueError that names the
-        field of the first constraint that the engine refuses; other errors of the engine pass through. What answers by
-        itself is given the check, for the engine that it may ask.
+        field of the first constraint that the engine refuses; other errors of the engine pass through.
         """
         unknown = [
             (field, constraint)
@@ -46,9 +44,6 @@ class ConstraintChecks:
             if constraint.kind in _CAN_BE_WRONG and _key(model, constraint) not in self._taken
         ]
         if not unknown:
-            return None
-        if isinstance(engine, AnswerSource):
-            engine.check_first(lambda asked: self._check(model, asked, request_id, unknown))
             return None
         return functools.partial(self._check, model, engine, request_id, unknown)
 

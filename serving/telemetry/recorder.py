@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
-from starlette.types import Scope
-
 from serving.engine.base import Engine
 from serving.errors import ApiError
 from serving.generation.types import (
@@ -28,8 +26,6 @@ from serving.telemetry.record import CacheOutcome, OnRecord, RequestRecord
 from serving.telemetry.timeline import TimedEngine, Timeline
 
 _T = TypeVar("_T")
-
-_KEY = "request_recorder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,22 +246,3 @@ class RequestRecorder:
 
     def _after(self, moment: float | None) -> float | None:
         return None if moment is None else moment - self._began
-
-
-def attach(scope: Scope, recorder: RequestRecorder) -> None:
-    """Leave `recorder` where recorder_of finds it."""
-    scope.setdefault("state", {})[_KEY] = recorder
-
-
-def recorder_of(scope: Scope) -> RequestRecorder:
-    """The recorder of a request to the API; raises LookupError for other requests, such as GET /health."""
-    recorder = find_recorder(scope)
-    if recorder is None:
-        raise LookupError(f"no recorder for {scope['path']}; is RequestMetricsMiddleware among the middleware?")
-    return recorder
-
-
-def find_recorder(scope: Scope) -> RequestRecorder | None:
-    """The request's recorder; None for requests that are not counted."""
-    recorder: RequestRecorder | None = scope.get("state", {}).get(_KEY)
-    return recorder

@@ -35,7 +35,7 @@ MakeRequest = Callable[..., ChatGeneration]
 
 
 async def collect(engine: Any, request: ChatGeneration, **options: Any) -> list[ChatEvent]:
-    return [event async for event in chat.stream(engine, request, **options)]
+    return [event async for event in chat.answer(engine, request, **options)]
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -88,7 +88,7 @@ async def test_max_tokens_cuts_with_length(start_engine: StartEngine, make_reque
 async def test_planning_errors_come_at_the_first_step(start_engine: StartEngine, make_request: MakeRequest) -> None:
     engine = await start_engine(ANSWER)
     request = make_request(max_tokens=10**6)
-    events = chat.stream(engine, request)
+    events = chat.answer(engine, request)
     with pytest.raises(ContextLengthExceededError):
         await anext(events)
     with pytest.raises(ContextLengthExceededError):
@@ -100,7 +100,7 @@ async def test_the_engines_refusal_comes_at_the_first_step(
 ) -> None:
     engine = await start_engine(ANSWER, prompt_contains="something else")
     with pytest.raises(InvalidRequestError, match="script"):
-        await anext(chat.stream(engine, make_request("Hello")))
+        await anext(chat.answer(engine, make_request("Hello")))
 
 
 @pytest.mark.parametrize("logprobs", [None, 0])
@@ -119,7 +119,7 @@ async def test_closing_the_stream_stops_the_engine_at_once(
     start_engine: StartEngine, make_request: MakeRequest
 ) -> None:
     engine = await start_engine(ANSWER)
-    async with aclosing(chat.stream(engine, make_request())) as events:
+    async with aclosing(chat.answer(engine, make_request())) as events:
         await anext(events)
         assert engine.running == 1
     assert engine.running == 0
@@ -174,7 +174,7 @@ async def test_the_engine_is_stopped_before_the_last_events_are_delivered(
     start_engine: StartEngine, make_request: MakeRequest
 ) -> None:
     engine = await start_engine(ANSWER)
-    async for event in chat.stream(engine, make_request(stop=(" three",))):
+    async for event in chat.answer(engine, make_request(stop=(" three",))):
         if isinstance(event, ChoiceFinished):
             assert engine.running == 0
             break

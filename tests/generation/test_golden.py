@@ -59,7 +59,7 @@ async def test_streamed(
     request = make_request(logprobs=logprobs, tools=offered(case))
     recovered: list[str] = []
     builder = AnswerBuilder(request)
-    async for event in chat.stream(engine, request, on_recovered=recovered.append):
+    async for event in chat.answer(engine, request, on_recovered=recovered.append):
         builder.add(event)
     answer = builder.answer()
     assert as_expectation(answer.choices[0], recovered) == case["expect"]

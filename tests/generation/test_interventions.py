@@ -63,7 +63,7 @@ async def answers(completion: str, request: ChatGeneration, **engine: Any) -> tu
         player = Recording(completion, step, **engine)
         await player.start()
         builder = AnswerBuilder(request)
-        async for event in chat.stream(player, request, mint_call_id=lambda: "call"):
+        async for event in chat.answer(player, request, mint_call_id=lambda: "call"):
             builder.add(event)
         recovered = []
         whole = await chat.complete(player, request, mint_call_id=lambda: "call", on_recovered=recovered.append)

@@ -61,7 +61,7 @@ async def test_every_body_token_of_final_and_analysis_has_one(
 
 async def test_streamed_deltas_carry_those_of_their_text(engine: ScriptedEngine, make_request: MakeRequest) -> None:
     whole = (await chat.complete(engine, make_request(logprobs=1))).choices[0]
-    deltas = [e async for e in chat.stream(engine, make_request(logprobs=1)) if isinstance(e, TextDelta)]
+    deltas = [e async for e in chat.answer(engine, make_request(logprobs=1)) if isinstance(e, TextDelta)]
     text = utf8 = b""
     for delta in deltas:
         if delta.channel == "commentary":
@@ -84,7 +84,7 @@ async def test_hidden_reasoning_hides_its_log_probabilities(engine: ScriptedEngi
     assert answer.choices[0].reasoning_logprobs is None
     assert answer.choices[0].content_logprobs
     assert answer.usage.reasoning_tokens == len(encode("Easy enough."))
-    async for event in chat.stream(engine, request):
+    async for event in chat.answer(engine, request):
         assert not (isinstance(event, TextDelta) and event.channel == "analysis")
 
 

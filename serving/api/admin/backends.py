@@ -47,7 +47,7 @@ def backends_router(context: ApiContext, backends: Backends) -> Router:
 
     @router.get("/queue/status", summary="The admission queues of this ingress replica")
     async def queues() -> Response:
-        models, others = context.access.lines()
+        models, others = context.answerers.queues()
         return JSONResponse(QueueStatus(object="queue", models=_states(models), backends=_states(others)))
 
     return router

@@ -8,12 +8,12 @@ from typing import get_args
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serving.answering.request_context import context_of
 from serving.api.admin.wire.models import ModelLifeCard, ModelLifeList, ReplicaCounts, ReplicaReport
 from serving.api.routing import PathRule, Router
 from serving.engine.lifecycle.manager import Change, Lives
 from serving.engine.lifecycle.model import ModelLife
 from serving.errors import InvalidValueError, NotFoundError
-from serving.telemetry.recorder import recorder_of
 
 PATH = "/admin/models"
 
@@ -37,7 +37,7 @@ def model_life_router(lives: Lives) -> Router:
     async def change(request: Request, name: str, change: str) -> Response:
         asked = _change(change)
         wait = _wait(request.query_params.get("wait", "false"))
-        recorder_of(request.scope).model = lives.of(name).name  # for the audit log
+        context_of(request.scope).recording.model = lives.of(name).name  # for the audit log
         life = await lives.change(name, asked)
         done = await lives.reached(life, asked, wait=wait)
         await life.read()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.answering.request_context import RequestContext, context_of
 from serving.api.routing import PathRules
 from serving.errors import AuthenticationError, PermissionDeniedError
-from serving.telemetry.recorder import find_recorder
 from serving.tenancy.auth.authenticator import OPEN
 from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.tenancy import Tenancy
@@ -19,9 +18,9 @@ from serving.tenancy.tenancy import Tenancy
 class Authentication:
     """Finds whose key `Authorization: Bearer` carries, or `x-api-key`, which Anthropic's older clients send.
 
-    Leaves `state["team"]`, the team's name, and `state["identity"]` for whoever comes after. Raises
-    AuthenticationError, after a wait for who fails often, with one text for every kind of wrong key; and
-    PermissionDeniedError for a team's key on the administrator's routes. ErrorHandlingMiddleware, outside, answers.
+    Sets the identity of the request's context. Raises AuthenticationError, after a wait where an address fails often,
+    with one text for every kind of wrong key, and PermissionDeniedError for a team's key on the administrator's
+    routes. ErrorHandlingMiddleware, outside, answers.
     """
 
     def __init__(
@@ -39,16 +38,16 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, identified."""
         if scope["type"] == "http" and self._rules.audience(scope["path"]) != "everybody":
-            if recorder := find_recorder(scope):
+            context = context_of(scope)
+            recorder = context.recorder
+            if recorder is not None:
                 recorder.address = self._address(scope)
-            identity = await self._identified(scope)
-            state = scope.setdefault("state", {})
-            state["identity"], state["team"] = identity, identity.team
-            if identity is not OPEN and (recorder := find_recorder(scope)):
+            context.identity = identity = await self._identified(scope, context)
+            if identity is not OPEN and recorder is not None:
                 recorder.team, recorder.key_id = identity.team, identity.key_id or None
         await self._app(scope, receive, send)
 
-    async def _identified(self, scope: Scope) -> Identity:
+    async def _identified(self, scope: Scope, context: RequestContext) -> Identity:
         key = _key(scope)
         authenticator = self._tenancy.authenticator
         if self._rules.audience(scope["path"]) == "teams":
@@ -60,8 +59,7 @@ class Authentication:
         else:
             identity = None
         if identity is None:
-            if recorder := find_recorder(scope):
-                recorder.rejected("authentication")
+            context.reject("authentication")
             await self._tenancy.brake.punish(self._address(scope))
             raise AuthenticationError("Incorrect API key provided. Send yours as `Authorization: Bearer KEY`.")
         return identity
@@ -69,12 +67,6 @@ class Authentication:
 
 ADMIN = Identity("admin", OPEN.policy)
 """The administrator, whose routes generate nothing."""
-
-
-def identity_of(request: Request) -> Identity:
-    """Who sent the request."""
-    identity: Identity = request.scope["state"]["identity"]
-    return identity
 
 
 def _key(scope: Scope) -> str:

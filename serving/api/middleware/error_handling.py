@@ -9,9 +9,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.answering.request_context import context_of
 from serving.api.error_replies import error_response, internal_error
 from serving.errors import ApiError, MethodNotAllowedError, NotFoundError
-from serving.telemetry.recorder import find_recorder
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +41,20 @@ class ErrorHandlingMiddleware:
         try:
             await self._app(scope, receive, watched_send)
         except ClientDisconnect:
-            logger.debug("client left; request %s", scope["state"]["request_id"])
+            logger.debug("client left; request %s", context_of(scope).request_id)
         except ApiError as error:
             if started:
                 raise
-            _note(scope, error)
+            context_of(scope).failed(error)
             await error_response(error, scope)(scope, receive, send)
         except Exception:
-            request_id = scope["state"]["request_id"]
+            request_id = context_of(scope).request_id
             logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if started:
                 raise
             told = internal_error(request_id)
-            _note(scope, told)
+            context_of(scope).failed(told)
             await error_response(told, scope)(scope, receive, send)
-
-
-def _note(scope: Scope, error: ApiError) -> None:
-    if recorder := find_recorder(scope):
-        recorder.failed(error)
 
 
 async def routing_error(request: Request, error: Exception) -> Response:

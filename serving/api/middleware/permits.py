@@ -1,18 +1,18 @@
-"""A request's ticket is given up when the request is over, and the reply says who answered and what is left."""
+"""The end of a request's permit, and the reply's headers that say who answered and what is left of the limits."""
 
 from __future__ import annotations
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.answering.access import find_served_by, find_ticket
-from serving.answering.cached import HEADER, find_cache_outcome
+from serving.answering.cached import CACHE_HEADER
+from serving.answering.request_context import context_of
 from serving.generation.types import Usage
-from serving.telemetry.recorder import find_recorder
 
 
-class Tickets:
-    """To stand outside of error handling: refusals carry the headers too."""
+class PermitMiddleware:
+    """Settles a request's permit once the request is over. Stands outside of error handling: refusals have the headers
+    too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,24 +22,25 @@ class Tickets:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
+        context = context_of(scope)
 
         async def send_with_limits(message: Message) -> None:
-            if message["type"] == "http.response.start" and (ticket := find_ticket(state)):
+            if message["type"] == "http.response.start" and context.permit is not None:
                 headers = MutableHeaders(scope=message)
-                for name, value in ticket.headers():
+                for name, value in context.permit.headers():
                     headers[name] = value
-                if message["status"] < 400 and (served_by := find_served_by(state)):
-                    headers["x-served-by"] = served_by
-                if message["status"] < 400 and (outcome := find_cache_outcome(state)):
-                    headers[HEADER] = outcome
+                if message["status"] < 400 and context.served_by is not None:
+                    headers["x-served-by"] = context.served_by
+                if message["status"] < 400 and context.cache_outcome is not None:
+                    headers[CACHE_HEADER] = context.cache_outcome
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_limits)
         finally:
-            if ticket := find_ticket(state):
-                recorder = find_recorder(scope)
-                if recorder is not None and ticket.spent_prompt:
-                    recorder.spent(Usage(ticket.spent_prompt, ticket.spent_output, cached_tokens=ticket.spent_cached))
-                ticket.over()
+            if (permit := context.permit) is not None:
+                if context.recorder is not None and permit.spent_prompt:
+                    context.recorder.spent(
+                        Usage(permit.spent_prompt, permit.spent_output, cached_tokens=permit.spent_cached)
+                    )
+                permit.over()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.answering.request_context import RequestContext, attach_context
 from serving.api.streaming.direct_send import offer_direct_send
 
 _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -17,7 +18,7 @@ _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 class RequestIdMiddleware:
     """Request id: the client's x-request-id where it is 1 to 128 of `A-Za-z0-9._:-`, else a new one.
 
-    Routes find it in `scope["state"]["request_id"]`. The reply carries it once, whatever layers below set, and the
+    Makes the request's context with it (context_of). The reply carries it once, whatever layers below set, and the
     milliseconds until its headers were ready as `openai-processing-ms`. Layers below see it as if the client had sent
     it, so this may also stand before a server that has ids of its own, as Ray Serve does.
     """
@@ -33,9 +34,10 @@ class RequestIdMiddleware:
             return
         started = time.perf_counter()
         offer_direct_send(scope, send)
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if _VALID.fullmatch(given) else f"req_{self._new_id()}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        attach_context(scope, RequestContext(request_id, headers))
         if given != request_id:
             MutableHeaders(scope=scope)["x-request-id"] = request_id
 

@@ -6,9 +6,10 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.answering.request_context import context_of
 from serving.api.routing import PathRules
 from serving.errors import ApiError, InternalError
-from serving.telemetry.recorder import Recording, RequestRecorder, attach
+from serving.telemetry.recorder import Recording, RequestRecorder
 
 
 def _carrier(scope: Scope) -> dict[str, str]:
@@ -33,16 +34,16 @@ class RequestMetricsMiddleware:
         if scope["type"] != "http" or not self._rules.recorded(scope["path"]):
             await self._app(scope, receive, send)
             return
-        path = scope["path"]
+        path, context = scope["path"], context_of(scope)
         recorder = RequestRecorder(
             self._recording,
-            request_id=scope["state"]["request_id"],
+            request_id=context.request_id,
             api=self._rules.label(path),
             method=scope["method"],
             path=path,
             carrier=_carrier(scope) if self._recording.timed else {},
         )
-        attach(scope, recorder)
+        context.recorder = recorder
         status: int | None = None
         whole = False
 

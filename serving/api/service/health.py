@@ -47,7 +47,7 @@ def health_router(context: ApiContext, engines: Mapping[str, Owned], *, open_to_
 
     @router.get("/health", summary="Whether this process answers, and how much it has to do")
     async def health() -> Health:
-        ours, others = context.access.lines()
+        ours, others = context.answerers.queues()
         lines = (*ours.values(), *others.values())
         queue = Queue(running=sum(line.in_use for line in lines), waiting=sum(line.waiting for line in lines))
         return Health(status="ok", queue=queue)

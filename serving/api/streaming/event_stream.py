@@ -13,12 +13,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.answering.deadline import within
+from serving.answering.request_context import context_of
 from serving.api.error_replies import internal_error
 from serving.api.streaming.direct_send import direct_send
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.sse import DONE, KEEP_ALIVE, error_frame
 from serving.errors import ApiError
-from serving.telemetry.recorder import RequestRecorder, find_recorder
+from serving.telemetry.recorder import RequestRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class EventStream(Response, Generic[_T]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; raises errors from before the status line was sent, and ClientDisconnect."""
-        self._recorder = find_recorder(scope)
+        self._recorder = context_of(scope).recorder
         await until_disconnect(receive, self._run(_Writer(send, direct_send(scope, send), self.raw_headers)))
 
     async def _run(self, writer: _Writer) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
 from serving.api.wire.presets import Expand
+from serving.background import in_thread_if_long
 from serving.errors import MalformedBodyError
 from serving.schemas.json_type import json_type
 
 _T = TypeVar("_T")
-
-# About 1 ms of parsing or 3 ms of tokenizing; a schema of 128 KiB takes 0.4 s, in which a thread gives others turns.
-_LONG_BYTES = 32 * 1024
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -42,8 +39,3 @@ async def parsed(parse: Callable[[bytes], _T], body: bytes) -> _T:
 async def expanded(parse: Callable[[bytes, Expand], _T], body: bytes, expand: Expand) -> _T:
     """Run `parse(body, expand)`, for a request that may name a preset; raises its errors."""
     return await in_thread_if_long(len(body), lambda: parse(body, expand))
-
-
-async def in_thread_if_long(size: int, work: Callable[[], _T]) -> _T:
-    """Run `work()` on something of `size` bytes, in a thread where it is long."""
-    return work() if size < _LONG_BYTES else await asyncio.to_thread(work)

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.answering.request_context import context_of
 from serving.api.middleware.request_ids import RequestIdMiddleware
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ async def test_a_server_between_that_adds_ids_of_its_own_changes_nothing(given: 
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope["state"]["request_id"])
+        seen.append(context_of(scope).request_id)
         await PlainTextResponse("x")(scope, receive, send)
 
     async def adding(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,9 +5,11 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import Message
+from starlette.types import Message, Scope
 
+from serving.answering.request_context import RequestContext, attach_context
 from serving.api.streaming.event_stream import EventStream
 from serving.engine.scripted import ScriptLine
 from serving.errors import OverloadedError
@@ -35,6 +37,12 @@ class Receiver:
         return b"".join(message.get("body", b"") for message in self.messages)
 
 
+def scope() -> Scope:
+    made: Scope = {"type": "http"}
+    attach_context(made, RequestContext("r", Headers()))
+    return made
+
+
 def stream_of(events: AsyncGenerator[bytes], **options: Any) -> EventStream[bytes]:
     defaults: dict[str, Any] = {"headers": {}, "request_id": "r", "keep_alive_s": 60, "longest_s": 60}
     return EventStream(events, bytes, **{**defaults, **options})
@@ -42,7 +50,7 @@ def stream_of(events: AsyncGenerator[bytes], **options: Any) -> EventStream[byte
 
 async def play(events: AsyncGenerator[bytes], **options: Any) -> Receiver:
     receiver = Receiver()
-    await stream_of(events, **options)({"type": "http"}, never_leaves, receiver.send)
+    await stream_of(events, **options)(scope(), never_leaves, receiver.send)
     return receiver
 
 
@@ -67,7 +75,7 @@ async def test_an_error_before_the_first_event_is_raised_with_nothing_sent() -> 
 
     receiver = Receiver()
     with pytest.raises(OverloadedError):
-        await stream_of(events())({"type": "http"}, never_leaves, receiver.send)
+        await stream_of(events())(scope(), never_leaves, receiver.send)
     assert receiver.messages == []
 
 
@@ -126,7 +134,7 @@ async def test_a_comment_never_cuts_into_a_frame_that_a_slow_client_takes() -> N
         await asyncio.sleep(0.1)
         sending -= 1
 
-    await stream_of(events(), keep_alive_s=0.02)({"type": "http"}, never_leaves, slow_send)
+    await stream_of(events(), keep_alive_s=0.02)(scope(), never_leaves, slow_send)
     assert sending == 0
 
 
@@ -145,7 +153,7 @@ async def test_a_client_that_never_reads_is_given_up_when_time_is_over(monkeypat
         await asyncio.Event().wait()
 
     with pytest.raises(ClientDisconnect):
-        await stream_of(events(), longest_s=0.05)({"type": "http"}, never_leaves, stuck_send)
+        await stream_of(events(), longest_s=0.05)(scope(), never_leaves, stuck_send)
     assert closed
 
 
@@ -163,7 +171,7 @@ async def test_a_send_that_fails_means_the_client_left() -> None:
         raise OSError("broken pipe")
 
     with pytest.raises(ClientDisconnect):
-        await stream_of(events())({"type": "http"}, never_leaves, broken_send)
+        await stream_of(events())(scope(), never_leaves, broken_send)
     assert closed
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, date, datetime
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serving.answering.deadline import checked, within
-from serving.answering.models import ServedModel
+from serving.answering.deadline import within
 from serving.answering.reasoning import reasoning_limits
+from serving.answering.request_context import context_of
 from serving.api.anthropic.messages.events import MESSAGE_STOP, PING, error_event
 from serving.api.anthropic.messages.input import conversation_of
 from serving.api.anthropic.messages.mapping import constraints_in, messages_generation
@@ -24,15 +23,15 @@ from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.anthropic_errors import messages_error
-from serving.api.wire.body import expanded, in_thread_if_long
+from serving.api.wire.body import expanded
 from serving.api.wire.presets import COUNT_TOKENS, MESSAGES, expanding
+from serving.background import in_thread_if_long
 from serving.errors import ApiError
-from serving.generation import chat
 from serving.generation.answer import AnswerBuilder
+from serving.generation.answerer import Answerer
 from serving.generation.ids import mint_call_id
-from serving.generation.types import ChatEvent, ChatGeneration
+from serving.generation.types import ChatGeneration
 from serving.harmony.tokenization import render_prompt
-from serving.telemetry.recorder import recorder_of
 
 PATH = ANTHROPIC_PATH
 COUNT_PATH = f"{PATH}/count_tokens"
@@ -47,22 +46,23 @@ def messages_router(context: ApiContext) -> Router:
     @router.post(PATH, summary="Answer a conversation as Anthropic's API does, whole or as a stream")
     async def create_message(request: Request) -> Response:
         asked = await expanded(parse_messages_request, await request.body(), expand)
-        served = context.access.serve(request, asked.model, effort=asked.effort)
+        asker = context_of(request.scope)
+        model = context.answerers.ask(asker, asked.model, effort=asked.effort)
         token = context.new_id()
-        generation = messages_generation(asked, served.settings, request_id=f"msg-{token}", today=_today(context))
-        generation = context.access.apply_policy(request, generation)
+        generation = messages_generation(asked, model.settings, request_id=f"msg-{token}", today=_today(context))
+        generation, answerer = model.chat(generation, constraints=constraints_in(asked), mint_call_id=_mint_tool_use_id)
         effort = generation.conversation.effort
-        recorder_of(request.scope).identify(model=served.name, effort=effort, stream=bool(asked.stream))
-        reply = _Reply(context, request, asked, generation, served, message_id=f"msg_{token}")
+        asker.recording.identify(model=model.name, effort=effort, stream=bool(asked.stream))
+        reply = _Reply(context, request, asked, generation, answerer, message_id=f"msg_{token}")
         return reply.streamed() if asked.stream else await reply.whole()
 
     @router.post(COUNT_PATH, summary="How many tokens a prompt has")
     async def count_tokens(request: Request) -> Response:
         body = await request.body()
         asked = await expanded(parse_count_tokens_request, body, expand_counted)
-        context.access.card(request, asked.model)  # raises where the team may not use it
-        served = context.models.resolve(asked.model)
-        recorder_of(request.scope).identify(model=served.name)
+        asker = context_of(request.scope)
+        served = context.answerers.find(asker, asked.model)
+        asker.recording.identify(model=served.name)
         limits = reasoning_limits(served.settings.reasoning, effort=asked.effort, effort_param=asked.effort_field)
         conversation = conversation_of(asked, effort=limits.effort, today=_today(context))
         ids = await in_thread_if_long(len(body), lambda: render_prompt(conversation))
@@ -84,7 +84,7 @@ class _Reply:
         request: Request,
         asked: MessagesRequest,
         generation: ChatGeneration,
-        served: ServedModel,
+        answerer: Answerer,
         *,
         message_id: str,
     ) -> None:
@@ -94,11 +94,9 @@ class _Reply:
         self._model = asked.model
         self._message_id = message_id
         self._generation = generation
-        self._engine = served.engine
-        wanted = constraints_in(asked)
-        self._check = context.constraints.pending(served.name, served.engine, generation.request_id, wanted)
+        self._answerer = answerer
         self._headers = {"x-reasoning-effort": generation.conversation.effort, "request-id": self._request_id}
-        self._recorder = recorder_of(request.scope)
+        self._recorder = context_of(request.scope).recording
 
     async def whole(self) -> Response:
         """The reply in one piece."""
@@ -109,11 +107,8 @@ class _Reply:
 
     def streamed(self) -> Response:
         """The reply as events."""
-        events = chat.stream(
-            self._engine, self._generation, mint_call_id=_mint_tool_use_id, on_recovered=self._recorder.recovered
-        )
         return EventStream(
-            checked(self._check, events),
+            self._answerer.answer(self._generation, streaming=True),
             self._recorder.watching(MessageEncoder(self._message_id, self._model)),
             headers=self._headers,
             request_id=self._request_id,
@@ -126,18 +121,13 @@ class _Reply:
 
     async def _complete(self) -> MessageReply:
         builder, answer = MessageBuilder(self._message_id, self._model), AnswerBuilder(self._generation)
-        async with within(self._http.longest_answer_s), aclosing(self._events()) as events:
+        events = self._answerer.answer(self._generation, streaming=False)
+        async with within(self._http.longest_answer_s), aclosing(events):
             async for event in events:
                 builder.add(event)
                 answer.add(event)
         self._recorder.answered(answer.answer())
         return builder.reply()
-
-    def _events(self) -> AsyncGenerator[ChatEvent]:
-        events = chat.at_once(
-            self._engine, self._generation, mint_call_id=_mint_tool_use_id, on_recovered=self._recorder.recovered
-        )
-        return checked(self._check, events)
 
     def _error_event(self, error: ApiError) -> bytes:
         return error_event(messages_error(error, self._request_id))

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serving.answering.deadline import checked, within
-from serving.answering.models import ServedModel
-from serving.api.context import ApiContext, request_id
+from serving.answering.deadline import within
+from serving.answering.request_context import context_of
+from serving.api.context import ApiContext
 from serving.api.openai.chat.chunks import ChatChunks
 from serving.api.openai.chat.mapping import chat_generation, constraints_in
 from serving.api.openai.chat.reply import ChunkEncoder, chat_completion
@@ -21,8 +21,8 @@ from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.body import expanded
 from serving.api.wire.presets import CHAT, expanding
 from serving.generation import chat
+from serving.generation.answerer import Answerer
 from serving.generation.types import ChatAnswer, ChatGeneration
-from serving.telemetry.recorder import recorder_of
 
 PATH = "/v1/chat/completions"
 
@@ -35,18 +35,19 @@ def chat_router(context: ApiContext) -> Router:
     @router.post(PATH, summary="Answer a conversation, whole or as a stream")
     async def create_chat_completion(request: Request) -> Response:
         asked = await expanded(parse_chat_request, await request.body(), expand)
-        served = context.access.serve(request, asked.model, effort=asked.effort)
+        asker = context_of(request.scope)
+        model = context.answerers.ask(asker, asked.model, effort=asked.effort)
         now = context.clock()
         generation = chat_generation(
             asked,
-            served.settings,
+            model.settings,
             request_id=f"chatcmpl-{context.new_id()}",
             today=datetime.fromtimestamp(now, UTC).date(),
         )
-        generation = context.access.apply_policy(request, generation)
+        generation, answerer = model.chat(generation, constraints=constraints_in(asked))
         effort = generation.conversation.effort
-        recorder_of(request.scope).identify(model=served.name, effort=effort, stream=bool(asked.stream))
-        reply = _Reply(context, request, asked, generation, served, created=int(now))
+        asker.recording.identify(model=model.name, effort=effort, stream=bool(asked.stream))
+        reply = _Reply(context, request, asked, generation, answerer, created=int(now))
         return reply.streamed() if asked.stream else await reply.whole()
 
     return router
@@ -61,22 +62,18 @@ class _Reply:
         request: Request,
         asked: ChatCompletionRequest,
         generation: ChatGeneration,
-        served: ServedModel,
+        answerer: Answerer,
         *,
         created: int,
     ) -> None:
         self._http = context.http
         self._request = request
-        self._request_id = request_id(request)
         self._asked = asked
         self._generation = generation
-        self._engine = served.engine
-        self._check = context.constraints.pending(
-            served.name, served.engine, generation.request_id, constraints_in(asked)
-        )
+        self._answerer = answerer
         self._created = created
         self._headers = {"x-reasoning-effort": generation.conversation.effort}
-        self._recorder = recorder_of(request.scope)
+        self._recorder = context_of(request.scope).recording
 
     async def whole(self) -> Response:
         """The reply in one piece."""
@@ -96,12 +93,11 @@ class _Reply:
         usage = self._asked.include_usage
         chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=usage)
         encode = ChunkEncoder(chunks, choices=self._generation.n, include_usage=usage, separate=self._separate())
-        events = chat.stream(self._engine, self._generation, on_recovered=self._recorder.recovered)
         return EventStream(
-            checked(self._check, events),
+            self._answerer.answer(self._generation, streaming=True),
             self._recorder.watching(encode),
             headers=self._headers,
-            request_id=self._request_id,
+            request_id=self._recorder.request_id,
             keep_alive_s=self._http.keep_alive_s,
             longest_s=self._http.longest_answer_s,
         )
@@ -113,6 +109,4 @@ class _Reply:
 
     async def _complete(self) -> ChatAnswer:
         async with within(self._http.longest_answer_s):
-            if self._check is not None:
-                await self._check()
-            return await chat.complete(self._engine, self._generation, on_recovered=self._recorder.recovered)
+            return await chat.whole(self._answerer.answer(self._generation, streaming=False), self._generation)

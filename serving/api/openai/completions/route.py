@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.answering.deadline import within
-from serving.answering.models import ServedModel
-from serving.api.context import ApiContext, request_id
+from serving.answering.request_context import context_of
+from serving.api.context import ApiContext
 from serving.api.openai.completions.chunks import TextChunks
 from serving.api.openai.completions.reply import TextChunkEncoder, text_completion
 from serving.api.openai.completions.request import CompletionRequest, Prompt, parse_completion_request
@@ -18,14 +18,15 @@ from serving.api.openai.sampling import constraint_of, sampling_of
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
-from serving.api.wire.body import in_thread_if_long, parsed
+from serving.api.wire.body import parsed
+from serving.background import in_thread_if_long
 from serving.errors import InvalidRequestError, InvalidValueError
 from serving.generation import completions
+from serving.generation.answerer import Answerer
 from serving.generation.completions import CompletionAnswer, CompletionGeneration
 from serving.generation.constraint_check import refusal
 from serving.generation.types import ChatEvent
 from serving.harmony.tokenization import decode_raw, encode_raw
-from serving.telemetry.recorder import recorder_of
 
 PATH = "/v1/completions"
 
@@ -44,16 +45,12 @@ def completions_router(context: ApiContext) -> Router:
                 f"'{context.variants[asked.model].model}' instead.",
                 param="model",
             )
-        served = context.access.serve(request, asked.model)
-        recorder_of(request.scope).identify(model=served.name, stream=bool(asked.stream))
+        asker = context_of(request.scope)
+        model = context.answerers.ask(asker, asked.model)
+        asker.recording.identify(model=model.name, stream=bool(asked.stream))
         prompts = await in_thread_if_long(len(body), lambda: _token_ids(asked))
-        context.access.expect(
-            request,
-            sequences=len(prompts) * (asked.n or 1),
-            prompt_tokens=sum(map(len, prompts)),
-            max_tokens=asked.max_tokens,
-        )
-        reply = _Reply(context, request, asked, served, prompts)
+        generation = _generation(asked, prompts, request_id=f"cmpl-{context.new_id()}")
+        reply = _Reply(context, request, asked, generation, model.raw(generation))
         return reply.streamed() if asked.stream else await reply.whole()
 
     return router
@@ -66,6 +63,19 @@ def _token_ids(asked: CompletionRequest) -> tuple[list[int], ...]:
     )
 
 
+def _generation(asked: CompletionRequest, prompts: tuple[list[int], ...], *, request_id: str) -> CompletionGeneration:
+    return CompletionGeneration(
+        request_id=request_id,
+        prompts=prompts,
+        sampling=sampling_of(asked, logprobs=asked.logprobs),
+        n=asked.n or 1,
+        max_tokens=asked.max_tokens,
+        stop=tuple(asked.stop or ()),
+        skip_special=asked.skip_special_tokens is not False,
+        constraint=constraint_of(asked),
+    )
+
+
 class _Reply:
     """One request on its way back to the client."""
 
@@ -74,25 +84,16 @@ class _Reply:
         context: ApiContext,
         request: Request,
         asked: CompletionRequest,
-        served: ServedModel,
-        prompts: tuple[list[int], ...],
+        generation: CompletionGeneration,
+        answerer: Answerer,
     ) -> None:
         self._http = context.http
         self._request = request
-        self._recorder = recorder_of(request.scope)
+        self._recorder = context_of(request.scope).recording
         self._asked = asked
-        self._engine = served.engine
+        self._answerer = answerer
         self._created = int(context.clock())
-        self._generation = CompletionGeneration(
-            request_id=f"cmpl-{context.new_id()}",
-            prompts=prompts,
-            sampling=sampling_of(asked, logprobs=asked.logprobs),
-            n=asked.n or 1,
-            max_tokens=asked.max_tokens,
-            stop=tuple(asked.stop or ()),
-            skip_special=asked.skip_special_tokens is not False,
-            constraint=constraint_of(asked),
-        )
+        self._generation = generation
 
     async def whole(self) -> Response:
         """The reply in one piece."""
@@ -118,7 +119,7 @@ class _Reply:
             self._events(),
             self._recorder.watching(encode),
             headers={},
-            request_id=request_id(self._request),
+            request_id=self._recorder.request_id,
             keep_alive_s=self._http.keep_alive_s,
             longest_s=self._http.longest_answer_s,
         )
@@ -126,13 +127,14 @@ class _Reply:
     async def _complete(self) -> CompletionAnswer:
         try:
             async with within(self._http.longest_answer_s):
-                return await completions.complete(self._engine, self._generation)
+                events = self._answerer.complete_raw(self._generation, streaming=False)
+                return await completions.whole(events, self._generation)
         except InvalidRequestError as error:
             raise self._named(error) from error
 
     async def _events(self) -> AsyncGenerator[ChatEvent]:
         try:
-            async with aclosing(completions.stream(self._engine, self._generation)) as events:
+            async with aclosing(self._answerer.complete_raw(self._generation, streaming=True)) as events:
                 async for event in events:
                     yield event
         except InvalidRequestError as error:

@@ -6,6 +6,8 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from serving.answering.models import ListedModel
+
 
 class ModelCard(TypedDict):
     """A name that requests may use.
@@ -26,3 +28,13 @@ class ModelList(TypedDict):
 
     object: Literal["list"]
     data: list[ModelCard]
+
+
+def model_card(listed: ListedModel) -> ModelCard:
+    """The card of a name that requests may use."""
+    card = ModelCard(id=listed.name, object="model", created=listed.created, owned_by=listed.owner)
+    if listed.root is not None:
+        card["root"] = listed.root
+    if listed.parent is not None:
+        card["parent"] = listed.parent
+    return card

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from serving.answering.request_context import context_of
 from serving.api.context import ApiContext
-from serving.api.openai.models.response import ModelCard, ModelList
+from serving.api.openai.models.response import ModelCard, ModelList, model_card
 from serving.api.routing import PathRule, Router
 
 PATH = "/v1/models"
@@ -17,11 +18,14 @@ def models_router(context: ApiContext) -> Router:
 
     @router.get(PATH, summary="The names that requests may use")
     async def list_models(request: Request) -> ModelList:
-        return ModelList(object="list", data=context.access.cards(request))
+        return ModelList(
+            object="list", data=[model_card(each) for each in context.answerers.listed(context_of(request.scope))]
+        )
 
     # A path, because hub ids have slashes in them.
     @router.get(f"{PATH}/{{model:path}}", summary="One of them")
     async def retrieve_model(request: Request, model: str) -> ModelCard:
-        return context.access.card(request, model)
+        context.answerers.find(context_of(request.scope), model)
+        return model_card(context.models.listed(model))
 
     return router

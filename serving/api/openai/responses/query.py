@@ -8,6 +8,7 @@ from typing import Literal
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
+from serving.answering.request_context import context_of
 from serving.api.openai.responses.input import StoredItem
 from serving.api.openai.responses.response import InputItemList
 from serving.errors import InvalidValueError
@@ -16,8 +17,8 @@ _MOST_ITEMS = 100
 
 
 def owner_of(request: Request) -> str:
-    """Team of the request's key, or "" for routes without one."""
-    return str(request.scope["state"].get("team", ""))
+    """Team of the request's key."""
+    return context_of(request.scope).identity.team
 
 
 @dataclass(frozen=True, slots=True)

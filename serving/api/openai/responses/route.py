@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.answering.reasoning import reasoning_limits
+from serving.answering.request_context import context_of
 from serving.api.context import ApiContext, request_id
 from serving.api.openai.responses.archive import Earlier, ResponseArchive, ResponseRecord
 from serving.api.openai.responses.draft import draft_response
@@ -29,7 +30,6 @@ from serving.api.wire.body import expanded
 from serving.api.wire.presets import RESPONSES, expanding
 from serving.errors import InvalidRequestError, ResponseNotFoundError, StoreUnavailableError
 from serving.store.base import Store
-from serving.telemetry.recorder import recorder_of
 
 PATH = "/v1/responses"
 RESPONSE_PATH = PATH + "/{response_id}"
@@ -94,16 +94,17 @@ async def _prepare(
 ) -> tuple[ResponseRun, dict[str, str]]:
     """The run that answers `asked`, and the headers of its reply."""
     effort = asked.reasoning.effort if asked.reasoning else None
-    served = context.access.serve(request, asked.model, effort=effort)
+    asker = context_of(request.scope)
+    model = context.answerers.ask(asker, asked.model, effort=effort)
     limits = reasoning_limits(
-        served.settings.reasoning,
+        model.settings.reasoning,
         effort=effort,
         max_reasoning_tokens=asked.max_reasoning_tokens,
         min_answer_tokens=asked.min_answer_tokens,
         effort_param="reasoning.effort",
     )
-    recorder = recorder_of(request.scope)
-    recorder.identify(model=served.name, effort=limits.effort, stream=bool(asked.stream))
+    recorder = asker.recording
+    recorder.identify(model=model.name, effort=limits.effort, stream=bool(asked.stream))
     token, now = context.new_id(), context.clock()
     previous = asked.previous_response_id
     earlier = await shelf.archive.earlier(shelf.owner, previous) if previous else Earlier()
@@ -115,16 +116,15 @@ async def _prepare(
         request_id=f"resp-{token}",
         limits=limits,
         today=datetime.fromtimestamp(now, UTC).date(),
-        answer_share=served.settings.truncation_answer_share,
+        answer_share=model.settings.truncation_answer_share,
     )
-    generation = context.access.apply_policy(request, generation)
+    generation, answerer = model.chat(generation, constraints=constraints_in(asked))
     draft = draft_response(asked, response_id=f"resp_{token}", created_at=int(now), effort=limits.effort)
     run = ResponseRun(
-        served.engine,
+        answerer,
         generation,
         ResponseRecord(draft, new, earlier.ids),
         shelf,
-        check=context.constraints.pending(served.name, served.engine, generation.request_id, constraints_in(asked)),
         recorder=recorder,
         clock=context.clock,
         longest_s=context.http.longest_answer_s,

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
-from serving.answering.deadline import answer_timeout, checked, within
+from serving.answering.deadline import answer_timeout, within
 from serving.api.openai.responses.archive import ResponseArchive, ResponseRecord
 from serving.api.openai.responses.events import OutputSink, ResponseEvents, Unwatched
 from serving.api.openai.responses.inflight import InFlight, Interruptible
@@ -23,11 +23,9 @@ from serving.api.openai.responses.response import (
     Status,
 )
 from serving.api.streaming.event_stream import stream_failure
-from serving.engine.base import Engine
 from serving.errors import ApiError
-from serving.generation import chat
 from serving.generation.answer import AnswerBuilder
-from serving.generation.constraint_check import Check
+from serving.generation.answerer import Answerer
 from serving.generation.types import ChatEvent, ChatGeneration, Usage
 from serving.telemetry.recorder import RequestRecorder
 
@@ -49,26 +47,23 @@ class ResponseRun:
     """Makes one response out of one generation; whole() or frames() is called once.
 
     `draft` is the record as it is before anything was generated; its response says in `store` whether to store it.
-    `check` is awaited before anything is generated.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        answerer: Answerer,
         generation: ChatGeneration,
         draft: ResponseRecord,
         shelf: Shelf,
         *,
-        check: Check | None,
         recorder: RequestRecorder,
         clock: Callable[[], float],
         longest_s: float,
     ) -> None:
-        self._engine = engine
+        self._answerer = answerer
         self._generation = generation
         self._draft = draft
         self._shelf = shelf
-        self._check = check
         self._recorder = recorder
         self._clock = clock
         self._longest_s = longest_s
@@ -81,8 +76,8 @@ class ResponseRun:
         """The response in one piece, once it is stored. Raises what goes wrong with the generation."""
         builder, answer = self._builder(Unwatched()), AnswerBuilder(self._generation)
         try:
-            source = chat.at_once(self._engine, self._generation, on_recovered=self._recorder.recovered)
-            async with within(self._longest_s), aclosing(checked(self._check, source)) as events:
+            source = self._answerer.answer(self._generation, streaming=False)
+            async with within(self._longest_s), aclosing(source) as events:
                 async for event in events:
                     builder.add(event)
                     answer.add(event)
@@ -99,7 +94,7 @@ class ResponseRun:
         """
         sse = ResponseEvents()
         builder = self._builder(sse)
-        source = chat.stream(self._engine, self._generation, on_recovered=self._recorder.recovered)
+        source = self._answerer.answer(self._generation, streaming=True)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(aclosing(source))
             stack.enter_context(self._interruptible.after(self._longest_s))
@@ -125,8 +120,6 @@ class ResponseRun:
     async def _started(self, events: AsyncGenerator[ChatEvent, None]) -> ChatEvent:
         """The first event; raises what is wrong with the request or the engine."""
         try:
-            if self._check is not None:
-                await self._check()
             event = await self._interruptible.next(events)
         except ApiError as error:
             raise in_our_words(error) from error

@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse, Response
 
 from serving.answering.models import ServedModel
 from serving.answering.reasoning import reasoning_limits
+from serving.answering.request_context import context_of
 from serving.api.context import ApiContext
 from serving.api.openai.chat.conversation import conversation_of
-from serving.api.openai.models.response import ModelCard
 from serving.api.openai.tokenize.wire import (
     Detokenized,
     TokenizeChatRequest,
@@ -20,11 +20,11 @@ from serving.api.openai.tokenize.wire import (
     parse_tokenize_request,
 )
 from serving.api.routing import PathRule, Router
-from serving.api.wire.body import expanded, in_thread_if_long, parsed
+from serving.api.wire.body import expanded, parsed
 from serving.api.wire.presets import TOKENIZE, expanding
+from serving.background import in_thread_if_long
 from serving.errors import InvalidValueError
 from serving.harmony.tokenization import decode_raw, encode_raw, render_prompt, token_table
-from serving.telemetry.recorder import find_recorder
 
 TOKENIZE_PATHS = ("/tokenize", "/v1/tokenize")
 DETOKENIZE_PATHS = ("/detokenize", "/v1/detokenize")
@@ -73,11 +73,12 @@ def tokenize_router(context: ApiContext) -> Router:
 
 def _identified(context: ApiContext, name: str | None, request: Request) -> ServedModel:
     """The model that is asked, which must be one that the team may use."""
+    asker = context_of(request.scope)
     if name is not None:
-        context.access.card(request, name)
-        served = context.models.resolve(name)
+        served = context.answerers.find(asker, name)
     else:
-        allowed = {served.name: served for served in (_of(context, card) for card in context.access.cards(request))}
+        listed = [context.models.resolve(each.name) for each in context.answerers.listed(asker)]
+        allowed = {served.name: served for served in listed}
         if len(allowed) != 1:
             raise InvalidValueError(
                 "Missing required parameter: 'model', as this server has several.",
@@ -85,10 +86,6 @@ def _identified(context: ApiContext, name: str | None, request: Request) -> Serv
                 code="missing_required_parameter",
             )
         (served,) = allowed.values()
-    if recorder := find_recorder(request.scope):
-        recorder.identify(model=served.name)
+    if asker.recorder is not None:
+        asker.recorder.identify(model=served.name)
     return served
-
-
-def _of(context: ApiContext, card: ModelCard) -> ServedModel:
-    return context.models.resolve(card["id"])

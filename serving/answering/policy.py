@@ -1,0 +1,95 @@
+"""A team's policy for one request: models, reasoning, output. Functions of settings, without state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from serving.effort import EFFORTS, Effort, resolve_effort
+from serving.engine.base import EngineInfo
+from serving.errors import InvalidValueError, PermissionDeniedError
+from serving.generation.types import ChatGeneration
+from serving.settings.reasoning import ReasoningSettings
+from serving.settings.teams import Team
+
+
+def restricted_reasoning(reasoning: ReasoningSettings, team: Team) -> ReasoningSettings:
+    """The model's reasoning settings, lowered to what the team may have."""
+    changes: dict[str, object] = {}
+    highest = _lower(reasoning.highest_effort, team.highest_effort)
+    if highest != reasoning.highest_effort:
+        changes["highest_effort"] = highest
+    default = _lower(team.default_effort or reasoning.default_effort, highest)
+    if default != reasoning.default_effort:
+        changes["default_effort"] = default
+    if team.max_reasoning_tokens is not None:
+        most = team.max_reasoning_tokens
+        if reasoning.highest_max_reasoning_tokens is not None:
+            most = min(most, reasoning.highest_max_reasoning_tokens)
+        changes["highest_max_reasoning_tokens"] = most
+    return reasoning.model_copy(update=changes) if changes else reasoning
+
+
+def reasoning_under_load(reasoning: ReasoningSettings, team: Team, fill: float) -> ReasoningSettings:
+    """Reasoning settings, lowered to what the team may have while a share `fill` of the slots is taken."""
+    highest = _lower(reasoning.highest_effort, team.effort_under_load.most(fill))
+    if highest == reasoning.highest_effort:
+        return reasoning
+    return reasoning.model_copy(
+        update={
+            "highest_effort": highest,
+            "default_effort": _lower(reasoning.default_effort, highest),
+            # An effort that the team may ask for at other times is no mistake now.
+            "unsupported_effort": "clamp",
+        }
+    )
+
+
+def effort_within(reasoning: ReasoningSettings, asked: str | None) -> Effort:
+    """The effort that a request for `asked` gets, clamped to the settings."""
+    return resolve_effort(asked, reasoning.default_effort, "clamp", highest=reasoning.highest_effort)
+
+
+def restricted_generation(generation: ChatGeneration, team: Team, *, max_messages: int) -> ChatGeneration:
+    """`generation` as the team may have it; raises InvalidValueError for more output or messages than allowed."""
+    if (messages := len(generation.conversation.messages)) > max_messages:
+        raise InvalidValueError(
+            f"The conversation has {messages} messages, and this server reads at most {max_messages}.",
+            param="messages",
+        )
+    check_output(team, generation.max_tokens)
+    if not team.show_reasoning and generation.include_reasoning:
+        return replace(generation, include_reasoning=False)
+    return generation
+
+
+def check_output(team: Team, max_tokens: int | None) -> None:
+    """Raise InvalidValueError where a request asks for more output than its team may have."""
+    if team.max_output is not None and max_tokens is not None and max_tokens > team.max_output:
+        raise InvalidValueError(
+            f"Your team may ask for at most {team.max_output} tokens; the request asks for {max_tokens}.",
+            param="max_tokens",
+        )
+
+
+def check_raw_prompts(team: Team) -> None:
+    """Raise PermissionDeniedError for a team whose reasoning is limited.
+
+    The tokens of a raw prompt set the effort, and a raw completion contains every channel.
+    """
+    if not team.show_reasoning or team.highest_effort != "high" or team.max_reasoning_tokens is not None:
+        raise PermissionDeniedError(
+            "Your team may not complete raw prompts, because its reasoning is limited. Use /v1/chat/completions."
+        )
+
+
+def restricted_info(info: EngineInfo, team: Team) -> EngineInfo:
+    """An engine's description, with no more context and output than the team may have."""
+    if team.max_context is not None and team.max_context < info.max_model_len:
+        info = replace(info, max_model_len=team.max_context)
+    if team.max_output is not None:
+        info = replace(info, max_output_tokens=team.max_output)
+    return info
+
+
+def _lower(one: Effort, other: Effort) -> Effort:
+    return one if one == other else min(one, other, key=EFFORTS.index)
