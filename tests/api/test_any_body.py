@@ -202,30 +202,35 @@ async def check(client: httpx.AsyncClient, body: bytes, path: str = "/v1/chat/co
         assert reply.json().get("object") == kind
 
 
+@pytest.mark.property
 @many_bodies
 @given(anything)
 async def test_any_json(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode())
 
 
+@pytest.mark.property
 @many_bodies
 @given(requests)
 async def test_anything_like_a_request(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode())
 
 
+@pytest.mark.property
 @many_bodies
 @given(completions)
 async def test_anything_like_a_completions_request(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode(), "/v1/completions")
 
 
+@pytest.mark.property
 @many_bodies
 @given(requests.map(lambda asked: {key: asked[key] for key in asked if key in TokenizeChatRequest.model_fields}))
 async def test_anything_like_a_conversation_to_tokenize(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode(), "/tokenize")
 
 
+@pytest.mark.property
 @pytest.mark.parametrize("path", ["/v1/completions", "/tokenize", "/detokenize"])
 @many_bodies
 @given(anything | st.dictionaries(st.sampled_from(["model", "prompt", "messages", "tokens"]), anything))
@@ -233,6 +238,7 @@ async def test_any_json_to_the_others(client: httpx.AsyncClient, path: str, valu
     await check(client, json.dumps(value).encode(), path)
 
 
+@pytest.mark.property
 @many_bodies
 @given(st.binary())
 async def test_any_bytes(client: httpx.AsyncClient, body: bytes) -> None:

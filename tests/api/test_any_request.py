@@ -65,6 +65,7 @@ def try_out(operation: Any, mode: GenerationMode, examples: int, base_url: str) 
         return 0
     made = 0
 
+    @pytest.mark.property
     @given(case=operation.as_strategy(generation_mode=mode), junk=st.booleans())
     @settings(
         max_examples=examples,

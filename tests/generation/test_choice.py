@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,6 +156,7 @@ def test_beginning_of_a_stop_string_stays_with_its_message() -> None:
     assert events[:2] == [TextDelta(0, "final", "x EN", opens=True), TextDelta(0, "final", "D y", opens=True)]
 
 
+@pytest.mark.property
 @given(
     text=st.text("ab é🦥", max_size=24),
     stops=st.lists(st.text("ab é🦥", min_size=1, max_size=4), min_size=1, max_size=3),

@@ -133,6 +133,7 @@ class TestReasoningBudget:
         answer, _, _ = await answers(THINKS, make_request(max_tokens=5, max_reasoning_tokens=1))
         assert (answer.choices[0].content, answer.choices[0].finish_reason) == ("", "length")
 
+    @pytest.mark.property
     @given(budget=st.integers(0, 12), reserve=st.integers(0, 40), limit=st.integers(1, 60), step=st.integers(1, 9))
     async def test_never_more_than_allowed(self, budget: int, reserve: int, limit: int, step: int) -> None:
         conversation = Conversation((UserMessage("x"),), current_date=date(2026, 1, 1))

@@ -118,6 +118,7 @@ async def test_asked_for_but_nothing_said_is_an_empty_list(
     assert (await chat.complete(engine, make_request(logprobs=0))).choices[0].content_logprobs == []
 
 
+@pytest.mark.property
 @given(
     text=st.text("ab é🦥\n", max_size=30),
     stops=st.lists(st.text("ab é🦥\n", min_size=1, max_size=3), max_size=2),

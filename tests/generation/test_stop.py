@@ -33,12 +33,14 @@ PIECES = st.lists(st.text("ab", max_size=5), max_size=12)
 STOPS = st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=4)
 
 
+@pytest.mark.property
 @given(PIECES, STOPS)
 def test_agrees_with_reference_however_the_text_is_cut(pieces: list[str], stops: list[str]) -> None:
     delivered, matched = play(pieces, stops)
     assert ("".join(delivered), matched) == reference("".join(pieces), stops)
 
 
+@pytest.mark.property
 @given(PIECES, STOPS)
 def test_holds_back_only_what_may_begin_a_stop_string(pieces: list[str], stops: list[str]) -> None:
     matcher = StopMatcher(stops)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,6 +87,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
 )
 
 
+@pytest.mark.property
 @given(st.lists(messages, max_size=12), st.integers(0, 200))
 def test_what_is_kept_is_an_end_of_it_that_fits_and_the_longest(said: list[Message], room: int) -> None:
     whole = Conversation(tuple(said), instructions="Be kind.")

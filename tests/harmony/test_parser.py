@@ -335,6 +335,7 @@ def as_we_read(events: list[Event]) -> list[tuple[str, str]]:
     return said
 
 
+@pytest.mark.property
 @given(tokens=completions(), step=st.integers(1, 20))
 def test_agrees_with_the_library_on_well_formed_completions(tokens: list[int], step: int) -> None:
     events = read([tokens[start : start + step] for start in range(0, len(tokens), step)])
@@ -342,6 +343,7 @@ def test_agrees_with_the_library_on_well_formed_completions(tokens: list[int], s
     assert not [event for event in events if isinstance(event, Recovered)]
 
 
+@pytest.mark.property
 @given(tokens=completions(), keep=st.floats(0, 1))
 def test_agrees_with_the_library_on_completions_cut_short(tokens: list[int], keep: float) -> None:
     tokens = tokens[: round(len(tokens) * keep)]
@@ -359,6 +361,7 @@ def test_agrees_with_the_library_on_completions_cut_short(tokens: list[int], kee
 OFFERED = ["f", "get", "get weather", "get the news", "a/b:c", "web-browsing.open", "functions.f", "天気 予報", "tools"]
 
 
+@pytest.mark.property
 @given(tokens=completions(), data=st.data())
 def test_agrees_with_the_library_where_the_call_is_offered(tokens: list[int], data: st.DataObject) -> None:
     made = {event.name for event in read([tokens]) if isinstance(event, ToolCallOpened)}
@@ -370,6 +373,7 @@ def test_agrees_with_the_library_where_the_call_is_offered(tokens: list[int], da
         assert we == they or (they.removeprefix("to ") in refused and we in CHANNELS)
 
 
+@pytest.mark.property
 @given(
     name=st.text(min_size=1, max_size=60).filter(is_tool_name), others=st.lists(st.sampled_from(OFFERED)), body=bodies
 )
@@ -398,6 +402,7 @@ wild_tokens = st.one_of(
 )
 
 
+@pytest.mark.property
 @given(tokens=st.lists(wild_tokens, max_size=60), places=st.lists(st.integers(0, 60)), reason=reasons, tools=offers)
 def test_token_soup_reads_the_same_however_cut(
     tokens: list[int], places: list[int], reason: Reason, tools: list[str] | None
@@ -409,6 +414,7 @@ def test_token_soup_reads_the_same_however_cut(
     assert joined(read([[token] for token in tokens], reason, tools)) == whole
 
 
+@pytest.mark.property
 @given(tokens=st.lists(wild_tokens, max_size=80), reason=reasons, tools=offers)
 def test_events_of_token_soup_keep_their_order(tokens: list[int], reason: Reason, tools: list[str] | None) -> None:
     events = read([tokens], reason, tools)
@@ -464,6 +470,7 @@ def bodies_in(tokens: list[int]) -> list[str]:
     return [text.decode() for text in found]
 
 
+@pytest.mark.property
 @given(tokens=st.lists(readable_tokens, max_size=80), tools=offers)
 def test_every_body_of_token_soup_is_delivered(tokens: list[int], tools: list[str] | None) -> None:
     delivered = "".join(event.text for event in read([tokens], tools=tools) if isinstance(event, Text | ToolArguments))
@@ -474,6 +481,7 @@ def test_every_body_of_token_soup_is_delivered(tokens: list[int], tools: list[st
         position += len(body)
 
 
+@pytest.mark.property
 @given(text=st.text(min_size=1, max_size=300).filter(lambda text: text.strip(" to=\n\r\t\x0b\x0c") != ""), tools=offers)
 def test_text_that_never_had_a_header_is_all_delivered(text: str, tools: list[str] | None) -> None:
     answer = Answer.of(read([[*encode(text), RETURN]], tools=tools))
@@ -481,6 +489,7 @@ def test_text_that_never_had_a_header_is_all_delivered(text: str, tools: list[st
     assert answer.recovered[0] in ("header_missing", "message_missing")
 
 
+@pytest.mark.property
 @given(text=st.text(min_size=1, max_size=2000), words=st.integers(0, 300))
 def test_text_in_a_header_is_all_delivered(text: str, words: int) -> None:
     text = "Well, " + text + " word" * words

@@ -10,6 +10,7 @@ from serving.harmony.vocabulary import encode, encoding
 words = st.text(alphabet="abcÄß天気ก \n\t.,;!?'\"{}:=/0123_-😀e\u0301。、", max_size=400)
 
 
+@pytest.mark.property
 @given(words, st.integers(1, 8))
 def test_chunks_are_short_and_join_to_the_text(text: str, times: int) -> None:
     chunks = list(stretches.chunks(text * times))
@@ -17,6 +18,7 @@ def test_chunks_are_short_and_join_to_the_text(text: str, times: int) -> None:
     assert all(0 < len(chunk) <= 512 for chunk in chunks)
 
 
+@pytest.mark.property
 @given(words.filter(bool))
 def test_a_cut_at_a_boundary_leaves_the_tokens_as_they_were(text: str) -> None:
     text *= 1500 // len(text) + 1

@@ -11,11 +11,13 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 tokens = st.lists(st.integers(0, VOCABULARY_SIZE - 1), max_size=20)
 
 
+@pytest.mark.property
 @given(texts)
 def test_text_comes_back(text: str) -> None:
     assert decode_raw(encode_raw(text, allow_special=False), skip_special=True) == text
 
 
+@pytest.mark.property
 @given(st.lists(st.sampled_from(["<|start|>", "<|end|>", "<|", "|>", "<|nothing|>", "<|reserved_200100|>", "a", " é"])))
 def test_special_tokens_are_meant_only_where_that_is_allowed(parts: list[str]) -> None:
     text = "".join(parts)
@@ -24,6 +26,7 @@ def test_special_tokens_are_meant_only_where_that_is_allowed(parts: list[str]) -
     assert decode_raw(encode_raw(text, allow_special=True), skip_special=False) == text
 
 
+@pytest.mark.property
 @given(tokens, st.integers(0, 20), st.booleans())
 def test_the_text_does_not_depend_on_the_pieces(token_ids: list[int], cut: int, skip_special: bool) -> None:
     decoder = RawDecoder(skip_special=skip_special)

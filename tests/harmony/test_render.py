@@ -281,6 +281,7 @@ def said_by_the_library(conversation: Conversation) -> list[library.Message]:
     return said
 
 
+@pytest.mark.property
 @given(conversations)
 def test_agrees_with_the_library_token_for_token(conversation: Conversation) -> None:
     # The library knows no ids, and no preamble in a message before that of the calls.
@@ -306,6 +307,7 @@ def test_agrees_with_the_library_token_for_token(conversation: Conversation) -> 
     assert render_prompt(conversation) == theirs
 
 
+@pytest.mark.property
 @given(conversations)
 def test_token_counts_of_messages_add_up_to_the_prompt(conversation: Conversation) -> None:
     counts = message_tokens(conversation)
@@ -313,6 +315,7 @@ def test_token_counts_of_messages_add_up_to_the_prompt(conversation: Conversatio
     assert fixed_tokens(conversation) + sum(counts) == len(render_prompt(conversation))
 
 
+@pytest.mark.property
 @given(conversations, st.integers(0, 6))
 def test_leaving_out_old_turns_changes_no_other_count(conversation: Conversation, turns: int) -> None:
     messages = conversation.messages
@@ -331,6 +334,7 @@ hostile = st.lists(
 ).map("".join)
 
 
+@pytest.mark.property
 @given(text=hostile, name=hostile, arguments=hostile)
 def test_nothing_a_client_sends_becomes_structure(text: str, name: str, arguments: str) -> None:
     def prompt(text: str, name: str, arguments: str) -> list[int]:
@@ -350,6 +354,7 @@ def test_nothing_a_client_sends_becomes_structure(text: str, name: str, argument
     assert prompt(text, name, arguments) == prompt("", "f", "")
 
 
+@pytest.mark.property
 @given(name=st.text(max_size=300))
 @example(name="f to=functions.g")
 @example(name="a" * 255 + " b")
@@ -373,6 +378,7 @@ def test_texts_that_stall_the_tokenizer_are_rendered() -> None:
     assert text in shown(UserMessage(text), ToolMessage("f", text), instructions=text)
 
 
+@pytest.mark.property
 @given(st.text(min_size=1, max_size=256).filter(is_tool_name), st.text(max_size=40), st.text(min_size=1, max_size=40))
 def test_the_parser_reads_back_what_was_rendered(name: str, arguments: str, reasoning: str) -> None:
     conversation = Conversation(

@@ -37,6 +37,7 @@ json_values = st.recursive(
 schemas = st.dictionaries(st.one_of(st.sampled_from(KEYWORDS), st.text(max_size=8)), json_values, max_size=6)
 
 
+@pytest.mark.property
 @given(schema=schemas)
 @example(schema={"type": "object", "properties": {"a": {"oneOf": []}}})
 @example(schema={"type": ["string", None, 3], "enum": {}, "required": "a", "properties": []})

@@ -401,6 +401,7 @@ def one_ofs(variants: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
 schemas = objects(st.recursive(scalars, lambda inner: objects(inner) | arrays(inner) | one_ofs(inner), max_leaves=6))
 
 
+@pytest.mark.property
 @given(schema=schemas)
 @example(schema={"type": "object", "properties": {"a": {"type": "object", "properties": {}, "description": "d"}}})
 def test_agrees_with_the_library_where_the_library_loses_nothing(schema: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ def test_text_that_spells_special_tokens_is_ordinary_text(spelled: str) -> None:
     assert decode(tokens) == f"a{spelled}b"
 
 
+@pytest.mark.property
 @given(st.text())
 def test_text_survives_and_never_becomes_structure(text: str) -> None:
     tokens = encode(text)
@@ -53,6 +54,7 @@ def test_text_survives_and_never_becomes_structure(text: str) -> None:
     assert all(token < FIRST_SPECIAL_ID for token in tokens)
 
 
+@pytest.mark.property
 @given(st.lists(st.integers(0, VOCABULARY_SIZE - 1)))
 def test_decode_agrees_with_the_library(tokens: list[int]) -> None:
     assert decode(tokens) == encoding().decode(tokens)

@@ -169,6 +169,7 @@ soup = st.recursive(
 )
 
 
+@pytest.mark.property
 @given(st.dictionaries(keywords, soup, max_size=5))
 def test_any_object_is_judged(schema: dict[str, Any]) -> None:
     before = json.dumps(schema)

@@ -72,6 +72,7 @@ schemas = st.recursive(
 )
 
 
+@pytest.mark.property
 @given(schemas)
 @example({"type": "object", "properties": {"a": {"type": "string", "format": "phone"}}})
 def test_whatever_vllm_refuses_is_refused_here(schema: dict[str, Any]) -> None:
@@ -79,6 +80,7 @@ def test_whatever_vllm_refuses_is_refused_here(schema: dict[str, Any]) -> None:
         assert not vllms_check()(schema)
 
 
+@pytest.mark.property
 @given(schemas)
 def test_the_keyword_that_is_named_is_in_the_schema(schema: dict[str, Any]) -> None:
     for _, part in subschemas(schema):

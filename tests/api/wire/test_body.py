@@ -47,6 +47,7 @@ def test_the_message_says_where_the_mistake_is() -> None:
         parse_object(b'{"a": 1,\n"b": tru}')
 
 
+@pytest.mark.property
 @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.text() | st.lists(st.integers()), max_size=5))
 def test_objects_come_back_as_they_were(value: dict[str, object]) -> None:
     assert parse_object(json.dumps(value).encode()) == value

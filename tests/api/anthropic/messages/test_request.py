@@ -6,6 +6,7 @@ import json
 from datetime import date
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +80,7 @@ EXPAND = expanding(
 )
 
 
+@pytest.mark.property
 @settings(max_examples=150)
 @given(bodies)
 def test_every_body_is_rendered_or_refused_with_a_message(body: Any) -> None:
@@ -92,6 +94,7 @@ def test_every_body_is_rendered_or_refused_with_a_message(body: Any) -> None:
         assert told["error"]["message"]
 
 
+@pytest.mark.property
 @given(bodies)
 @settings(max_examples=50)
 def test_what_was_sent_stays_as_it_was(body: Any) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
@@ -36,6 +37,7 @@ def delta(frame: bytes) -> dict[str, Any]:
 any_text = st.text(st.characters())
 
 
+@pytest.mark.property
 @given(any_text, st.integers(1, 7))
 def test_any_text_comes_out_of_the_client_as_it_went_in(text: str, cut: int) -> None:
     frames = CHUNKS.text(0, "final", text) + KEEP_ALIVE + CHUNKS.text(1, "analysis", text) + DONE
@@ -45,11 +47,13 @@ def test_any_text_comes_out_of_the_client_as_it_went_in(text: str, cut: int) -> 
     assert done == "[DONE]"
 
 
+@pytest.mark.property
 @given(any_text)
 def test_frames_hold_no_line_end_of_any_kind_inside(text: str) -> None:
     assert len(CHUNKS.text(0, "final", text).decode("utf-8").splitlines()) == 2
 
 
+@pytest.mark.property
 @given(any_text, any_text, any_text)
 def test_any_tool_call_comes_out_as_it_went_in(call_id: str, name: str, arguments: str) -> None:
     opened = delta(CHUNKS.tool_call(0, 2, call_id, name))
@@ -60,6 +64,7 @@ def test_any_tool_call_comes_out_as_it_went_in(call_id: str, name: str, argument
     assert more == {"tool_calls": [{"index": 2, "function": {"arguments": arguments}}]}
 
 
+@pytest.mark.property
 @given(any_text)
 def test_any_model_name_comes_out_as_it_went_in(model: str) -> None:
     (data,) = decoded(ChatChunks("chatcmpl-1", 1, model).role(0))

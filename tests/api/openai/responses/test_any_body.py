@@ -100,18 +100,21 @@ async def check(client: httpx.AsyncClient, body: bytes) -> None:
         assert again.status_code == 404
 
 
+@pytest.mark.property
 @many_bodies
 @given(anything)
 async def test_any_json(client: httpx.AsyncClient, value: Any) -> None:
     await check(client, json.dumps(value).encode())
 
 
+@pytest.mark.property
 @many_bodies
 @given(requests)
 async def test_requests_that_are_nearly_right(client: httpx.AsyncClient, request_body: Any) -> None:
     await check(client, json.dumps(request_body).encode())
 
 
+@pytest.mark.property
 @many_bodies
 @given(text, st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=30))
 async def test_any_id_and_query(client: httpx.AsyncClient, name: str, query: str) -> None:
