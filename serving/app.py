@@ -16,7 +16,7 @@ from serving.answering.fallback import Health
 from serving.answering.models import ModelRegistry
 from serving.api.admin.adapters import adapters_router
 from serving.api.admin.backends import backends_router
-from serving.api.admin.models import model_life_router
+from serving.api.admin.models import lifecycle_router
 from serving.api.admin.usage import admin_router
 from serving.api.anthropic.messages.route import messages_router
 from serving.api.context import ApiContext
@@ -55,14 +55,14 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
     settings, telemetry, tenancy = parts.settings, parts.telemetry, parts.tenancy
     telemetry.before_each_scrape(TenancyMetrics(tenancy, telemetry.metrics))
     telemetry.before_each_scrape(BackendMetrics(parts.backends, tenancy, telemetry.metrics))
-    telemetry.before_each_scrape(parts.lives.observe)
-    living = {
-        name: LoadingEngine(engine, parts.lives, parts.lives.of(name))
+    telemetry.before_each_scrape(parts.model_manager.observe)
+    loading = {
+        name: LoadingEngine(engine, parts.model_manager, parts.model_manager.of(name))
         for name, engine in parts.engines.items()
         if name in settings.models
     }
     models = ModelRegistry(
-        settings.models, living, int(parts.clock()), parts.backends, settings.variants, parts.adapters
+        settings.models, loading, int(parts.clock()), parts.backends, settings.variants, parts.adapters
     )
     context = ApiContext(
         models=models,
@@ -80,7 +80,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
         clock=parts.clock,
         new_id=parts.new_id,
         variants=settings.variants,
-        lives=parts.lives,
+        model_manager=parts.model_manager,
         start_failures=parts.start_failures,
     )
     routers: tuple[Router, ...] = (
@@ -95,7 +95,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
         admin_router(context, tenancy),
         backends_router(context, parts.backends),
         adapters_router(parts.adapters),
-        model_life_router(parts.lives),
+        lifecycle_router(parts.model_manager),
         metrics_router(parts.metrics_source),
         status_router(
             StatusBoard(parts.metrics_source, list(settings.models), time.monotonic),

@@ -13,9 +13,9 @@ from serving.cache.answers import AnswerCache
 from serving.engine.adapters.registry import Adapters
 from serving.engine.base import AdapterHost, OwnedEngine, Sleeper
 from serving.engine.lifecycle.in_process import EngineReplicas
-from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.manager import ModelManager
 from serving.engine.lifecycle.model import Observer
-from serving.engine.lifecycle.store import MemoryLifeStore
+from serving.engine.lifecycle.store import MemoryLifecycleStore
 from serving.engine.start_failure import NoStartFailures, StartFailures
 from serving.errors import SettingsError
 from serving.settings.tree import Settings
@@ -58,7 +58,7 @@ class Platform:
     adapter_registrations: Registrations
     adapter_hosts: Mapping[str, AdapterHost]
     start_failures: StartFailures
-    model_manager: Callable[[Settings, Observer], Lives]
+    model_manager: Callable[[Settings, Observer], ModelManager]
 
     @classmethod
     def in_process(
@@ -72,10 +72,10 @@ class Platform:
         """
         sleepers = {name: engine for name, engine in engines.items() if isinstance(engine, Sleeper)}
 
-        def model_manager(settings: Settings, observer: Observer) -> Lives:
+        def model_manager(settings: Settings, observer: Observer) -> ModelManager:
             replicas = EngineReplicas(engines)
-            return Lives(
-                settings, sleepers, MemoryLifeStore(), replicas, observer, clock=clock, monotonic=time.monotonic
+            return ModelManager(
+                settings, sleepers, MemoryLifecycleStore(), replicas, observer, clock=clock, monotonic=time.monotonic
             )
 
         return cls(
@@ -113,7 +113,7 @@ class Parts:
     backends: Backends
     cache: AnswerCache | None
     adapters: Adapters
-    lives: Lives
+    model_manager: ModelManager
     start_failures: StartFailures
 
     @classmethod
@@ -161,10 +161,10 @@ class Parts:
             )
             stack.push_async_callback(adapters.close)
             await adapters.start()
-            lives = platform.model_manager(settings, telemetry.metrics)
-            lives.attend(lambda model: tenancy.admission(model).in_use > 0)
-            stack.push_async_callback(lives.close)
-            await lives.start()
+            manager = platform.model_manager(settings, telemetry.metrics)
+            manager.watch(lambda model: tenancy.admission(model).in_use > 0)
+            stack.push_async_callback(manager.close)
+            await manager.start()
             yield cls(
                 settings=settings,
                 engines=engines,
@@ -177,7 +177,7 @@ class Parts:
                 backends=backends,
                 cache=cache,
                 adapters=adapters,
-                lives=lives,
+                model_manager=manager,
                 start_failures=platform.start_failures,
             )
 

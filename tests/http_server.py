@@ -20,9 +20,9 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from serving.app import create_app
 from serving.engine.base import EngineRequest, OwnedEngine, TokenDelta
 from serving.engine.lifecycle.in_process import EngineReplicas
-from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.manager import ModelManager
 from serving.engine.lifecycle.model import Observer
-from serving.engine.lifecycle.store import LifeStore, MemoryLifeStore
+from serving.engine.lifecycle.store import LifecycleStore, MemoryLifecycleStore
 from serving.engine.pulled import pulled
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.engine.sleeping import SleepingEngine
@@ -100,25 +100,25 @@ class ReplicaInProcess(SleepingEngine):
         return pulled(self.run, request)
 
 
-class Life:
-    """Lives of models by clocks that stand still until they are moved, shared by all servers that are made with it."""
+class Lifecycles:
+    """Lifecycles of models by clocks that stand still until they are moved, shared by all servers made with it."""
 
     def __init__(self) -> None:
         self.now = NOW
-        self.store: LifeStore = MemoryLifeStore()
+        self.store: LifecycleStore = MemoryLifecycleStore()
         self._sleeping: dict[str, ReplicaInProcess] = {}
 
-    def rest(self, engine: RecordingEngine, models: Mapping[str, ModelSettings]) -> ReplicaInProcess:
+    def replica(self, engine: RecordingEngine, models: Mapping[str, ModelSettings]) -> ReplicaInProcess:
         """`engine` as a replica has it."""
         name, settings = next(iter(models.items()))
         sleeping = ReplicaInProcess(name, engine, settings, clock=lambda: self.now, monotonic=lambda: self.now)
         self._sleeping = dict.fromkeys(models, sleeping)
         return sleeping
 
-    def lives(self, settings: Settings, observer: Observer) -> Lives:
+    def manager(self, settings: Settings, observer: Observer) -> ModelManager:
         """What a platform in one process makes, by these clocks and with this store."""
         engines = self._sleeping
-        return Lives(
+        return ModelManager(
             settings,
             engines,
             self.store,
@@ -155,7 +155,7 @@ class Serve(Protocol):
         further: Mapping[str, Any] | None = None,
         store: Store | None = None,
         registrations: Registrations | None = None,
-        life: Life | None = None,
+        lifecycles: Lifecycles | None = None,
         start_failures: StartFailures | None = None,
         **http: Any,
     ) -> contextlib.AbstractAsyncContextManager[Served]: ...
@@ -166,9 +166,9 @@ class Until(Protocol):
 
 
 @pytest.fixture
-def life(monkeypatch: pytest.MonkeyPatch) -> Life:
+def lifecycles(monkeypatch: pytest.MonkeyPatch) -> Lifecycles:
     monkeypatch.setattr("serving.engine.lifecycle.manager.REFRESH_S", 0.01)
-    return Life()
+    return Lifecycles()
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ async def _served(
     further: Mapping[str, Any] | None = None,
     store: Store | None = None,
     registrations: Registrations | None = None,
-    life: Life | None = None,
+    lifecycles: Lifecycles | None = None,
     start_failures: StartFailures | None = None,
     **http: Any,
 ) -> AsyncIterator[Served]:
@@ -200,7 +200,9 @@ async def _served(
     if start:
         await engine.start()
     settings = Settings(models=dict(models), http=HttpSettings(**http), **(further or {}))
-    engines: dict[str, OwnedEngine] = dict.fromkeys(models, engine if life is None else life.rest(engine, models))
+    engines: dict[str, OwnedEngine] = dict.fromkeys(
+        models, engine if lifecycles is None else lifecycles.replica(engine, models)
+    )
     own = Platform.in_process(settings, engines, clock=_now)
     platform = replace(
         own,
@@ -209,7 +211,7 @@ async def _served(
         adapter_registrations=registrations or own.adapter_registrations,
         adapter_hosts=dict.fromkeys(models, engine),
         start_failures=start_failures or own.start_failures,
-        model_manager=own.model_manager if life is None else life.lives,
+        model_manager=own.model_manager if lifecycles is None else lifecycles.manager,
     )
     async with Parts.open(settings, engines, platform) as parts, listening(create_app(parts)) as port:
         base = f"http://127.0.0.1:{port}"

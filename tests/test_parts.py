@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.manager import ModelManager
 from serving.engine.lifecycle.model import Observer
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.errors import SettingsError
@@ -69,7 +69,7 @@ async def test_all_parts_are_closed_the_last_one_first(closings: Closings) -> No
 
 
 async def test_parts_are_closed_where_a_later_one_cannot_be_built(closings: Closings) -> None:
-    def none(settings: Settings, observer: Observer) -> Lives:
+    def none(settings: Settings, observer: Observer) -> ModelManager:
         raise RuntimeError("no model manager")
 
     with pytest.raises(RuntimeError, match="no model manager"):

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from serving.answering.answerers import Answerers
 from serving.answering.models import ModelRegistry
 from serving.answering.request_context import context_of
-from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.manager import ModelManager
 from serving.engine.start_failure import StartFailures
 from serving.settings.http import HttpSettings
 from serving.settings.presets import VariantSettings
@@ -21,8 +21,7 @@ class ApiContext:
     """`clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits.
 
     `answerers` find models and answer requests within their teams' policies; `variants` are the presets by name.
-    `lives` says which models are not in memory because nobody wants them to be, `start_failures` why engines did not
-    start.
+    `model_manager` says which models are unloaded on purpose, `start_failures` why engines did not start.
     """
 
     models: ModelRegistry
@@ -30,7 +29,7 @@ class ApiContext:
     http: HttpSettings
     clock: Callable[[], float]
     new_id: Callable[[], str]
-    lives: Lives
+    model_manager: ModelManager
     start_failures: StartFailures
     variants: Mapping[str, VariantSettings] = field(default_factory=dict)
 

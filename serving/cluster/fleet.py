@@ -43,7 +43,7 @@ def _known(numbers: Mapping[str, int | None]) -> dict[str, int]:
 
 
 class ServeReplicas:
-    """See Replicas (serving/life). Serve's autoscaler brings about what is wanted, by the policy in scaling.py."""
+    """See Replicas. Serve's autoscaler loads and unloads by the policy in scaling.py, so want() has nothing to do."""
 
     def __init__(self, handles: Mapping[str, DeploymentHandle]) -> None:
         self._handles = handles

@@ -20,7 +20,7 @@ from serving.cluster.engine_replica import bind_to_node_address
 from serving.cluster.fleet import ClusterFleet, ServeReplicas
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
-from serving.cluster.stores.lifecycle import ClusterLifeStore
+from serving.cluster.stores.lifecycle import ClusterLifecycleStore
 from serving.cluster.stores.limits import open_limits, open_usage
 from serving.cluster.stores.readiness import ClusterReadiness
 from serving.cluster.stores.start_failures import ClusterStartFailures
@@ -29,7 +29,7 @@ from serving.cluster.transport.inbox import Inbox
 from serving.cluster.transport.remote_engine import RemoteEngine
 from serving.engine.base import OwnedEngine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
-from serving.engine.lifecycle.manager import Lives
+from serving.engine.lifecycle.manager import ModelManager
 from serving.parts import Parts, Platform
 from serving.settings.tree import Settings
 from serving.store.from_settings import open_registrations
@@ -120,8 +120,8 @@ async def cluster_parts(
             adapter_registrations=open_registrations(settings, "adapters"),
             adapter_hosts=remote,
             start_failures=ClusterStartFailures(),
-            model_manager=lambda settings, observer: Lives(
-                settings, remote, ClusterLifeStore(), replicas, observer, clock=time.time, monotonic=time.monotonic
+            model_manager=lambda settings, observer: ModelManager(
+                settings, remote, ClusterLifecycleStore(), replicas, observer, clock=time.time, monotonic=time.monotonic
             ),
         )
         parts = await stack.enter_async_context(Parts.open(settings, engines, platform))

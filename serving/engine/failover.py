@@ -28,7 +28,7 @@ _MOST_DEATHS = 2
 """Engines that may die on a request before it has a single new token; then it is taken for the cause."""
 _MOST_HELD = 1000
 """New requests that wait for an engine that is being replaced; more are refused."""
-_ACQUAINTANCE_S = 10.0
+_STARTUP_GRACE_S = 10.0
 _LOOK_EVERY_S = 0.1
 _SEED_STRIDE = 0xD1B54A32D192ED03
 
@@ -68,14 +68,14 @@ class FailoverEngine:
         self._memory = memory
         self._suspects = asyncio.Lock()
         self._was_ready = False
-        self._know_by = 0.0
+        self._grace_until = 0.0
         self._held = 0
 
     async def start(self) -> None:
         """See Engine."""
         await self._engine.start()
         self._was_ready = self._memory is not None and await self._memory.recall()
-        self._know_by = asyncio.get_running_loop().time() + _ACQUAINTANCE_S
+        self._grace_until = asyncio.get_running_loop().time() + _STARTUP_GRACE_S
 
     async def prepare(self) -> EngineInfo:
         """See Engine. An engine that was there and is gone is being replaced: its return is waited for.
@@ -86,10 +86,10 @@ class FailoverEngine:
             info = await self._engine.prepare()
         except EngineNotReadyError:
             now = asyncio.get_running_loop().time()
-            patience = self._settings.hold_s if self._was_ready else self._know_by - now
-            if patience <= 0 or self._held >= _MOST_HELD:
+            wait = self._settings.hold_s if self._was_ready else self._grace_until - now
+            if wait <= 0 or self._held >= _MOST_HELD:
                 raise
-            info = await self._hold(now + patience)
+            info = await self._hold(now + wait)
         await self._note_ready()
         return info
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.engine.adapters.folder import AdapterFolder
 from serving.engine.adapters.folder import find as find_adapter
-from serving.engine.adapters.loaded import AdapterShelf
+from serving.engine.adapters.loaded import LoadedAdapters
 from serving.engine.base import (
     Adapter,
     EngineInfo,
@@ -164,7 +164,7 @@ class ScriptedEngine:
         self._script = script
         self._settings = settings or ModelSettings()
         room = self._settings.lora_settings
-        self._adapters = AdapterShelf(room.max_cpu_loras if room else 1, self._read_adapter, _forget_adapter)
+        self._adapters = LoadedAdapters(room.max_cpu_loras if room else 1, self._read_adapter, _forget_adapter)
         self._info = EngineInfo(model=model, max_model_len=max_model_len)
         self._started = False
         self._closed = False

@@ -174,7 +174,7 @@ class Memory:
 async def test_a_process_that_begins_in_the_middle_of_a_replacement_knows_that_there_was_an_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("serving.engine.failover._ACQUAINTANCE_S", 0.0)
+    monkeypatch.setattr("serving.engine.failover._STARTUP_GRACE_S", 0.0)
     engines, memory = Group(lambda *_: False), Memory()
 
     def process() -> FailoverEngine:

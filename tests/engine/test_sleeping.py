@@ -55,7 +55,7 @@ class Watched(ScriptedEngine):
         self.changes.append("awake")
 
 
-def resting(engine: ScriptedEngine, clock: Clock, **settings: Any) -> SleepingEngine:
+def sleeping_engine(engine: ScriptedEngine, clock: Clock, **settings: Any) -> SleepingEngine:
     return SleepingEngine("m", engine, ModelSettings.model_validate(settings), clock=clock, monotonic=clock)
 
 
@@ -77,7 +77,7 @@ async def test_prompts_are_asked_before_it_is_ready_and_one_that_fails_harms_nob
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     inner = Watched()
-    engine = resting(inner, Clock(), warm_up=["a known one", "secret", "known too"])
+    engine = sleeping_engine(inner, Clock(), warm_up=["a known one", "secret", "known too"])
     with caplog.at_level(logging.WARNING):
         await engine.start()
     assert inner.asked == ["a known one", "secret", "known too"]
@@ -89,7 +89,7 @@ async def test_prompts_are_asked_before_it_is_ready_and_one_that_fails_harms_nob
 
 async def test_a_request_wakes_it_and_the_prompts_are_asked_again() -> None:
     inner = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>"))
-    engine = resting(inner, Clock(), warm_up=["Hi!"])
+    engine = sleeping_engine(inner, Clock(), warm_up=["Hi!"])
     await engine.start()
     await engine.sleep()
     await engine.sleep()
@@ -103,7 +103,7 @@ async def test_a_request_wakes_it_and_the_prompts_are_asked_again() -> None:
 
 async def test_requests_that_come_while_it_changes_wait_for_that() -> None:
     inner = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>"))
-    engine = resting(inner, Clock())
+    engine = sleeping_engine(inner, Clock())
     await engine.start()
     inner.may_change.clear()
     sleeping = asyncio.create_task(engine.sleep())
@@ -119,7 +119,7 @@ async def test_requests_that_come_while_it_changes_wait_for_that() -> None:
 
 async def test_who_leaves_while_it_wakes_does_not_stop_it() -> None:
     inner = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>"))
-    engine = resting(inner, Clock())
+    engine = sleeping_engine(inner, Clock())
     await engine.start()
     await engine.sleep()
     inner.may_change.clear()
@@ -134,7 +134,7 @@ async def test_who_leaves_while_it_wakes_does_not_stop_it() -> None:
 
 async def test_it_does_not_sleep_under_a_request() -> None:
     inner = Watched(ScriptLine(completion=f"{FINAL}{'word ' * 100}", step_ms=600_000))
-    engine = resting(inner, Clock())
+    engine = sleeping_engine(inner, Clock())
     await engine.start()
     working = asyncio.create_task(engine.run(RAW, lambda delta: None))
     await until(lambda: inner.running == 1)
@@ -161,7 +161,7 @@ def hurried(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], 
 
 async def test_idle_engines_sleep_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     inner, clock = Watched(ScriptLine(completion=f"{FINAL}Yes.<|return|>")), Clock()
-    engine = resting(inner, clock, idle={"after_s": 60, "action": "sleep"})
+    engine = sleeping_engine(inner, clock, idle={"after_s": 60, "action": "sleep"})
     sleep = hurried(clock, monkeypatch)
     await engine.start()
     async with asyncio.timeout(10):
@@ -179,7 +179,7 @@ async def test_an_engine_that_cannot_sleep_is_left_awake_and_it_is_logged(
             raise ConflictError("It never sleeps.")
 
     inner, clock = Sleepless(), Clock()
-    engine = resting(inner, clock, idle={"after_s": 60, "action": "sleep"})
+    engine = sleeping_engine(inner, clock, idle={"after_s": 60, "action": "sleep"})
     sleep = hurried(clock, monkeypatch)
     with caplog.at_level(logging.WARNING):
         await engine.start()
@@ -195,6 +195,6 @@ async def test_it_tells_what_memory_its_processes_take() -> None:
         async def used_device_memory(self) -> int | None:
             return 80_000_000_000
 
-    (report,) = await resting(OnGpu(), Clock()).reports()
+    (report,) = await sleeping_engine(OnGpu(), Clock()).reports()
     assert report.memory_bytes > 1_000_000
     assert report.device_memory_bytes == 80_000_000_000

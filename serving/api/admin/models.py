@@ -9,24 +9,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.answering.request_context import context_of
-from serving.api.admin.wire.models import ModelLifeCard, ModelLifeList, ReplicaCounts, ReplicaReport
+from serving.api.admin.wire.models import ModelLifecycleCard, ModelLifecycleList, ReplicaCounts, ReplicaReport
 from serving.api.routing import PathRule, Router
-from serving.engine.lifecycle.manager import Change, Lives
-from serving.engine.lifecycle.model import ModelLife
+from serving.engine.lifecycle.manager import Change, ModelManager
+from serving.engine.lifecycle.model import ModelLifecycle
 from serving.errors import InvalidValueError, NotFoundError
 
 PATH = "/admin/models"
 
 
-def model_life_router(lives: Lives) -> Router:
+def lifecycle_router(manager: ModelManager) -> Router:
     """The routes."""
     router = Router(PathRule(PATH, label="admin", audience="administrator"), tags=["operations"])
 
     @router.get(PATH, summary="Every model: whether it is in memory, its replicas, what they take")
     async def listed() -> Response:
-        await lives.read()
-        cards = await asyncio.gather(*(_card(lives, life) for life in lives.all()))
-        return JSONResponse(ModelLifeList(object="list", data=list(cards)))
+        await manager.read()
+        cards = await asyncio.gather(*(_card(manager, lifecycle) for lifecycle in manager.all()))
+        return JSONResponse(ModelLifecycleList(object="list", data=list(cards)))
 
     # A path, because names may have slashes in them.
     @router.post(
@@ -37,33 +37,33 @@ def model_life_router(lives: Lives) -> Router:
     async def change(request: Request, name: str, change: str) -> Response:
         asked = _change(change)
         wait = _wait(request.query_params.get("wait", "false"))
-        context_of(request.scope).recording.model = lives.of(name).name  # for the audit log
-        life = await lives.change(name, asked)
-        done = await lives.reached(life, asked, wait=wait)
-        await life.read()
-        return JSONResponse(await _card(lives, life), status_code=200 if done else 202)
+        context_of(request.scope).recording.model = manager.of(name).name  # for the audit log
+        lifecycle = await manager.change(name, asked)
+        done = await manager.reached(lifecycle, asked, wait=wait)
+        await lifecycle.read()
+        return JSONResponse(await _card(manager, lifecycle), status_code=200 if done else 202)
 
     return router
 
 
-async def _card(lives: Lives, life: ModelLife) -> ModelLifeCard:
-    used = life.used_at
-    return ModelLifeCard(
+async def _card(manager: ModelManager, lifecycle: ModelLifecycle) -> ModelLifecycleCard:
+    used = lifecycle.used_at
+    return ModelLifecycleCard(
         object="model.life",
-        name=life.name,
-        state=life.state,
-        cause=life.wanted.cause,
-        since=int(life.wanted.since),
+        name=lifecycle.name,
+        state=lifecycle.state,
+        cause=lifecycle.wanted.cause,
+        since=int(lifecycle.wanted.since),
         last_used=None if used is None else int(used),
-        held=life.held,
-        replicas=ReplicaCounts(running=life.running, wanted=life.target),
+        held=lifecycle.held,
+        replicas=ReplicaCounts(running=lifecycle.running, wanted=lifecycle.target),
         reports=[
             ReplicaReport(
                 asleep=report.asleep,
                 memory_bytes=report.memory_bytes,
                 device_memory_bytes=report.device_memory_bytes,
             )
-            for report in await lives.reports(life.name)
+            for report in await manager.reports(lifecycle.name)
         ],
     )
 

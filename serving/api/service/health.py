@@ -59,11 +59,11 @@ def health_router(context: ApiContext, engines: Mapping[str, Owned], *, open_to_
         states: dict[str, dict[str, Any]] = {}
         failed = await _failed_starts(context, models, failures)
         for number, (model, failure) in enumerate(zip(models, failures, strict=True)):
-            life = context.lives.of(model.name)
+            lifecycle = context.model_manager.of(model.name)
             if failure is None:
                 states[model.name] = {"status": "ready"}
-            elif life.away_on_purpose:
-                states[model.name] = {"status": life.state}
+            elif lifecycle.unloaded_on_purpose:
+                states[model.name] = {"status": lifecycle.state}
                 failures[number] = None
             else:
                 states[model.name] = {"status": failure.code, "message": failure.message}

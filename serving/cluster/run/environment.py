@@ -35,16 +35,16 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
     address: it otherwise looks for one that other machines reach, and several of its own ports answer HTTP there
     (`RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0` is its switch for that, ray/_private/services.py, get_node_ip_address).
     """
-    patience = str(max(3600, settings.http.longest_answer_s + 60))
+    timeout = str(max(3600, settings.http.longest_answer_s + 60))
     environment = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(console_script("serving-haproxy")),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, cores)),
         # A stream that says nothing gets a comment line now and then, but nothing should depend on that alone.
-        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": patience,
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": timeout,
         # HAProxy is reloaded whenever replicas come or go; the old process ends its streams after 120 s by default.
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": patience,
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": timeout,
         # An ingress replica answers for so long after it was told to go; 30 s by default. HAProxy hears of it within
         # one, and takes to another replica what cannot connect.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",

@@ -23,11 +23,11 @@ _TIMEOUT_S = 5
 _RETRY_AFTER_S = 2.0
 
 
-class ClusterLifeStore:
-    """See LifeStore."""
+class ClusterLifecycleStore:
+    """See LifecycleStore."""
 
     async def read(self, models: Iterable[str]) -> Mapping[str, Kept]:
-        """See LifeStore. All of them in one call."""
+        """See LifecycleStore. All of them in one call."""
         models = list(models)
         keys = [key for model in models for key in (_wanted(model), _used(model), _replicas(model))]
         found: dict[bytes, bytes] = await _call("internal_kv_multi_get", keys, _NAMESPACE, _TIMEOUT_S)
@@ -41,12 +41,12 @@ class ClusterLifeStore:
         }
 
     async def want(self, model: str, wanted: Wanted) -> None:
-        """See LifeStore."""
+        """See LifecycleStore."""
         value = {"loaded": wanted.loaded, "cause": wanted.cause, "since": wanted.since}
         await _put(_wanted(model), json.dumps(value).encode())
 
     async def use(self, model: str, at: float) -> None:
-        """See LifeStore."""
+        """See LifecycleStore."""
         await _put(_used(model), repr(at).encode())
 
 

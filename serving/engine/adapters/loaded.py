@@ -27,7 +27,7 @@ class _Loaded(Generic[_T]):
     leaving: bool = False
 
 
-class AdapterShelf(Generic[_T]):
+class LoadedAdapters(Generic[_T]):
     """Loads adapters when they are asked for, and puts away those not used the longest.
 
     vLLM has a cache of its own, which reads an adapter's files again when one that was put away is used, in the middle

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from serving.engine.base import EngineInfo, EngineRequest, OwnedEngine, TokenDelta
-from serving.engine.lifecycle.manager import Lives
-from serving.engine.lifecycle.model import ModelLife
+from serving.engine.lifecycle.manager import ModelManager
+from serving.engine.lifecycle.model import ModelLifecycle
 from serving.errors import EngineNotReadyError
 
 _LOOK_EVERY_S = 0.1
@@ -16,27 +16,27 @@ _LOOK_EVERY_S = 0.1
 class LoadingEngine:
     """An engine that prepare() has loaded where it is not; `engine` stays its owner's to start and close."""
 
-    def __init__(self, engine: OwnedEngine, lives: Lives, life: ModelLife) -> None:
+    def __init__(self, engine: OwnedEngine, manager: ModelManager, lifecycle: ModelLifecycle) -> None:
         self._engine = engine
-        self._lives = lives
-        self._life = life
+        self._manager = manager
+        self._lifecycle = lifecycle
 
     async def prepare(self) -> EngineInfo:
         """See Engine. Raises ModelUnloadedError, and OverloadedError where too many wait for it."""
-        await self._lives.start()
-        await self._life.use()
-        if self._life.patience and not await self._is_there():
+        await self._manager.start()
+        await self._lifecycle.ensure_loaded()
+        if self._lifecycle.longest_wait and not await self._is_there():
             await self._hold()
         return await self._engine.prepare()
 
     def generate(self, request: EngineRequest) -> AsyncGenerator[TokenDelta]:
         """See Engine. Raises ModelUnloadedError where it was unloaded while the request waited for its turn."""
-        self._life.refuse_if_gone()
+        self._lifecycle.refuse_if_gone()
         # The engine's own generator: one more around it would cost a step for each token.
         return self._engine.generate(request)
 
     async def _hold(self) -> None:
-        with self._life.holding() as look:
+        with self._lifecycle.holding() as look:
             while not await self._is_there():
                 look()
                 await asyncio.sleep(_LOOK_EVERY_S)

@@ -1,4 +1,4 @@
-"""The lives of all models, as one ingress process sees and steers them.
+"""Lifecycles of all models, as one ingress process sees and steers them.
 
 What is wanted is kept in a store that all processes read once a second. Bringing it about is left to `Replicas`: in a
 cluster, to the policy by which Ray Serve scales a model. It waits before it ends replicas until every process has read
@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 
 from serving.background import Background
 from serving.engine.base import EngineReport, Sleeper
-from serving.engine.lifecycle.model import ModelLife, Observer, Replicas
-from serving.engine.lifecycle.store import LifeStore
+from serving.engine.lifecycle.model import ModelLifecycle, Observer, Replicas
+from serving.engine.lifecycle.store import LifecycleStore
 from serving.errors import ConflictError, EngineNotReadyError, ModelNotFoundError, StoreUnavailableError
 from serving.settings.tree import Settings
 
@@ -35,7 +35,7 @@ class Busy(Protocol):
         ...
 
 
-class Lives:
+class ModelManager:
     """Made once by whoever makes the application, who calls `start` and `close`.
 
     `sleepers` are the engines that can be put to sleep. `clock` gives seconds since the epoch, `monotonic` seconds
@@ -46,7 +46,7 @@ class Lives:
         self,
         settings: Settings,
         sleepers: Mapping[str, Sleeper],
-        store: LifeStore,
+        store: LifecycleStore,
         replicas: Replicas,
         observer: Observer,
         *,
@@ -58,8 +58,8 @@ class Lives:
         self._replicas = replicas
         self._observer = observer
         self._clock = clock
-        self._lives = {
-            name: ModelLife(name, model, store, replicas, observer, clock=clock, monotonic=monotonic)
+        self._lifecycles = {
+            name: ModelLifecycle(name, model, store, replicas, observer, clock=clock, monotonic=monotonic)
             for name, model in settings.models.items()
         }
         self._busy: Busy = _idle
@@ -67,22 +67,22 @@ class Lives:
         self._started = False
         self._unreadable = False
 
-    def attend(self, busy: Busy) -> None:
+    def watch(self, busy: Busy) -> None:
         """Ask `busy` from now on whether a model is in use, which long answers say of no request that comes."""
         self._busy = busy
 
-    def of(self, model: str) -> ModelLife:
-        """The life of a model, by its name in the settings; raises ModelNotFoundError."""
-        life = self._lives.get(model)
-        if life is None:
+    def of(self, model: str) -> ModelLifecycle:
+        """The lifecycle of a model, by its name in the settings; raises ModelNotFoundError."""
+        lifecycle = self._lifecycles.get(model)
+        if lifecycle is None:
             raise ModelNotFoundError(
-                f"The settings have no model '{model[:64]}'; they have {', '.join(self._lives)}.", param="name"
+                f"The settings have no model '{model[:64]}'; they have {', '.join(self._lifecycles)}.", param="name"
             )
-        return life
+        return lifecycle
 
-    def all(self) -> list[ModelLife]:
+    def all(self) -> list[ModelLifecycle]:
         """All of them."""
-        return list(self._lives.values())
+        return list(self._lifecycles.values())
 
     async def start(self) -> None:
         """Read what is wanted, and keep reading; nothing the second time."""
@@ -90,43 +90,45 @@ class Lives:
             return
         self._started = True
         await self._refresh()
-        self._background.run(self._keep_current(), "follow the lives of models")
+        self._background.run(self._keep_current(), "follow the lifecycles of models")
 
     async def close(self) -> None:
         """End it. May be called more than once."""
         await self._background.close()
         await self._replicas.close()
 
-    async def change(self, model: str, change: Change) -> ModelLife:
+    async def change(self, model: str, change: Change) -> ModelLifecycle:
         """What an administrator asks for; returns once it is under way.
 
         Raises ModelNotFoundError, ConflictError where a model that is not loaded, or cannot, is to sleep or to wake,
         EngineNotReadyError, StoreUnavailableError.
         """
-        life = self.of(model)
+        lifecycle = self.of(model)
         match change:
             case "load" | "unload":
-                await life.want(loaded=change == "load", cause="admin")
+                await lifecycle.want(loaded=change == "load", cause="admin")
             case "sleep" | "wake":
-                await life.read()
-                if life.state != "loaded":
-                    raise ConflictError(f"The model '{model}' is {life.state}, and only a loaded one can {change}.")
+                await lifecycle.read()
+                if lifecycle.state != "loaded":
+                    raise ConflictError(
+                        f"The model '{model}' is {lifecycle.state}, and only a loaded one can {change}."
+                    )
                 sleeper = self._sleeper(model)
                 await (sleeper.sleep() if change == "sleep" else sleeper.wake())
-        return life
+        return lifecycle
 
-    async def reached(self, life: ModelLife, change: Change, *, wait: bool) -> bool:
+    async def reached(self, lifecycle: ModelLifecycle, change: Change, *, wait: bool) -> bool:
         """Whether what `change` asked for is there.
 
         With `wait` it is waited for, no longer than requests may wait for the model.
         """
-        goal = {"load": "loaded", "unload": "unloaded"}.get(change, life.state)
+        goal = {"load": "loaded", "unload": "unloaded"}.get(change, lifecycle.state)
         if not wait:
-            return life.state == goal
+            return lifecycle.state == goal
         try:
-            async with asyncio.timeout(life.settings.hold.longest_s):
+            async with asyncio.timeout(lifecycle.settings.hold.longest_s):
                 while True:
-                    if life.state == goal:
+                    if lifecycle.state == goal:
                         return True
                     await asyncio.sleep(_LOOK_EVERY_S)
         except TimeoutError:
@@ -148,9 +150,9 @@ class Lives:
 
     def observe(self) -> None:
         """Tell the observer how things are; before each scrape."""
-        for life in self._lives.values():
-            self._observer.model_is(life.name, life.state)
-            self._observer.requests_held(life.name, life.held)
+        for lifecycle in self._lifecycles.values():
+            self._observer.model_is(lifecycle.name, lifecycle.state)
+            self._observer.requests_held(lifecycle.name, lifecycle.held)
 
     def _sleeper(self, model: str) -> Sleeper:
         sleeper = self._sleepers.get(model)
@@ -165,10 +167,10 @@ class Lives:
 
     async def _refresh(self) -> None:
         try:
-            kept = await self._store.read(self._lives)
-            for name, life in self._lives.items():
-                life.take(kept[name])
-                await life.attend(self._busy(name))
+            kept = await self._store.read(self._lifecycles)
+            for name, lifecycle in self._lifecycles.items():
+                lifecycle.take(kept[name])
+                await lifecycle.tick(self._busy(name))
         except StoreUnavailableError as error:
             if not self._unreadable:
                 logger.error("%s Models stay as they are.", error)

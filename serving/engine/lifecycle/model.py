@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from serving.engine.lifecycle.state import Cause, State
-from serving.engine.lifecycle.store import Kept, LifeStore, Wanted
+from serving.engine.lifecycle.store import Kept, LifecycleStore, Wanted
 from serving.errors import EngineNotReadyError, ModelUnloadedError, OverloadedError
 from serving.settings.lifecycle import IdleSettings
 from serving.settings.models import ModelSettings
@@ -56,14 +56,14 @@ class Observer(Protocol):
         ...
 
 
-class ModelLife:
+class ModelLifecycle:
     """`take` is told what the store has, `attend` looks whether it is idle, `use` is told of each request."""
 
     def __init__(
         self,
         name: str,
         settings: ModelSettings,
-        store: LifeStore,
+        store: LifecycleStore,
         replicas: Replicas,
         observer: Observer,
         *,
@@ -116,12 +116,12 @@ class ModelLife:
         return "unloading" if self.running else "unloaded"
 
     @property
-    def away_on_purpose(self) -> bool:
+    def unloaded_on_purpose(self) -> bool:
         """True while it is unloaded, or being loaded again, because that was wanted: no fault of anybody's."""
-        return not self._wanted.loaded or (self.state == "loading" and self.patience > 0)
+        return not self._wanted.loaded or (self.state == "loading" and self.longest_wait > 0)
 
     @property
-    def patience(self) -> float:
+    def longest_wait(self) -> float:
         """How long a request that comes now may wait for it to be loaded, in seconds.
 
         None does where nobody has had it loaded lately: there is more to it then than the time that loading takes.
@@ -144,7 +144,7 @@ class ModelLife:
         """Know what the store has now. Raises StoreUnavailableError."""
         self.take((await self._store.read([self.name]))[self.name])
 
-    async def attend(self, busy: bool) -> None:
+    async def tick(self, busy: bool) -> None:
         """Once a second: say that it is used, or see that it is idle. Raises StoreUnavailableError."""
         if self._loading_since is not None and self.state == "loaded":
             self._observer.model_back(self.name, self._monotonic() - self._loading_since)
@@ -160,7 +160,7 @@ class ModelLife:
             # It was unloaded while a request came here, of which nobody had heard yet.
             if self._wanted.cause == "idle" and self._own_use > self._wanted.since:
                 await self.want(loaded=True, cause="request")
-        elif self.running and self._clock() - self._last_wish() >= self._idle.after_s:
+        elif self.running and self._clock() - self._last_wanted() >= self._idle.after_s:
             await self.want(loaded=False, cause="idle")
 
     async def want(self, *, loaded: bool, cause: Cause) -> None:
@@ -178,21 +178,21 @@ class ModelLife:
             self._observer.model_changed(self.name, loaded, cause)
             logger.info("model %s is to be %s (%s)", self.name, "loaded" if loaded else "unloaded", cause)
 
-    async def use(self) -> None:
+    async def ensure_loaded(self) -> None:
         """A request has come. Has the model loaded where it may be.
 
         Raises ModelUnloadedError where an administrator has unloaded it, StoreUnavailableError.
         """
         self._own_use = self._clock()
         if not self._wanted.loaded:
-            await self._come_back()
+            await self._reload()
 
     def refuse_if_gone(self) -> None:
         """Raise ModelUnloadedError where an administrator has unloaded it and no replica is left."""
         if not self._wanted.loaded and self._wanted.cause == "admin" and not self.running:
             raise self._unloaded()
 
-    async def _come_back(self) -> None:
+    async def _reload(self) -> None:
         if self._monotonic() - self._read_at > _FRESH_S:
             await self.read()
         wanted = self._wanted
@@ -231,7 +231,7 @@ class ModelLife:
         finally:
             self.held -= 1
 
-    def _last_wish(self) -> float:
+    def _last_wanted(self) -> float:
         """When anybody last wanted it loaded."""
         return max(self._used, self._own_use, self._wanted.since, self._began)
 

@@ -30,7 +30,7 @@ class Kept:
     replicas: int | None = None
 
 
-class LifeStore(Protocol):
+class LifecycleStore(Protocol):
     """Shared by all ingress replicas, and outlives each. Every method raises StoreUnavailableError."""
 
     async def read(self, models: Iterable[str]) -> Mapping[str, Kept]:
@@ -46,21 +46,21 @@ class LifeStore(Protocol):
         ...
 
 
-class MemoryLifeStore:
-    """See LifeStore. For one process, and for tests of several."""
+class MemoryLifecycleStore:
+    """See LifecycleStore. For one process, and for tests of several."""
 
     def __init__(self) -> None:
         self._wanted: dict[str, Wanted] = {}
         self._used: dict[str, float] = {}
 
     async def read(self, models: Iterable[str]) -> Mapping[str, Kept]:
-        """See LifeStore."""
+        """See LifecycleStore."""
         return {model: Kept(self._wanted.get(model), self._used.get(model)) for model in models}
 
     async def want(self, model: str, wanted: Wanted) -> None:
-        """See LifeStore."""
+        """See LifecycleStore."""
         self._wanted[model] = wanted
 
     async def use(self, model: str, at: float) -> None:
-        """See LifeStore."""
+        """See LifecycleStore."""
         self._used[model] = at

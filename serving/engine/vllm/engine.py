@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.engine.accelerator import Accelerator, probe
-from serving.engine.adapters.loaded import AdapterShelf
+from serving.engine.adapters.loaded import LoadedAdapters
 from serving.engine.base import (
     Adapter,
     EngineInfo,
@@ -78,8 +78,8 @@ class VllmEngine:
         self._progress = progress
         self._llm: AsyncLLM | None = None
         self._info: EngineInfo | None = None
-        room = model.lora_settings
-        self._adapters = AdapterShelf(room.max_cpu_loras, self._load_adapter, self._remove_adapter) if room else None
+        lora = model.lora_settings
+        self._adapters = LoadedAdapters(lora.max_cpu_loras, self._load_adapter, self._remove_adapter) if lora else None
         self._adapter_numbers = itertools.count(1)
 
     async def start(self) -> None:
@@ -154,7 +154,7 @@ class VllmEngine:
         if request.adapter is None:
             await self._run(request, push, None)
             return
-        async with self._shelf().use(request.adapter) as lora_request:
+        async with self._loaded_adapters().use(request.adapter) as lora_request:
             await self._run(request, push, lora_request)
 
     async def _run(
@@ -192,13 +192,13 @@ class VllmEngine:
     async def load_adapter(self, adapter: Adapter) -> None:
         """See AdapterHost."""
         try:
-            await self._shelf().load(adapter)
+            await self._loaded_adapters().load(adapter)
         except CheckpointError as error:
             raise InvalidValueError(str(error), param="source") from error
 
     async def unload_adapter(self, adapter: Adapter) -> None:
         """See AdapterHost."""
-        await self._shelf().unload(adapter)
+        await self._loaded_adapters().unload(adapter)
 
     async def _load_adapter(self, adapter: Adapter) -> LoRARequest:
         with self._alive():
@@ -249,7 +249,7 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineNotReadyError(f"The engine of model '{self._name}' is dead.", retry_after_s=5) from error
 
-    def _shelf(self) -> AdapterShelf[LoRARequest]:
+    def _loaded_adapters(self) -> LoadedAdapters[LoRARequest]:
         if self._adapters is None:
             raise ConflictError(f"The model '{self._name}' has no room for adapters; set `models.{self._name}.lora`.")
         return self._adapters

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from serving.engine.lifecycle.store import Kept, MemoryLifeStore
+from serving.engine.lifecycle.store import Kept, MemoryLifecycleStore
 from serving.errors import EngineNotReadyError, StoreUnavailableError
 from serving.settings.accounting import AuditSettings
 from serving.settings.keys import new_key, new_salt
 from serving.settings.models import ModelSettings
 
 if TYPE_CHECKING:
-    from tests.http_server import Life, Serve, Served, Until
+    from tests.http_server import Lifecycles, Serve, Served, Until
 
 IDLE: Any = {"models": {"demo": ModelSettings.model_validate({"idle": {"after_s": 60}})}}
 SLEEPY: Any = {
@@ -61,8 +61,8 @@ async def until_card(served: Served, field: str, value: object) -> None:
 
 
 class TestByAnAdministrator:
-    async def test_an_unloaded_model_is_refused_until_it_is_loaded(self, serve: Serve, life: Life) -> None:
-        async with serve(life=life) as served:
+    async def test_an_unloaded_model_is_refused_until_it_is_loaded(self, serve: Serve, lifecycles: Lifecycles) -> None:
+        async with serve(lifecycles=lifecycles) as served:
             unloaded = await change(served, "unload?wait=true")
             refused = await served.chat()
             with pytest.raises(EngineNotReadyError, match="is closed"):
@@ -76,9 +76,11 @@ class TestByAnAdministrator:
         assert (loaded.status_code, loaded.json()["state"]) == (200, "loaded")
         assert answered.status_code == 200
 
-    async def test_who_waits_in_line_when_it_goes_is_refused_too(self, serve: Serve, life: Life, until: Until) -> None:
+    async def test_who_waits_in_line_when_it_goes_is_refused_too(
+        self, serve: Serve, lifecycles: Lifecycles, until: Until
+    ) -> None:
         models = {"demo": ModelSettings(max_num_seqs=1)}
-        async with serve(models=models, life=life, further={"admission": {"margin": 0}}) as served:
+        async with serve(models=models, lifecycles=lifecycles, further={"admission": {"margin": 0}}) as served:
             slow = asyncio.create_task(served.chat(messages=[{"role": "user", "content": "silently"}]))
             await until(lambda: served.engine.running == 1)
             waiting = asyncio.create_task(served.chat())
@@ -87,8 +89,8 @@ class TestByAnAdministrator:
             replies = await asyncio.gather(slow, waiting)
         assert [reply.json()["error"]["code"] for reply in replies] == ["engine_died", "model_unloaded"]
 
-    async def test_without_wait_the_reply_says_that_it_is_under_way(self, serve: Serve, life: Life) -> None:
-        async with serve(life=life) as served:
+    async def test_without_wait_the_reply_says_that_it_is_under_way(self, serve: Serve, lifecycles: Lifecycles) -> None:
+        async with serve(lifecycles=lifecycles) as served:
             await change(served, "unload?wait=true")
             served.engine.may_start.clear()
             loading = await change(served, "load")
@@ -104,8 +106,8 @@ class TestByAnAdministrator:
         assert (await change(served, "load?wait=true")).json()["state"] == "loaded"
         assert (await served.chat()).status_code == 200
 
-    async def test_an_unloaded_model_is_no_fault(self, serve: Serve, life: Life) -> None:
-        async with serve(life=life) as served:
+    async def test_an_unloaded_model_is_no_fault(self, serve: Serve, lifecycles: Lifecycles) -> None:
+        async with serve(lifecycles=lifecycles) as served:
             await change(served, "unload?wait=true")
             ready = await served.http.get("/ready")
             names = [model.id async for model in await served.openai.models.list()]
@@ -129,8 +131,8 @@ class TestByAnAdministrator:
             del served.engine.close
         assert (reply.status_code, reply.headers["x-served-by"]) == (200, "local:other")
 
-    async def test_other_processes_know_it_at_once(self, serve: Serve, life: Life) -> None:
-        async with serve(life=life) as one, serve(life=life) as other:
+    async def test_other_processes_know_it_at_once(self, serve: Serve, lifecycles: Lifecycles) -> None:
+        async with serve(lifecycles=lifecycles) as one, serve(lifecycles=lifecycles) as other:
             await change(one, "unload?wait=true")
             await until_it_is(other, "unloaded")
             refused = await other.chat()
@@ -138,8 +140,8 @@ class TestByAnAdministrator:
             answered = await one.chat()
         assert (refused.status_code, answered.status_code) == (503, 200)
 
-    async def test_the_list_says_how_each_model_is(self, serve: Serve, life: Life) -> None:
-        async with serve(life=life) as served:
+    async def test_the_list_says_how_each_model_is(self, serve: Serve, lifecycles: Lifecycles) -> None:
+        async with serve(lifecycles=lifecycles) as served:
             new = await card(served)
             await served.chat()
             used = await card(served)
@@ -149,7 +151,7 @@ class TestByAnAdministrator:
             "name": "demo",
             "state": "loaded",
             "cause": "settings",
-            "since": int(life.now),
+            "since": int(lifecycles.now),
             "last_used": None,
             "held": 0,
             "replicas": {"running": 1, "wanted": None},
@@ -157,7 +159,7 @@ class TestByAnAdministrator:
         assert report["asleep"] is False
         assert report["memory_bytes"] > 1_000_000
         assert report["device_memory_bytes"] is None
-        assert used["last_used"] == int(life.now)
+        assert used["last_used"] == int(lifecycles.now)
 
     @pytest.mark.parametrize(
         ("path", "status", "says"),
@@ -192,9 +194,11 @@ class TestByAnAdministrator:
             ("/admin/models/demo/unload", "demo", reply.status_code),
         ]
 
-    async def test_a_store_that_is_away_is_told_and_what_is_loaded_goes_on(self, serve: Serve, life: Life) -> None:
-        life.store = Away()
-        async with serve(life=life) as served:
+    async def test_a_store_that_is_away_is_told_and_what_is_loaded_goes_on(
+        self, serve: Serve, lifecycles: Lifecycles
+    ) -> None:
+        lifecycles.store = Away()
+        async with serve(lifecycles=lifecycles) as served:
             reply = await change(served, "unload")
             answered = await served.chat()
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "store_unavailable")
@@ -202,13 +206,13 @@ class TestByAnAdministrator:
 
 
 class TestIdle:
-    async def test_it_is_unloaded_and_the_next_request_waits_for_it(self, serve: Serve, life: Life) -> None:
-        async with serve(**IDLE, life=life) as served:
+    async def test_it_is_unloaded_and_the_next_request_waits_for_it(self, serve: Serve, lifecycles: Lifecycles) -> None:
+        async with serve(**IDLE, lifecycles=lifecycles) as served:
             await served.chat()
-            life.now += 59
+            lifecycles.now += 59
             await asyncio.sleep(0.1)
             still = await card(served)
-            life.now += 2
+            lifecycles.now += 2
             await until_it_is(served, "unloaded")
             idle = await card(served)
             served.engine.may_start.clear()
@@ -229,43 +233,45 @@ class TestIdle:
         assert (answered.status_code, answered.json()["choices"][0]["message"]["content"]) == (200, "Hello there!")
         assert counts == [1, 1, 0, 1]
 
-    async def test_a_long_answer_keeps_it_loaded(self, serve: Serve, life: Life, until: Until) -> None:
-        async with serve(**IDLE, life=life) as served:
+    async def test_a_long_answer_keeps_it_loaded(self, serve: Serve, lifecycles: Lifecycles, until: Until) -> None:
+        async with serve(**IDLE, lifecycles=lifecycles) as served:
             stream = await served.openai.chat.completions.create(
                 model="demo", messages=[{"role": "user", "content": "slowly"}], stream=True
             )
             chunks = aiter(stream)
             await anext(chunks)
             for _ in range(4):
-                life.now += 30
+                lifecycles.now += 30
                 await asyncio.sleep(0.05)
             state = (await card(served))["state"]
             await stream.close()
             await until(lambda: not served.tenancy.admission("demo").in_use)
-            life.now += 61
+            lifecycles.now += 61
             await until_it_is(served, "unloaded")
         assert state == "loaded"
 
-    async def test_use_at_any_process_keeps_it_loaded_for_all(self, serve: Serve, life: Life) -> None:
-        async with serve(**IDLE, life=life) as one, serve(**IDLE, life=life) as other:
+    async def test_use_at_any_process_keeps_it_loaded_for_all(self, serve: Serve, lifecycles: Lifecycles) -> None:
+        async with serve(**IDLE, lifecycles=lifecycles) as one, serve(**IDLE, lifecycles=lifecycles) as other:
             await other.http.get("/admin/models")  # begins to look
             for _ in range(4):
-                life.now += 30
+                lifecycles.now += 30
                 await one.chat()
                 await asyncio.sleep(0.05)
             assert (await card(other))["state"] == "loaded"
-            life.now += 61
+            lifecycles.now += 61
             await until_it_is(one, "unloaded")
             await until_it_is(other, "unloaded")
 
-    async def test_a_model_with_no_replicas_is_loaded_when_it_is_wanted(self, serve: Serve, life: Life) -> None:
+    async def test_a_model_with_no_replicas_is_loaded_when_it_is_wanted(
+        self, serve: Serve, lifecycles: Lifecycles
+    ) -> None:
         models = {"demo": ModelSettings.model_validate({"replicas": {"min": 0, "max": 1}})}
-        async with serve(models=models, life=life) as served:
+        async with serve(models=models, lifecycles=lifecycles) as served:
             await until_it_is(served, "unloaded")
             ready = await served.http.get("/ready")
             answered = await served.chat()
             loaded = await card(served)
-            life.now += 901
+            lifecycles.now += 901
             await until_it_is(served, "unloaded")
         assert (ready.status_code, answered.status_code) == (200, 200)
         assert (loaded["state"], loaded["cause"]) == ("loaded", "request")
@@ -273,12 +279,12 @@ class TestIdle:
 
 class TestHeldRequests:
     @pytest.fixture
-    async def away(self, serve: Serve, life: Life) -> AsyncIterator[Served]:
+    async def away(self, serve: Serve, lifecycles: Lifecycles) -> AsyncIterator[Served]:
         """A server whose model is idle, and does not come back before it is let."""
         models = {"demo": ModelSettings.model_validate({"idle": {"after_s": 60}, "hold": {"longest_s": 90, "most": 2}})}
-        async with serve(models=models, life=life) as served:
+        async with serve(models=models, lifecycles=lifecycles) as served:
             await served.chat()
-            life.now += 61
+            lifecycles.now += 61
             await until_it_is(served, "unloaded")
             served.engine.may_start.clear()
             yield served
@@ -308,10 +314,10 @@ class TestHeldRequests:
         assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
         await until_held(away, 0)
 
-    async def test_it_waits_no_longer_than_the_settings_say(self, away: Served, life: Life) -> None:
+    async def test_it_waits_no_longer_than_the_settings_say(self, away: Served, lifecycles: Lifecycles) -> None:
         waiting = asyncio.create_task(away.chat())
         await until_held(away, 1)
-        life.now += 91
+        lifecycles.now += 91
         reply = await waiting
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_not_ready")
         assert "90 s" in reply.json()["error"]["message"]
@@ -334,8 +340,10 @@ class TestHeldRequests:
 
 
 class TestSleep:
-    async def test_a_sleeping_model_is_woken_by_the_next_request(self, serve: Serve, life: Life, until: Until) -> None:
-        async with serve(**SLEEPY, life=life) as served:
+    async def test_a_sleeping_model_is_woken_by_the_next_request(
+        self, serve: Serve, lifecycles: Lifecycles, until: Until
+    ) -> None:
+        async with serve(**SLEEPY, lifecycles=lifecycles) as served:
             slept = await change(served, "sleep")
             assert served.engine.asleep
             ready = await served.http.get("/ready")
@@ -350,8 +358,8 @@ class TestSleep:
         assert (ready.status_code, answered.status_code) == (200, 200)
         assert [report["asleep"] for report in awake["reports"] + woken.json()["reports"]] == [False, False]
 
-    async def test_a_model_at_work_does_not_sleep(self, serve: Serve, life: Life) -> None:
-        async with serve(**SLEEPY, life=life) as served:
+    async def test_a_model_at_work_does_not_sleep(self, serve: Serve, lifecycles: Lifecycles) -> None:
+        async with serve(**SLEEPY, lifecycles=lifecycles) as served:
             stream = await served.openai.chat.completions.create(
                 model="demo", messages=[{"role": "user", "content": "slowly"}], stream=True
             )
@@ -361,8 +369,8 @@ class TestSleep:
         assert (reply.status_code, "1 requests" in reply.text) == (409, True)
 
     @pytest.mark.parametrize("what", ["sleep", "wake"])
-    async def test_an_unloaded_model_can_do_neither(self, serve: Serve, life: Life, what: str) -> None:
-        async with serve(**SLEEPY, life=life) as served:
+    async def test_an_unloaded_model_can_do_neither(self, serve: Serve, lifecycles: Lifecycles, what: str) -> None:
+        async with serve(**SLEEPY, lifecycles=lifecycles) as served:
             await change(served, "unload?wait=true")
             reply = await change(served, what)
         assert (reply.status_code, "is unloaded" in reply.text) == (409, True)
@@ -372,7 +380,7 @@ class TestSleep:
         assert (reply.status_code, "use unload" in reply.text) == (409, True)
 
 
-class Away(MemoryLifeStore):
+class Away(MemoryLifecycleStore):
     async def read(self, models: object) -> Mapping[str, Kept]:
         raise StoreUnavailableError("It is away.")
 

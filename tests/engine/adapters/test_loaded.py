@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from serving.engine.adapters.loaded import AdapterShelf
+from serving.engine.adapters.loaded import LoadedAdapters
 from serving.engine.base import Adapter
 from serving.errors import AdapterUnavailableError, CheckpointError, OverloadedError
 
@@ -36,13 +36,13 @@ class Engine:
         self.holds.remove(handle)
 
 
-def shelf(capacity: int) -> tuple[AdapterShelf[str], Engine]:
+def loaded(capacity: int) -> tuple[LoadedAdapters[str], Engine]:
     engine = Engine()
-    return AdapterShelf(capacity, engine.load, engine.remove), engine
+    return LoadedAdapters(capacity, engine.load, engine.remove), engine
 
 
 async def test_many_who_come_at_once_load_it_once() -> None:
-    adapters, engine = shelf(2)
+    adapters, engine = loaded(2)
 
     async def use() -> str:
         async with adapters.use(A) as handle:
@@ -53,7 +53,7 @@ async def test_many_who_come_at_once_load_it_once() -> None:
 
 
 async def test_the_longest_unused_makes_room() -> None:
-    adapters, engine = shelf(2)
+    adapters, engine = loaded(2)
     for adapter in (A, B, A, C):
         async with adapters.use(adapter):
             pass
@@ -62,7 +62,7 @@ async def test_the_longest_unused_makes_room() -> None:
 
 
 async def test_what_is_in_use_stays() -> None:
-    adapters, engine = shelf(2)
+    adapters, engine = loaded(2)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(adapters.use(A))
         await stack.enter_async_context(adapters.use(B))
@@ -78,7 +78,7 @@ async def test_what_is_in_use_stays() -> None:
 
 
 async def test_what_is_idle_goes_at_once_and_comes_back() -> None:
-    adapters, engine = shelf(2)
+    adapters, engine = loaded(2)
     await adapters.load(A)
     await adapters.unload(A)
     await adapters.unload(B)
@@ -88,7 +88,7 @@ async def test_what_is_idle_goes_at_once_and_comes_back() -> None:
 
 
 async def test_loading_again_what_leaves_keeps_it() -> None:
-    adapters, engine = shelf(2)
+    adapters, engine = loaded(2)
     async with adapters.use(A):
         await adapters.unload(A)
         await adapters.load(A)
@@ -97,7 +97,7 @@ async def test_loading_again_what_leaves_keeps_it() -> None:
 
 
 async def test_a_client_that_leaves_does_not_stop_the_loading() -> None:
-    adapters, engine = shelf(1)
+    adapters, engine = loaded(1)
     engine.may_load.clear()
 
     async def use(adapter: Adapter) -> None:
@@ -117,7 +117,7 @@ async def test_a_client_that_leaves_does_not_stop_the_loading() -> None:
 
 
 async def test_a_failure_is_one_requests_and_may_pass() -> None:
-    adapters, engine = shelf(1)
+    adapters, engine = loaded(1)
     engine.broken = True
     with pytest.raises(AdapterUnavailableError, match="'a' cannot be loaded"):
         async with adapters.use(A):
@@ -130,7 +130,7 @@ async def test_a_failure_is_one_requests_and_may_pass() -> None:
 
 
 async def test_closing_ends_what_is_under_way() -> None:
-    adapters, engine = shelf(1)
+    adapters, engine = loaded(1)
     engine.may_load.clear()
     loading = asyncio.create_task(adapters.load(A))
     await asyncio.sleep(0)

@@ -27,7 +27,7 @@ class ReplicaReport(TypedDict):
     device_memory_bytes: int | None
 
 
-class ModelLifeCard(TypedDict):
+class ModelLifecycleCard(TypedDict):
     """Lifecycle state of a model, its cause and its time; times are in seconds since the epoch.
 
     `held` requests wait at the ingress replica that replies. `last_used` is null for one that nobody has used.
@@ -44,8 +44,8 @@ class ModelLifeCard(TypedDict):
     reports: list[ReplicaReport]
 
 
-class ModelLifeList(TypedDict):
+class ModelLifecycleList(TypedDict):
     """All models of the settings."""
 
     object: Literal["list"]
-    data: list[ModelLifeCard]
+    data: list[ModelLifecycleCard]
