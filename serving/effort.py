@@ -29,7 +29,7 @@ def resolve_effort(
     other word `default`. With "refuse" all these raise InvalidValueError(param=param).
     """
     if requested is None:
-        return _lower(default, highest)
+        return lower_effort(default, highest)
     allowed = EFFORTS[: EFFORTS.index(highest) + 1]
     for effort in allowed:
         if requested == effort:
@@ -38,11 +38,12 @@ def resolve_effort(
         for effort in EFFORTS:
             if requested == effort:
                 return highest
-        return _lower(_NEAREST.get(requested, default), highest)
+        return lower_effort(_NEAREST.get(requested, default), highest)
     raise InvalidValueError(
         f"{requested[:40]!r} is not a reasoning effort of this model. Use one of: {', '.join(allowed)}.", param=param
     )
 
 
-def _lower(effort: Effort, highest: Effort) -> Effort:
+def lower_effort(effort: Effort, highest: Effort) -> Effort:
+    """The lower of two efforts."""
     return min(effort, highest, key=EFFORTS.index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -15,13 +15,12 @@ from serving.errors import ContextLengthExceededError, UnsupportedParameterError
 from serving.generation.completions import CompletionGeneration
 from serving.generation.ids import MintId
 from serving.generation.types import ChatEvent, ChatGeneration, GenerationFinished, TextDelta, ToolArgumentsDelta
-from serving.harmony.conversation import Conversation
+from serving.harmony.conversation import approximate_size
 from serving.harmony.tokenization import render_prompt
 from serving.tenancy.flow_control.permit import Ticket
 
 _EXPECTED_TOKENS = 4096
 """What an answer without max_tokens is taken to have at most, where the context of a server is not known."""
-_CHARACTERS_PER_TOOL = 500
 
 
 class BackendAnswerer:
@@ -43,13 +42,13 @@ class BackendAnswerer:
     async def answer(self, request: ChatGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
         """See Answerer. Raises as Ticket.begin and Router.answer do, and AnswerTimeoutError at the deadline."""
         ticket, conversation = self._ticket, request.conversation
-        size = _size(conversation)
+        size = approximate_size(conversation)
         prompt = await in_thread_if_long(size, lambda: render_prompt(conversation))
         request = self._within_policy(request, len(prompt))
         ticket.effort, ticket.sequences = conversation.effort, request.n
         sampling = replace(request.sampling, max_tokens=request.max_tokens or _EXPECTED_TOKENS)
-        leg = EngineRequest(request.request_id, prompt, sampling)
-        await ticket.begin(leg)
+        engine_request = EngineRequest(request.request_id, prompt, sampling)
+        await ticket.begin(engine_request)
         self._watch.model = self._found.name
         try:
             answer = self._router.answer(
@@ -57,7 +56,7 @@ class BackendAnswerer:
             )
             async with aclosing(answer), aclosing(_in_time(ticket, answer)) as events:
                 async for event in events:
-                    self._count(leg, event)
+                    self._count(engine_request, event)
                     yield event
         finally:
             ticket.end()
@@ -82,12 +81,12 @@ class BackendAnswerer:
             most = min(most or left, left)
         return replace(request, max_tokens=most)
 
-    def _count(self, leg: EngineRequest, event: ChatEvent) -> None:
+    def _count(self, engine_request: EngineRequest, event: ChatEvent) -> None:
         ticket = self._ticket
         if isinstance(event, TextDelta | ToolArgumentsDelta):
-            ticket.count(leg, 1, 0)
+            ticket.count(engine_request, 1, 0)
         elif isinstance(event, GenerationFinished):
-            ticket.count(leg, 0, 0)
+            ticket.count(engine_request, 0, 0)
             usage = event.usage
             ticket.spent_prompt, ticket.spent_cached = usage.prompt_tokens, usage.cached_tokens
             ticket.spent_output = usage.completion_tokens
@@ -103,9 +102,3 @@ def no_tokens() -> UnsupportedParameterError:
 
 def _in_time(ticket: Ticket, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:
     return events if ticket.deadline is None else ticket.in_time(events)
-
-
-def _size(conversation: Conversation) -> int:
-    """About how many characters are to be rendered."""
-    texts: Sequence[str | None] = (conversation.instructions, *(message.content for message in conversation.messages))
-    return sum(len(text or "") for text in texts) + _CHARACTERS_PER_TOOL * len(conversation.tools)

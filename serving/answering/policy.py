@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from serving.effort import EFFORTS, Effort, resolve_effort
+from serving.effort import Effort, lower_effort, resolve_effort
 from serving.engine.base import EngineInfo
 from serving.errors import InvalidValueError, PermissionDeniedError
 from serving.generation.types import ChatGeneration
@@ -15,10 +15,10 @@ from serving.settings.teams import Team
 def restricted_reasoning(reasoning: ReasoningSettings, team: Team) -> ReasoningSettings:
     """The model's reasoning settings, lowered to what the team may have."""
     changes: dict[str, object] = {}
-    highest = _lower(reasoning.highest_effort, team.highest_effort)
+    highest = lower_effort(reasoning.highest_effort, team.highest_effort)
     if highest != reasoning.highest_effort:
         changes["highest_effort"] = highest
-    default = _lower(team.default_effort or reasoning.default_effort, highest)
+    default = lower_effort(team.default_effort or reasoning.default_effort, highest)
     if default != reasoning.default_effort:
         changes["default_effort"] = default
     if team.max_reasoning_tokens is not None:
@@ -31,13 +31,13 @@ def restricted_reasoning(reasoning: ReasoningSettings, team: Team) -> ReasoningS
 
 def reasoning_under_load(reasoning: ReasoningSettings, team: Team, fill: float) -> ReasoningSettings:
     """Reasoning settings, lowered to what the team may have while a share `fill` of the slots is taken."""
-    highest = _lower(reasoning.highest_effort, team.effort_under_load.most(fill))
+    highest = lower_effort(reasoning.highest_effort, team.effort_under_load.most(fill))
     if highest == reasoning.highest_effort:
         return reasoning
     return reasoning.model_copy(
         update={
             "highest_effort": highest,
-            "default_effort": _lower(reasoning.default_effort, highest),
+            "default_effort": lower_effort(reasoning.default_effort, highest),
             # An effort that the team may ask for at other times is no mistake now.
             "unsupported_effort": "clamp",
         }
@@ -89,7 +89,3 @@ def restricted_info(info: EngineInfo, team: Team) -> EngineInfo:
     if team.max_output is not None:
         info = replace(info, max_output_tokens=team.max_output)
     return info
-
-
-def _lower(one: Effort, other: Effort) -> Effort:
-    return one if one == other else min(one, other, key=EFFORTS.index)

@@ -1,4 +1,4 @@
-"""A whole answer, put together from the events a stream would send."""
+"""Whole answers, joined from the events of a stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serving.harmony.conversation import FunctionCall
 
 
 class AnswerBuilder:
-    """Collects events; the whole answer is theirs joined, so it cannot differ from a stream's."""
+    """Builder of a whole answer from a stream's events, from which it therefore cannot differ."""
 
     def __init__(self, request: ChatGeneration) -> None:
         with_logprobs = request.sampling.logprobs is not None
@@ -35,7 +35,7 @@ class AnswerBuilder:
         self._prompt: Sequence[int] = ()
 
     def add(self, event: ChatEvent) -> None:
-        """Take the next event."""
+        """Add the next event."""
         if isinstance(event, GenerationFinished):
             self._usage = event.usage
         elif isinstance(event, GenerationStarted):
@@ -44,7 +44,7 @@ class AnswerBuilder:
             self._choices[event.choice].add(event)
 
     def answer(self) -> ChatAnswer:
-        """The answer; only after GenerationFinished."""
+        """Return the answer; only after GenerationFinished."""
         if self._usage is None:
             raise ValueError("the generation has not finished")
         return ChatAnswer([choice.build() for choice in self._choices], self._usage, self._prompt)

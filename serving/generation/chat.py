@@ -1,4 +1,4 @@
-"""A chat request's life, streamed and whole: plan, generate, read each choice, count what it cost."""
+"""Answers of an engine to chat requests: plan, generate, read each choice, count the tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def answer(
     mint_call_id: MintId = mint_call_id,
     on_recovered: OnRecovered | None = None,
 ) -> AsyncGenerator[ChatEvent]:
-    """The answer's events as they come; GenerationStarted is the first, GenerationFinished the last.
+    """Generate the answer's events as they come; GenerationStarted is the first, GenerationFinished the last.
 
     Without `streaming` the engine sends everything at once, except where the tokens must be watched as they come. A
     request whose plan is made is given as its plan. The first step raises what is wrong with the request (see plan),

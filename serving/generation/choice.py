@@ -1,4 +1,4 @@
-"""One choice: its tokens through the Harmony parser into chat events, segment by segment."""
+"""Reader of one choice: its tokens through the Harmony parser into chat events, segment by segment."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["ChoiceReader", "OnRecovered"]
 
 
 class ChoiceReader:
-    """Turns one choice's token deltas into events (see ChoiceEvents), with interventions between its segments.
+    """Reader of one choice: turns token deltas into events (see ChoiceEvents), with interventions between segments.
 
-    With stop strings or log probabilities, and wherever an intervention may be due, tokens are fed one by one: then it
-    is known which token ended the choice or the segment, and nothing about the answer, usage included, depends on how
-    the engine cut its deltas.
+    With stop strings or log probabilities, and as long as an intervention may be due, the parser gets tokens one by
+    one: the reader then knows which token ended the choice or the segment, and nothing about the answer, usage
+    included, depends on how the engine cut its deltas.
 
     `tokens` is the completion so far, special and forced tokens included. `segment_over` asks for the next engine
     request, which goes on after `tokens` as `segment` says; `over` says that there is nothing more to come.
@@ -66,7 +66,7 @@ class ChoiceReader:
 
     @property
     def segment(self) -> Segment:
-        """How the completion goes on after `tokens`."""
+        """The segment that goes on after `tokens`."""
         return self._interventions.segment
 
     @property
@@ -95,7 +95,7 @@ class ChoiceReader:
         return self._parser.tokens
 
     def read(self, delta: TokenDelta) -> list[ChatEvent]:
-        """Events of the next delta, in order; none once the choice or its segment is over."""
+        """Return the events of the next delta, in order; none once the choice or its segment is over."""
         events: list[ChatEvent] = []
         out = self._events
         if self.is_done():
@@ -201,7 +201,7 @@ class ChoiceReader:
         self.segment_over = True
 
     def _end_segment(self, reason: FinishReason, events: list[ChatEvent]) -> None:
-        """The engine has no more of this segment."""
+        """End the segment, of which the engine has no more."""
         interventions, out = self._interventions, self._events
         if reason == "length" and self._checks_budget:
             due = interventions.after(self._parser, self.tokens, ())

@@ -1,4 +1,4 @@
-"""Events of one choice: what the parser's events are to a client, with stop strings and log probabilities."""
+"""Chat events of one choice, made of the parser's events, with stop strings and log probabilities."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from serving.harmony.events import (
 )
 
 OnRecovered = Callable[[str], None]
-"""Receives the kind of each break of the Harmony format that was recovered from."""
+"""Callback for the kind of each break of the Harmony format that was recovered from."""
 
 
 class ChoiceEvents:
-    """Turns the parser's events of one choice into chat events; at most one TextDelta for each delta and message.
+    """Maker of one choice's chat events from the parser's; at most one TextDelta for each delta and message.
 
     Nothing is put between messages on one channel: their texts join byte for byte, and `opens` marks where the next
     one begins. A stop string is looked for within each final message, never across two of them.
@@ -87,7 +87,7 @@ class ChoiceEvents:
 
     @property
     def answered(self) -> bool:
-        """True where the client has an answer: the text of a call that nobody can take is kept, yet it is none."""
+        """True once the client has an answer; the text of a call that was not offered is kept, yet is none."""
         return self._opened_final or (self._visible and not self._refused_call)
 
     def report(self, parsed: Iterable[Event]) -> None:

@@ -1,4 +1,4 @@
-"""A raw completion's life: token ids in, text out, with no conversation in between.
+"""Raw completions: token ids in, text out, with no conversation in between.
 
 Each choice of each prompt is an engine request of its own; all of a body's run at once. Events are those of chat, every
 text on the "final" channel; choice `prompt * n + i` is the i-th of its prompt.
@@ -62,7 +62,7 @@ class CompletionChoice:
 
 @dataclass(slots=True)
 class CompletionAnswer:
-    """All choices, by index, and what they cost; each prompt counts once."""
+    """All choices by index, and their usage; each prompt counts once."""
 
     choices: list[CompletionChoice]
     usage: Usage

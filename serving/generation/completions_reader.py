@@ -1,4 +1,4 @@
-"""One choice of a raw completion: its tokens into text."""
+"""Reader of one choice of a raw completion: tokens to text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.harmony.tokenization import FIRST_SPECIAL_ID, RawDecoder
 
 
 class CompletionReader:
-    """Turns token deltas into events, at most one TextDelta for each.
+    """Reader of one choice: turns token deltas into events, at most one TextDelta for each.
 
     With stop strings or log probabilities tokens are read one by one, so that nothing depends on how the engine cut its
     deltas. `over` is set by the engine's finish reason or a stop string; `completion_tokens` counts every token up to
@@ -29,7 +29,7 @@ class CompletionReader:
         self._logprobs = LogprobQueue() if logprobs else None
 
     def read(self, delta: TokenDelta) -> list[ChatEvent]:
-        """Events of the next delta, in order."""
+        """Return the events of the next delta, in order."""
         if self._stop is None and self._logprobs is None:
             self.completion_tokens += len(delta.token_ids)
             text = self._decoder.feed(delta.token_ids)

@@ -1,4 +1,4 @@
-"""Whether an engine's grammar compiler takes a constraint, asked before the answer is begun.
+"""Check of a constraint by the engine's grammar compiler, before the answer is begun.
 
 A constraint holds the answer's body alone, so the engine would see it only after the analysis: too late for a status.
 One token generated under it tells at once, and has the grammar compiled by the time it is needed.
@@ -25,7 +25,7 @@ _LONGEST_MESSAGE = 500
 
 
 class ConstraintChecks:
-    """Asks each model's engine once about each constraint; what was taken is remembered, the oldest forgotten."""
+    """Checks of constraints: asks each model's engine once about each, and remembers the latest that it accepted."""
 
     def __init__(self) -> None:
         self._taken: OrderedDict[tuple[str, bytes], None] = OrderedDict()
@@ -61,7 +61,7 @@ class ConstraintChecks:
 
 
 def refusal(error: InvalidRequestError, field: str) -> InvalidValueError:
-    """An engine's refusal of a constraint, as that of the field it came in."""
+    """Convert an engine's refusal of a constraint to that of the request's field."""
     message = _SOURCE_LINE.sub("", error.message).strip()
     return InvalidValueError(f"Invalid '{field}': {message[:_LONGEST_MESSAGE]}", param=field)
 

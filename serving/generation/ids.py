@@ -1,4 +1,4 @@
-"""Ids that answers carry."""
+"""Ids of tool calls in answers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import string
 from collections.abc import Callable
 
 MintId = Callable[[], str]
-"""Makes a fresh id at each call; tests pass one that counts."""
+"""Function that makes a fresh id at each call; tests pass one that counts."""
 
 _ALPHABET = string.ascii_letters + string.digits
 
 
 def mint_call_id() -> str:
-    """A tool call's id in OpenAI's form: `call_` and 24 letters and digits."""
+    """Make a tool call's id in OpenAI's form: `call_` and 24 letters and digits."""
     return "call_" + "".join(secrets.choice(_ALPHABET) for _ in range(24))

@@ -44,7 +44,10 @@ class Intervention:
 
 
 class Interventions:
-    """The rules for one choice. `max_tokens` is the completion's; the first budget cut sets `reasoning_truncated`."""
+    """Rules of intervention for one choice.
+
+    `max_tokens` is the completion's; the first budget cut sets `reasoning_truncated`.
+    """
 
     __slots__ = (
         "_answer",

@@ -1,4 +1,4 @@
-"""Log probabilities as OpenAI reports them, and keeping them in step with the text."""
+"""Log probabilities as OpenAI reports them, in step with the text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from serving.harmony.tokenization import token_bytes
 
 
 def logprob_entry(position: TokenLogprobs) -> LogprobEntry:
-    """The engine's ids as text and bytes. `token` has U+FFFD where a token is not whole characters; `utf8` is exact."""
+    """Convert one position's ids to text and bytes.
+
+    `token` has U+FFFD where a token is not whole characters; `utf8` is exact.
+    """
     utf8 = token_bytes(position.token_id)
     return LogprobEntry(
         utf8.decode("utf-8", "replace"),
@@ -26,7 +29,7 @@ def _alternative(token_id: int, logprob: float) -> tuple[str, float, bytes]:
 
 
 class LogprobQueue:
-    """Entries that wait for their token's text, which a stop string or half a character may hold back.
+    """Queue of entries whose token's text a stop string or half a character holds back.
 
     Positions count characters of one choice's text from 0: `read` is what tokens have made so far, `sent` what was
     delivered of it. An entry is due once any of its token's text was sent; one whose token is but part of a character
@@ -41,11 +44,11 @@ class LogprobQueue:
         self.sent = 0
 
     def add(self, start: int, entry: LogprobEntry) -> None:
-        """An entry whose token was fed when `read` was `start`."""
+        """Queue an entry whose token was fed when `read` was `start`."""
         self._entries.append((start, entry))
 
     def take_due(self) -> tuple[LogprobEntry, ...]:
-        """Entries due with the text sent so far, in order."""
+        """Remove and return the entries due with the text sent so far, in order."""
         due = []
         while self._entries and self._entries[0][0] < self.sent:
             due.append(self._entries.popleft()[1])

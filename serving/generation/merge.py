@@ -1,4 +1,4 @@
-"""Several streams as one."""
+"""Merge of several streams into one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 def merged(sources: Sequence[AsyncGenerator[_T]]) -> AsyncGenerator[_T]:
-    """What `sources` yield, as it comes; each source's own order is kept.
+    """Merge `sources`: their items as they come, each source's own order kept.
 
     The first error of any source is raised, and the others are closed. Closing this closes them all.
     """
@@ -21,14 +21,14 @@ def merged(sources: Sequence[AsyncGenerator[_T]]) -> AsyncGenerator[_T]:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """A source is over, or has failed."""
+    """End of a source, with its error if it failed."""
 
     error: Exception | None = None
 
 
 class _Merge(Generic[_T]):
     def __init__(self, sources: Sequence[AsyncGenerator[_T]]) -> None:
-        # One place a source: a slow reader holds the sources back instead of filling memory.
+        # One item a source: a slow reader holds the sources back instead of filling memory.
         self._queue: asyncio.Queue[tuple[_T] | _End] = asyncio.Queue(len(sources))
         self._sources = sources
 

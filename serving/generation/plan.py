@@ -1,4 +1,4 @@
-"""From a chat request to engine requests: the prompt's tokens, how many may follow, and each segment of each choice."""
+"""Plan of a chat request: the prompt's tokens, max_tokens, and the engine request of each segment of a choice."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _CONTINUES = -1
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The prompt, and the completion's length that is settled for it."""
+    """Prompt of a chat request, and the completion's length that is settled for it."""
 
     request: ChatGeneration
     prompt_token_ids: list[int]
     max_tokens: int
 
     def segment_request(self, reader: ChoiceReader, number: int, *, stream: bool) -> EngineRequest:
-        """The engine request number `number` of a choice, counted from 0, whose tokens so far `reader` has.
+        """Make the engine request of segment `number`, counted from 0, of the choice that `reader` reads.
 
         An engine that sends everything at once gets no more tokens than the reasoning budget allows unchecked. Segments
         after the first have the prefix in the cache and a client that waits: they go before new requests.

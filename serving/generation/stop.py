@@ -1,4 +1,4 @@
-"""Stop strings in text that comes in pieces."""
+"""Search for stop strings in text that comes in pieces."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 
 class StopMatcher:
-    """Lets text through up to the first stop string, and holds back only what may be the beginning of one.
+    """Matcher of stop strings: passes text up to the first one, and holds back only what may be the beginning of one.
 
-    The stop string that is complete first wins; where several end at the same character, the longest. What is
-    delivered therefore does not depend on how the text was cut. Once `matched` is set, push nothing more; `found` says
+    The stop string that is complete first wins; of several that end at the same character, the longest. The delivered
+    text therefore does not depend on how the text was cut. Once `matched` is set, push nothing more; `found` says
     which of them it was.
     """
 
@@ -38,7 +38,7 @@ class StopMatcher:
         return text[:hold_from]
 
     def flush(self) -> str:
-        """The text is over: what was held back is no stop string after all."""
+        """End the text: return what was held back, which is no stop string after all."""
         held, self._held = self._held, ""
         return held
 

@@ -1,4 +1,4 @@
-"""`truncation: auto`: the oldest turns of a conversation that is too long are left out."""
+"""Truncation of conversations that are too long for the context (`truncation: auto`): the oldest turns go."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import replace
 from serving.harmony.conversation import AssistantMessage, Conversation, Message, ToolMessage, UserMessage
 
 
-def truncated(conversation: Conversation, room: int, count: Callable[[Conversation], int]) -> Conversation:
-    """`conversation` without as many of its oldest turns as it takes for `count` of it to be at most `room` tokens.
+def truncated(conversation: Conversation, available: int, count: Callable[[Conversation], int]) -> Conversation:
+    """Drop the oldest turns of `conversation` until `count` of it is at most `available` tokens.
 
     A turn begins with a user message. Instructions, tools, and the last user message with all that follows it stay, and
-    a call stays or goes together with its results. Where even that is too long, it is what is returned: the caller
-    finds out. Counts about log2(turns) conversations, each shorter than the whole.
+    a call stays or goes together with its results. The result may be too long even so; the caller checks it. Counts
+    about log2(turns) conversations, each shorter than the whole.
     """
     cuts = _cuts(conversation.messages)
     fewest, most = 0, len(cuts) - 1
     # Dropping more never makes it longer: a message's tokens do not depend on those before it.
     while fewest < most:
         middle = (fewest + most) // 2
-        if count(_from(conversation, cuts[middle])) <= room:
+        if count(_from(conversation, cuts[middle])) <= available:
             most = middle
         else:
             fewest = middle + 1

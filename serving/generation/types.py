@@ -1,4 +1,4 @@
-"""The seam between the HTTP side and one request's life: what is asked, and what comes back."""
+"""Requests for generation and the events of their answers: the seam between the APIs and generation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving.harmony.conversation import Conversation, FunctionCall
 
 @dataclass(frozen=True, slots=True)
 class ChatGeneration:
-    """A chat request after validation: nothing of HTTP or JSON is left in it.
+    """Chat request after validation, free of HTTP and JSON.
 
     `n` choices are made; choice i has seed + i. `max_tokens=None` means whatever the context has left; `plan()` settles
     it, and `sampling.max_tokens` is not looked at. `stop` strings are matched on the final channel's text and not
@@ -44,7 +44,7 @@ class ChatGeneration:
 
 @dataclass(frozen=True, slots=True)
 class LogprobEntry:
-    """One token as OpenAI reports it: `token` is its text, `utf8` its bytes; `top` the alternatives."""
+    """Log probability of one token as OpenAI reports it: `token` is its text, `utf8` its bytes, `top` the others."""
 
     token: str
     logprob: float
@@ -102,7 +102,7 @@ class ChatChoice:
 
 @dataclass(slots=True)
 class ChatAnswer:
-    """All choices, by index, what they cost, and the prompt they came of."""
+    """Answer to a chat request: all choices by index, their usage, and the prompt's tokens."""
 
     choices: list[ChatChoice]
     usage: Usage
@@ -111,7 +111,7 @@ class ChatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class GenerationStarted:
-    """The engine's first tokens are there, though perhaps no text yet. Exactly one, first."""
+    """Event of the engine's first tokens, which may have no text yet. Exactly one, first."""
 
     prompt_token_ids: Sequence[int] = field(default=(), compare=False, repr=False)
 
@@ -129,7 +129,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A call begins: its place in the choice's calls, its minted id and name. Arguments follow."""
+    """Begin of a call: its index in the choice's calls, its minted id and name. Arguments follow."""
 
     choice: int
     index: int
@@ -148,7 +148,7 @@ class ToolArgumentsDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceFinished:
-    """One choice is over: "stop", "length" or "tool_calls". `reasoning_truncated`: its budget cut the analysis.
+    """End of one choice: "stop", "length" or "tool_calls". `reasoning_truncated`: its budget cut the analysis.
 
     `stop` is the stop string that ended it, if one did.
     """
@@ -161,7 +161,7 @@ class ChoiceFinished:
 
 @dataclass(frozen=True, slots=True)
 class GenerationFinished:
-    """Every choice is over. Exactly one, last."""
+    """End of the generation and its usage. Exactly one, last."""
 
     usage: Usage
 

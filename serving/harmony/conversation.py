@@ -1,4 +1,4 @@
-"""A conversation as the model sees it, before it becomes tokens."""
+"""Conversations as the model sees them, before they become tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.effort import Effort
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function the model may call; `parameters` is a JSON schema, which `strict` holds the arguments to."""
+    """Function that the model may call; `parameters` is a JSON schema, which `strict` holds the arguments to."""
 
     name: str
     description: str = ""
@@ -21,7 +21,7 @@ class FunctionTool:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """A form the developer message asks the final answer to have; `schema` is a JSON schema."""
+    """Form of the final answer that the developer message asks for; `schema` is a JSON schema."""
 
     name: str
     schema: dict[str, Any]
@@ -30,7 +30,7 @@ class ResponseFormat:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """A call the model made; `arguments` is the text it wrote, byte for byte."""
+    """Call that the model made; `arguments` is the text it wrote, byte for byte."""
 
     id: str
     name: str
@@ -39,14 +39,14 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """What the user said."""
+    """Message of the user."""
 
     content: str
 
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the model said: `reasoning` on the analysis channel, `commentary` preambles, `content` on final."""
+    """Message of the model: `reasoning` on the analysis channel, `commentary` preambles, `content` on final."""
 
     content: str | None = None
     reasoning: str | None = None
@@ -56,7 +56,7 @@ class AssistantMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """A function's result; `name` is the function's, found by `call_id`, which is "" where it is not known."""
+    """Result of a function; `name` is the function's, found by `call_id`, which is "" where it is not known."""
 
     name: str
     content: str
@@ -68,7 +68,7 @@ Message = UserMessage | AssistantMessage | ToolMessage
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Everything that decides the prompt's tokens.
+    """Conversation: everything that decides the prompt's tokens.
 
     `instructions` is the developer message (OpenAI's system and developer messages, joined). `current_date` is
     written into the system message; it is passed in, never read from a clock here.
@@ -86,7 +86,7 @@ _CHARACTERS_PER_TOOL = 500
 
 
 def approximate_size(conversation: Conversation) -> int:
-    """About how many characters are to be rendered; a tool counts 500."""
+    """Estimate the characters to be rendered; a tool counts 500."""
     characters = len(conversation.instructions or "") + _CHARACTERS_PER_TOOL * len(conversation.tools)
     for message in conversation.messages:
         characters += len(message.content or "")

@@ -1,4 +1,4 @@
-"""What the parser makes of tokens: typed events, in the order a reader needs them."""
+"""Events of the parser: typed, in the order a reader needs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.harmony.channels import Channel
 
 @dataclass(frozen=True, slots=True)
 class ChannelOpened:
-    """A message to the user begins on this channel."""
+    """Begin of a message to the user on this channel."""
 
     channel: Channel
 
@@ -25,7 +25,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallOpened:
-    """A function call begins. `index` counts the calls of this completion from 0.
+    """Begin of a function call. `index` counts the calls of this completion from 0.
 
     `name` is as the function was offered, or without `functions.` where any name may come.
     """
@@ -44,19 +44,19 @@ class ToolArguments:
 
 @dataclass(frozen=True, slots=True)
 class MessageClosed:
-    """The open message, or call, is complete."""
+    """End of the open message or call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The model broke the format here; `kind` is one of a fixed set, fit for a metric's label."""
+    """Recovery from a break of the format at this place; `kind` is one of RECOVERY_KINDS."""
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The completion is over. Exactly one, last."""
+    """End of the completion. Exactly one, last."""
 
     reason: Literal["stop", "length", "tool_calls"]
 

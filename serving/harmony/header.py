@@ -1,12 +1,12 @@
-"""A message header, from its first token to `<|message|>`: who speaks, to whom, on which channel.
+"""Message headers, from the first token to `<|message|>`: role, recipient, channel and content type.
 
     assistant to=functions.f <|channel|>commentary to=functions.f <|constrain|>json <|message|>
     └──── role section ────┘          └──── channel section ────┘            └type┘
 
 The recipient may stand in any section; a single word after it, or after the channel's name, is the content type.
-What is addressed to a function that was not offered is a message to the user, on the channel the model chose: built-in
-tools, which it was trained on, stay within its analysis, and a function it made up becomes commentary. So no program
-that reads `content` alone mistakes arguments for the answer, and only what the model put on `final` becomes that.
+A call of a function that was not offered becomes a message to the user, on the channel the model chose: built-in tools,
+which the model was trained on, stay within its analysis, and a function it made up becomes commentary. So no program
+that reads `content` alone mistakes arguments for the answer; the answer is what the model put on `final`.
 Text is kept as bytes until the header ends, since a token may hold half a character.
 """
 
@@ -21,7 +21,7 @@ from serving.harmony.recipients import Recipients
 from serving.harmony.recovery import RecoveryKind
 
 Origin = Literal["prompt", "start", "none"]
-"""What came before: the prompt's `<|start|>assistant`, a `<|start|>`, or neither (only the end of a message)."""
+"""Beginning of a header: the prompt's `<|start|>assistant`, a `<|start|>`, or neither (only the end of a message)."""
 
 MAX_HEADER_TOKENS = 128
 """A header longer than this, and than the longest name offered, has lost its `<|message|>`; a real one has about 30."""
@@ -37,7 +37,7 @@ _AFTER_RECIPIENT_SO_FAR = re.compile(rb"\S*(?:\s+(?:json|code|text)?\s*)?")
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a header opens: a message on `channel`, or a call of `tool`. `text` already belongs to the body."""
+    """Opening of a message on `channel`, or of a call of `tool`. `text` already belongs to the body."""
 
     channel: Channel
     tool: str | None
@@ -52,7 +52,7 @@ class Opening:
 
 @dataclass(slots=True)
 class Header:
-    """The header being read."""
+    """Header being read."""
 
     origin: Origin
     recipients: Recipients
@@ -62,7 +62,7 @@ class Header:
     text_tokens: int = 0
 
     def is_untouched(self) -> bool:
-        """True until anything but markers of no effect has come."""
+        """True until text or a marker with an effect has come."""
         return self.text_tokens == 0 and self.channel is None and self.content_type is None
 
     def add_text(self, data: bytes) -> None:
@@ -76,7 +76,7 @@ class Header:
             self.role += data
 
     def begin_channel(self) -> None:
-        """`<|channel|>` came. A recipient in an earlier channel section is kept."""
+        """Begin the channel section at a `<|channel|>`. A recipient in an earlier channel section is kept."""
         for section in (self.channel, self.content_type):
             for word in self._words(bytes(section or b"")):
                 if word.startswith(b"to="):
@@ -84,7 +84,7 @@ class Header:
         self.channel, self.content_type = bytearray(), None
 
     def begin_content_type(self) -> None:
-        """`<|constrain|>` came; a second one changes nothing."""
+        """Begin the content type at a `<|constrain|>`; a second one changes nothing."""
         if self.content_type is None:
             self.content_type = bytearray()
 
@@ -107,7 +107,7 @@ class Header:
         return self.text_tokens > max(MAX_HEADER_TOKENS, MAX_HEADER_TOKENS // 2 + self.recipients.longest)
 
     def parse(self) -> Opening:
-        """What this header says, now that `<|message|>` has come. Never fails: oddities are in `recovered`."""
+        """Parse the header, which `<|message|>` has ended. Never fails: oddities are in `recovered`."""
         found: list[RecoveryKind] = ["start_missing"] if self.origin == "none" else []
         words = self._role_words(found)
         channel, channel_words = self._channel_words(found)
@@ -122,7 +122,7 @@ class Header:
         return Opening(channel, tool, tuple(dict.fromkeys(found)))
 
     def salvage(self, *, cut: bool, called: bool = False) -> Opening:
-        """What can be saved of a header that ended without `<|message|>`.
+        """Salvage the text of a header that ended without `<|message|>`.
 
         Its text beyond role, channel and recipient becomes the body: arguments only if they follow a clean recipient
         and look like JSON (or `<|call|>` came), so that swallowed text never names a tool. `cut` tells that the

@@ -1,4 +1,4 @@
-"""Headers as the format writes them, in token ids: for prompts, and to make a model go on where it is wanted.
+"""Message headers in token ids: for prompts and for interventions in a completion.
 
 Each piece is tokenized by itself, as oss-harmony does and the model was trained on.
 """
@@ -44,7 +44,7 @@ def prompt_end() -> list[int]:
 
 @functools.lru_cache(maxsize=256)
 def word(text: str) -> tuple[int, ...]:
-    """Token ids of a short text that comes up often."""
+    """Encode a short text that comes up often; cached."""
     return tuple(encode(text))
 
 

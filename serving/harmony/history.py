@@ -1,4 +1,4 @@
-"""How earlier messages stand in a prompt: what was an answer, whose reasoning is still of use, where results belong."""
+"""Earlier messages in a prompt: which were answers, which keep their reasoning, and the place of each result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def first_fresh(messages: Sequence[Message]) -> int:
 
 
 def results_by_call(messages: Sequence[Message]) -> dict[tuple[int, int], tuple[int, ToolMessage]]:
-    """The result of each call, with its index, by the assistant message's index and the call's number in it.
+    """Match results with calls: each with its index, by the assistant message's index and the call's number in it.
 
     Harmony has no ids: a result stands for the call right before it. A model never makes two calls without a result
     between them, so those that came in parallel, or whose results came in another order, are shown one by one.

@@ -1,4 +1,4 @@
-"""JSON as requests carry it, checked before it is shown to a model."""
+"""JSON values of requests, checked before they are shown to a model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from serving.errors import InvalidValueError
 
 MAX_DEPTH = 64
-"""Levels of nesting that are read; no schema that means anything comes near."""
+"""Most levels of nesting that are read; no schema that means anything comes near."""
 
 
 def compact(value: Any) -> str:
-    """`value` as JSON without blanks, keys in the order given, characters as they are."""
+    """Write `value` as JSON without blanks, keys in the order given, characters as they are."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -23,7 +23,7 @@ def check(value: Any, place: str) -> None:
 
 
 def joined(path: tuple[str | int, ...]) -> str:
-    """("tools[0]", "enum", 3) as tools[0].enum[3]."""
+    """Write ("tools[0]", "enum", 3) as tools[0].enum[3]."""
     head, *rest = path
     return str(head) + "".join(f"[{step}]" if isinstance(step, int) else f".{step:.100}" for step in rest)
 

@@ -45,7 +45,7 @@ from serving.harmony.vocabulary import (
 
 
 class HarmonyParser:
-    """Reads one completion.
+    """Parser of one completion.
 
     `feed` any number of tokens at a time, then `finish` once; the events' joined text does not depend on how the
     tokens were cut. Consecutive content tokens of one feed become one Text.
@@ -110,7 +110,7 @@ class HarmonyParser:
         return self._header is None and self._body_tokens == 0 and not self._salvaged
 
     def feed(self, token_ids: Sequence[int]) -> list[Event]:
-        """Events of the next tokens, in order. Never raises, whatever the ids."""
+        """Read the next tokens and return their events, in order. Never raises, whatever the ids."""
         events: list[Event] = []
         position, total = 0, len(token_ids)
         if total == 1 and self._header is None and 0 <= token_ids[0] < FIRST_SPECIAL_ID:
@@ -135,7 +135,7 @@ class HarmonyParser:
         return events
 
     def finish(self, reason: Literal["stop", "length"]) -> list[Event]:
-        """Events that end the completion: what was held back, then exactly one Finished.
+        """End the completion and return its last events: what was held back, then exactly one Finished.
 
         Its reason is "tool_calls" where a call is complete, unless the length ran out within another one. A body that
         the length cut gets no MessageClosed.
@@ -154,7 +154,7 @@ class HarmonyParser:
         return events
 
     def _deliver(self, data: bytes, tokens: int, events: list[Event], final: bool = False) -> None:
-        """More of the open body: `data` of `tokens` content tokens; `final` where no more will come."""
+        """Deliver more of the open body: `data` of `tokens` content tokens; `final` where no more will come."""
         if self._held_back:
             data = self._held_back + data
             self._held_back = b""
@@ -167,7 +167,7 @@ class HarmonyParser:
             events.append(ToolArguments(self._calls - 1, text) if channel is None else Text(channel, text))
 
     def _read_marker(self, token: int, events: list[Event]) -> None:
-        """A special token inside a body."""
+        """Read a special token inside a body."""
         if token in BODY_ENDS:
             if self.open_call is not None and token != CALL:
                 self._recover("wrong_end", events)
@@ -220,7 +220,7 @@ class HarmonyParser:
         header.begin_channel()
 
     def _restart(self, header: Header, events: list[Event]) -> None:
-        """`<|start|>` came in a header; right after a message's end it is what should come."""
+        """Begin the header again after a `<|start|>`, which belongs right after a message's end alone."""
         if not header.is_untouched():
             self._abandon(header, events)
         elif header.origin != "none":
@@ -228,7 +228,7 @@ class HarmonyParser:
         self._header = self._new_header("start")
 
     def _abandon(self, header: Header, events: list[Event], *, called: bool = False) -> None:
-        """The header is over and `<|message|>` never came: deliver the text in it as a message of its own."""
+        """End a header without `<|message|>`: deliver the text in it as a message of its own."""
         opening = header.salvage(cut=False, called=called)
         if opening.text or opening.tool is not None:
             self._open(opening, events)

@@ -1,4 +1,4 @@
-"""Where text may be cut before tokenization, so that no input makes it slow or makes it fail.
+"""Cuts of a text before tokenization, so that no input makes tokenization slow or makes it fail.
 
 The tokenizer first splits text into words by a regular expression, then merges bytes inside each word. The merge is
 quadratic in the word's length (100,000 letters in a row took 27 s) and the expression panics on a million characters
@@ -30,5 +30,5 @@ def is_plain(text: str) -> bool:
 
 
 def chunks(text: str) -> Iterator[str]:
-    """Pieces of at most 512 characters that join to `text`, cut between words wherever there is a boundary."""
+    """Cut into pieces of at most 512 characters that join to `text`, cut between words wherever there is a boundary."""
     return (match.group() for match in _CHUNK.finditer(text))

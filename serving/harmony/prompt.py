@@ -1,4 +1,4 @@
-"""A rendered prompt read back: the messages in it, as the model sees them."""
+"""Messages of a rendered prompt, read back as the model sees them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from serving.harmony.vocabulary import CHANNEL, CONSTRAIN, MESSAGE, MESSAGE_ENDS
 
 @dataclass(frozen=True, slots=True)
 class PromptMessage:
-    """`role` is system, developer, user, assistant or, for a function's result, tool; `name` is that function's.
+    """Message of a prompt.
 
+    `role` is system, developer, user, assistant or, for a function's result, tool; `name` is that function's.
     `recipient` is whom an assistant's call is for, "functions.get_weather"; `channel` is set where the role has one.
     """
 
@@ -23,7 +24,7 @@ class PromptMessage:
 
 
 def prompt_messages(prompt_token_ids: Sequence[int]) -> list[PromptMessage]:
-    """The messages of a prompt that render_prompt made; its last header, which the completion goes on, is none."""
+    """Read the messages of a prompt that render_prompt made; its last header, which the completion goes on, is none."""
     return [_message(tokens) for tokens in _split(prompt_token_ids) if MESSAGE in tokens]
 
 

@@ -1,4 +1,4 @@
-"""Text and tokens without the conversation format: special tokens are left out, or spelled as they are."""
+"""Raw text and tokens, without the conversation format: special tokens are left out, or spelled as they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SPECIAL = re.compile(r"<\|[a-z0-9_]+\|>")
 
 
 def encode_raw(text: str, *, allow_special: bool) -> list[int]:
-    """Token ids of `text`; with `allow_special`, `<|start|>` and its like mean the special tokens they spell.
+    """Encode `text`; with `allow_special`, `<|start|>` and its like mean the special tokens they spell.
 
     Linear in the text's length, as encode() is.
     """
@@ -31,13 +31,13 @@ def encode_raw(text: str, *, allow_special: bool) -> list[int]:
 
 
 def decode_raw(token_ids: Sequence[int], *, skip_special: bool) -> str:
-    """The tokens' text; bytes that are not UTF-8 become U+FFFD. IndexError for ids that no gpt-oss model has."""
+    """Decode tokens to text; bytes that are not UTF-8 become U+FFFD. IndexError for ids that no gpt-oss model has."""
     decoder = RawDecoder(skip_special=skip_special)
     return decoder.feed(token_ids) + decoder.finish()
 
 
 class RawDecoder:
-    """Text of tokens that come in pieces: a character that is cut by a border between them waits until it is whole."""
+    """Decoder of tokens that come in pieces: a character cut between two pieces waits until it is whole."""
 
     __slots__ = ("_skip_special", "_utf8")
 
@@ -46,7 +46,7 @@ class RawDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token_ids: Iterable[int]) -> str:
-        """The text that is whole with these tokens. A special token ends the text before it."""
+        """Return the text that is whole with these tokens. A special token ends the text before it."""
         table = token_table()
         parts: list[str] = []
         pending: list[bytes] = []
@@ -62,7 +62,7 @@ class RawDecoder:
         return "".join(parts)
 
     def finish(self) -> str:
-        """The text is over: U+FFFD for a character that never was whole."""
+        """End the text: return U+FFFD for a character that never was whole."""
         return self._utf8.decode(b"", True)
 
 

@@ -1,4 +1,4 @@
-"""Whom a header's `to=` names: a function the model may call, nobody in particular, or one that does not exist."""
+"""Recipients of messages, the names after a header's `to=`: offered functions, other roles, unknown functions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NAME_BYTE = re.compile(rb"[0-9A-Za-z_.:/\-\x80-\xff]")
 _NAME = re.compile(rb"[0-9A-Za-z_.:/\-\x80-\xff]*")
 _NAMESPACE = b"functions."
 _NAMESPACES = re.compile(rb"(?:functions?|tools?)(?:::|[.:/])")
-"""What models write for `functions.` now and then. No other namespace: `browser.search` is not a function `search`."""
+"""Namespaces that models write for `functions.` now and then. `browser.search` is not a function `search`."""
 _NOT_TOOLS = frozenset([b"", b"assistant", b"user", b"system", b"developer", b"all", b"functions", b"functions."])
 
 
 class Recipients:
-    """Reads recipients. `tools` are the functions offered; None takes any name for one.
+    """Resolver of recipients. `tools` are the functions offered; None takes any name for one.
 
     An offered name fits where the recipient begins with it and no character of a name follows; of several the longest.
     It is looked for after `functions.`, where the prompt shows it, then as written, then after other namespaces.
@@ -32,7 +32,7 @@ class Recipients:
         """Length in bytes of the longest name offered, 0 where any may come."""
 
     def name_end(self, text: bytes) -> int:
-        """Where the name ends that `text`, what follows `to=`, begins with."""
+        """Return the end of the name at the beginning of `text`, which follows `to=`."""
         found = self._find(text)
         return found[1] if found is not None else _name_run(text)
 
@@ -45,7 +45,7 @@ class Recipients:
         )
 
     def resolve(self, recipient: bytes) -> tuple[str | None, tuple[RecoveryKind, ...]]:
-        """The function's name as it was offered, None for no function; and what had to be recovered from."""
+        """Return the function's name as it was offered, None for no function, and the recoveries it took."""
         if recipient in _NOT_TOOLS:
             return None, ("recipient_not_a_tool",)
         found = self._find(recipient)
@@ -61,7 +61,7 @@ class Recipients:
         return run.removeprefix(_NAMESPACE).decode("utf-8", "replace"), extra
 
     def _find(self, text: bytes) -> tuple[str, int] | None:
-        """The offered name that `text` begins with, and where it ends in `text`."""
+        """Find the offered name that `text` begins with, and its end in `text`."""
         if not self._tools:
             return None
         for start in _starts(text):
@@ -82,7 +82,7 @@ def _name_run(text: bytes) -> int:
 
 
 def _starts(text: bytes) -> Iterator[int]:
-    """Where a name may begin in `text`, the likeliest first."""
+    """Positions where a name may begin in `text`, the likeliest first."""
     if text.startswith(_NAMESPACE):
         yield len(_NAMESPACE)
     yield 0

@@ -1,4 +1,4 @@
-"""The ways a model breaks the format, as the parser names them, and the one that only shows once it has stopped."""
+"""Kinds of recovery: the ways a model breaks the format, and the missing answer that shows once it has stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation as the prompt's token ids.
+"""Rendering of a conversation to the prompt's token ids.
 
 Follows OpenAI's harmony guide and agrees with oss-harmony's renderer token for token (tests/harmony/test_render.py).
 The system message is worded by oss-harmony; the rest is put together here, because its renderer panics or takes minutes
@@ -33,7 +33,7 @@ _EFFORTS = {
 
 
 def render_prompt(conversation: Conversation) -> list[int]:
-    """Token ids of the whole prompt; the last two are `<|start|>assistant`, so that a completion begins in a header.
+    """Render the whole prompt; the last two are `<|start|>assistant`, so that a completion begins in a header.
 
     Raises InvalidValueError for tools and response formats that cannot be shown (see tools.py, response_formats.py).
     """
@@ -44,12 +44,12 @@ def render_prompt(conversation: Conversation) -> list[int]:
 
 
 def fixed_tokens(conversation: Conversation) -> int:
-    """Tokens of the prompt that are there whatever the messages: instructions, tools and its end. Raises likewise."""
+    """Count the tokens of the prompt that no message adds: instructions, tools and its end. Raises likewise."""
     return len(_instructions(conversation)) + len(prompt_end())
 
 
 def message_tokens(conversation: Conversation) -> list[int]:
-    """How many tokens of the prompt each message takes; with fixed_tokens they add up to the prompt's length.
+    """Count the tokens that each message takes in the prompt; with fixed_tokens they add up to the prompt's length.
 
     Leaving out messages from the front changes no other count as long as the last user message and all after it
     stay, and no result stays without its call.

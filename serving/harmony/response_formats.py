@@ -1,4 +1,4 @@
-"""The form an answer should have, as the developer message asks for it.
+"""Response formats: the form of an answer that the developer message asks for.
 
 The section is OpenAI's (the Harmony format's guide, "Structured output"). It only tells the model; holding the answer
 to the form is the engine's grammar.
@@ -11,7 +11,7 @@ from serving.harmony.conversation import ResponseFormat
 
 
 def response_formats_section(response_format: ResponseFormat) -> str:
-    """The `# Response Formats` section: the name, the description as comment lines, the schema as compact JSON.
+    """Render the `# Response Formats` section: the name, the description as comment lines, the schema as compact JSON.
 
     Raises InvalidValueError(param="response_format") for a schema that JSON cannot write or that nests too deep.
     """

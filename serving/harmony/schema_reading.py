@@ -1,4 +1,4 @@
-"""A JSON schema with its references followed and its parts put together, one level at a time.
+"""Reading of a JSON schema, one level at a time, with references followed and `allOf` put together.
 
 `$ref` within the schema, `allOf` and unions with null are how generators of schemas (pydantic, zod) write what a type
 shown to a model must not lose. A reference is replaced by what it leads to; one that leads back to itself gets a name.
@@ -30,7 +30,7 @@ _TYPING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A schema without `$ref` and `allOf`, and where it stands.
+    """Schema without `$ref` and `allOf`, and where it stands.
 
     `inner_description` is what a reference's target says of itself where the reference has a description of its own;
     `nullable` tells that null is one of the values.
@@ -43,7 +43,7 @@ class Node:
 
 
 class SchemaReader:
-    """Reads one schema, from `root` on. Raises InvalidValueError for what leads nowhere or is too large to show.
+    """Reader of one schema, from `root` on. Raises InvalidValueError for what leads nowhere or is too large to show.
 
     Keywords with values of a wrong kind count as absent. `taken` are names that types may not have; those given here
     are added. `named` has the pointers that were met and have a name, in order.
@@ -60,17 +60,17 @@ class SchemaReader:
         self.root = self._read(Node(schema, (place,)))
 
     def part(self, node: Node, schema: Any, *steps: str | int) -> Node:
-        """The node of `schema`, which is found in `node` by `steps`. What is no schema means anything, as true does."""
+        """Return the node of `schema`, found in `node` by `steps`. Anything but a schema means any value, as true."""
         if schema is False:
             schema = {"type": "never"}
         return self._read(Node(schema if isinstance(schema, dict) else {}, (*node.path, *steps)))
 
     def definition(self, pointer: str) -> Node:
-        """What a name of `named` stands for."""
+        """Return the node of a name in `named`."""
         return self._read(Node(self._target(pointer, self.root), (self._place, pointer)))
 
     def alternatives(self, node: Node) -> list[Node]:
-        """The alternatives of `oneOf` or `anyOf`, each with the types that stand beside them; [] where there are none.
+        """Return the alternatives of `oneOf` or `anyOf`, each with the types that stand beside them; [] for none.
 
         Those that say nothing but which properties go together are no alternatives to show.
         """

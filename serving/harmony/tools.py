@@ -1,4 +1,4 @@
-"""Function tools as the developer message shows them: a namespace of TypeScript types, and what may be in a name."""
+"""Function tools in the developer message: a namespace of TypeScript types, and the rules of names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LONGEST_NAME = 256
 _UNFIT = frozenset(["Cc", "Cs", "Zl", "Zp"])
 """Unicode's categories of control characters, lone surrogates and line breaks."""
 _STRUCTURE = re.compile(r"<\||(?:^|\s)to=")
-"""What would end a header's recipient, or begin another one."""
+"""Text that would end a header's recipient, or begin another one."""
 
 
 def tools_section(tools: tuple[FunctionTool, ...]) -> str:
-    """The `# Tools` section of the developer message, as oss-harmony lays it out.
+    """Render the `# Tools` section of the developer message, as oss-harmony lays it out.
 
     Raises InvalidValueError, with the place in `param`, for a name that would not survive a message header and for
     parameters that cannot be shown (see typescript.py).
@@ -44,7 +44,7 @@ def is_tool_name(name: str) -> bool:
 
 
 def header_name(name: str) -> str:
-    """A name from history, fit for a header: changed, not refused, because the model itself may have made it up."""
+    """Make a name from history fit for a header: changed, not refused, because the model itself may have made it up."""
     fit = "".join("_" if unicodedata.category(character) in _UNFIT else character for character in name)
     return _STRUCTURE.sub("_", fit)[:_LONGEST_NAME].strip() or "_"
 

@@ -33,14 +33,14 @@ _SCALARS = {
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """A function's `argument` as a type, None where it takes none, and the named types that occur in it."""
+    """Render a function's `argument` as a type, None where it takes none, and the named types that occur in it."""
 
     argument: str | None
     named: dict[str, str]
 
 
 def parameters(schema: Schema, place: str, taken: set[str]) -> Parameters:
-    """The types of a function's parameters. `taken` are names its types may not have; those given are added.
+    """Render the types of a function's parameters. `taken` are names its types may not have; those given are added.
 
     Raises InvalidValueError, with the place within `place` in `param`, for references that lead nowhere, for what is no
     JSON, and for schemas that are too large.
@@ -68,7 +68,7 @@ def _is_empty(schema: Schema) -> bool:
 
 
 class _Types:
-    """Types of one schema; `indent` is that of the lines within the type."""
+    """Renderer of one schema's types; `indent` is that of the lines within the type."""
 
     def __init__(self, reader: SchemaReader) -> None:
         self._reader = reader

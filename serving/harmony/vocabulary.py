@@ -1,4 +1,4 @@
-"""The o200k_harmony vocabulary: text to token ids and back, and the ids that mean structure.
+"""Vocabulary o200k_harmony: text to token ids and back, and the ids of structure.
 
 oss-harmony carries the vocabulary inside and needs no network.
 """
@@ -26,7 +26,7 @@ MESSAGE: Final = 200008
 CALL: Final = 200012
 
 STOP_TOKEN_IDS: Final = (RETURN, CALL)
-"""The model has said everything it has to say, or waits for a tool."""
+"""Tokens that end a generation: the answer is complete, or the model waits for a tool."""
 MESSAGE_ENDS: Final = frozenset([END, RETURN, CALL])
 """Markers that end a message."""
 BODY_ENDS: Final = MESSAGE_ENDS | {ENDOFTEXT}
@@ -40,12 +40,12 @@ VOCABULARY_SIZE: Final = 201088
 
 @functools.cache
 def encoding() -> HarmonyEncoding:
-    """oss-harmony's encoding; about 0.2 s the first time in a process."""
+    """Load oss-harmony's encoding; about 0.2 s the first time in a process."""
     return load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
 
 
 def without_lone_surrogates(text: str) -> str:
-    """`text` with U+FFFD for each half of a pair that stands alone: JSON can carry those, UTF-8 cannot."""
+    """Replace each lone surrogate in `text` by U+FFFD: JSON can carry lone surrogates, UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -54,9 +54,9 @@ def without_lone_surrogates(text: str) -> str:
 
 
 def encode(text: str) -> list[int]:
-    """Token ids of plain text. Text that spells special tokens becomes ordinary text tokens, never structure.
+    """Encode plain text as token ids. Text that spells special tokens becomes ordinary text tokens, never structure.
 
-    Linear in the text's length whatever the text (see stretches.py). Lone surrogates become U+FFFD.
+    Linear in the text's length whatever the text (see pretokenize.py). Lone surrogates become U+FFFD.
     """
     text = without_lone_surrogates(text)
     if stretches.is_plain(text):
@@ -69,13 +69,13 @@ def _encode_ordinary(text: str) -> list[int]:
 
 
 def encode_harmony(text: str) -> list[int]:
-    """Token ids of Harmony text: special tokens spelled out are special. For scripts and tests, never for input."""
+    """Encode Harmony text: special tokens spelled out are special. For scripts and tests, never for input."""
     return cast("list[int]", encoding().encode(text, allowed_special="all"))
 
 
 @functools.cache
 def token_table() -> tuple[bytes, ...]:
-    """Every token's bytes by its id; special tokens as they are spelled. 0.15 s and 12 MB, once in a process."""
+    """Table of every token's bytes by its id; special tokens as spelled. 0.15 s and 12 MB, once in a process."""
     decode_one = encoding().decode
     return tuple(
         decode_one([token], errors="surrogateescape").encode("utf-8", "surrogateescape")
@@ -91,5 +91,5 @@ def token_bytes(token_id: int) -> bytes:
 
 
 def decode(token_ids: Iterable[int] | Sequence[int]) -> str:
-    """Text of the tokens, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
+    """Decode tokens to text, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
     return b"".join(map(token_bytes, token_ids)).decode("utf-8", "replace")

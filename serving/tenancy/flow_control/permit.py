@@ -18,7 +18,7 @@ from serving.tenancy.rate_limits.limiter import Claim, Limiter
 
 _T = TypeVar("_T")
 
-# How long places are kept for a request whose engine work has ended: it may only be between two legs of its answer.
+# How long places are kept for a request whose engine work has ended: it may only be between two segments of its answer.
 _BETWEEN_LEGS_S = 0.02
 
 
@@ -187,7 +187,7 @@ class Ticket:
         if self._over and not self._lent:
             self._release()
         elif self._releasing is None:
-            # Not at once: the next leg may begin in the same turn of the loop.
+            # Not at once: the next segment may begin in the same turn of the loop.
             self._releasing = asyncio.get_running_loop().call_later(_BETWEEN_LEGS_S, self._release)
 
     def over(self) -> None:

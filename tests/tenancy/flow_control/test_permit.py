@@ -52,7 +52,7 @@ class Desk:
 
 
 async def worked(ticket: Ticket, tokens: int) -> None:
-    """One leg of engine work."""
+    """One segment of engine work."""
     await ticket.begin(LEG)
     ticket.count(LEG, tokens, 0)
     ticket.end()
@@ -137,7 +137,7 @@ async def test_its_deadline_stops_no_work_while_it_is_lent() -> None:
     assert ticket.stops_at is None
     await worked(ticket, 1)
     desk.clock.now += 10
-    # Another leg, with its places given up in between.
+    # Another segment, with its places given up in between.
     ticket._release()
     await worked(ticket, 1)
     ticket.give_back()
