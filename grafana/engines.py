@@ -274,8 +274,22 @@ def _in_memory(board: Dashboard) -> None:
     )
 
 
+def _of_the_cluster(metric: str) -> str:
+    """Rate by model and reason of a counter of which each ingress replica has the whole cluster's figure."""
+    return f"max by (model, reason) (rate({metric}{{{_ANY_REPLICA}}}[$__rate_interval]))"
+
+
 def _losses(board: Dashboard) -> None:
     board.with_row(Row("Losses"))
+    board.with_panel(
+        graph(
+            "Failed starts",
+            "Starts of engines that failed, by reason.",
+            "above zero: GET /ready has the error and a remedy. The alert EngineStartFailing has the runbook.",
+            "ops",
+            [Query(_of_the_cluster("serving_engine_start_failures_total"), "{{model}} {{reason}}")],
+        )
+    )
     board.with_panel(
         graph(
             "Failovers",

@@ -1,4 +1,8 @@
-"""One Ray and vLLM stack for all end-to-end tests: `serving up`, as a user runs it, stopped as a user stops it."""
+"""One Ray and vLLM stack for most end-to-end tests: `serving up`, as a user runs it, stopped as a user stops it.
+
+Tests of the shared stack run one after the other, in one worker; the stack is stopped before the next other test, which
+leaves memory and processor to that test's own. Tests that share another stack name it in a mark `xdist_group`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ import psutil
 import pytest
 from openai import OpenAI
 
+from serving.cluster.run.environment import SIDE_PORTS
 from serving.cluster.run.process_tree import die_with_parent
 
 READY_S = 300.0
@@ -35,6 +40,36 @@ models:
     adapters:
       pirate-tp2: {source: demo}
 """
+
+
+_SHARED = pytest.StashKey[contextlib.ExitStack]()
+"""Stops the shared stack."""
+
+
+def side_ports() -> dict[str, str]:
+    """Ports beside the API's for one server: two that start at the same time would both find Ray's usual ones free."""
+    return {variable: str(free_port()) for variable in SIDE_PORTS}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests of the shared stack together."""
+    config.stash[_SHARED] = contextlib.ExitStack()
+    for item in items:
+        if _shares(item):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+    items.sort(key=_shares, reverse=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop the shared stack before the first test of another one."""
+    if not _shares(item):
+        item.config.stash[_SHARED].close()
+
+
+def _shares(item: pytest.Item) -> bool:
+    return "stack" in getattr(item, "fixturenames", ())
 
 
 def free_port() -> int:
@@ -97,7 +132,7 @@ def _start(directory: Path, *flags: str, environment: Mapping[str, str] | None =
             command,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=inherited | dict(environment or {}),
+            env=inherited | side_ports() | dict(environment or {}),
             # Also when the tests are killed, or interrupted where no block is entered yet.
             preexec_fn=die_with_parent,
         )
@@ -148,13 +183,14 @@ def strays(marker: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack of this run."""
+def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Stack]:
+    """The shared stack."""
     directory = tmp_path_factory.mktemp("stack")
     config = directory / "serving.yaml"
     config.write_text(SETTINGS)
-    with started(directory, "--config", str(config)) as running:
-        yield running
+    shared = pytestconfig.stash[_SHARED]
+    with shared:
+        yield shared.enter_context(started(directory, "--config", str(config)))
 
 
 @pytest.fixture(scope="session")

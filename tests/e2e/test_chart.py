@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import subprocess
@@ -13,20 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 import yaml
 from helm_python import Chart
 
-from serving.cluster.run.environment import SIDE_PORTS
 from serving.settings.cache_dir import default_cache_dir
-from tests.e2e.conftest import free_port, strays
+from tests.e2e import supervised
+from tests.e2e.conftest import free_port, side_ports, strays
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xdist_group("chart"), pytest.mark.e2e, pytest.mark.timeout(600)]
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "gpt-oss-serving"
 READY_S = 300.0
 BIN = Path(sys.executable).parent
+COMPLETION = (
+    "<|channel|>analysis<|message|>Light scatters.<|end|><|start|>assistant"
+    "<|channel|>final<|message|>Blue light is scattered more than red light by the molecules of the air.<|return|>"
+)
 
 # What the operator does when a RayService appears: `serve.start` and the declarative deploy of Serve's REST API.
 OPERATOR = """
@@ -43,7 +48,8 @@ serve.start(proxy_location=config.proxy_location, http_options={"host": "127.0.0
 client = _get_global_client()
 client.deploy_apps(config)
 print("deployed", flush=True)
-while line := os.read(3, 1 << 20):
+orders = os.open(sys.argv[3], os.O_RDONLY)
+while line := os.read(orders, 1 << 20):
     client.deploy_apps(ServeDeploySchema.model_validate(yaml.safe_load(line)))
     print("deployed", flush=True)
 serve.shutdown()
@@ -58,7 +64,6 @@ class Cluster:
         self.directory = directory
         self.port = free_port()
         service = self.write(values)
-        reader, self.orders = os.pipe()
         labels = {"gpt-oss-serving/ingress": "true", "gpt-oss-serving/engine": "engine-demo"}
         pod = service["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "RAY_"))}
@@ -67,21 +72,22 @@ class Cluster:
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(BIN / "serving-haproxy"),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             # A pod has its ports to itself; here another server may have them.
-            **{name: str(free_port()) for name in SIDE_PORTS},
+            **side_ports(),
         }
         self.log = directory / "operator.log"
-        # The child reads further configurations from its descriptor 3.
-        command = ["bash", "-c", f'exec "$@" 3<&{reader}', "operator", sys.executable, "-c", OPERATOR]
+        # The operator reads further configurations from here. Open for reading too: that waits for nobody.
+        orders = directory / "orders"
+        os.mkfifo(orders)
+        self.orders = os.open(orders, os.O_RDWR)
+        operator = [sys.executable, "-c", OPERATOR, str(self.port), yaml.safe_dump(labels), str(orders)]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [*command, str(self.port), yaml.safe_dump(labels)],
+                [sys.executable, supervised.__file__, *operator],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                pass_fds=[reader],
             )
-        os.close(reader)
         assert self.process.stdin is not None
         self.process.stdin.write(self.local(service["serveConfigV2"]).encode())
         self.process.stdin.close()
@@ -95,7 +101,11 @@ class Cluster:
         (settings,) = (item for item in objects if "settings.yaml" in item.get("data", {}))
         # /models is a volume of the pods.
         text = settings["data"]["settings.yaml"].replace("/models/serving", str(default_cache_dir()))
-        (self.directory / "settings.yaml").write_text(text)
+        # What is tried here is the chart, Ray and Serve: a written engine starts in seconds, and often here.
+        script = self.directory / "script.jsonl"
+        script.write_text(json.dumps({"completion": COMPLETION, "step_ms": 5}))
+        assert "engine" not in yaml.safe_load(text)
+        (self.directory / "settings.yaml").write_text(f"{text}\nengine: scripted\nscript: {script}\n")
         (service,) = (item for item in objects if item.get("kind") == "RayService")
         spec: dict[str, Any] = service["spec"]
         return spec
@@ -128,16 +138,14 @@ class Cluster:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        children = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
         os.close(self.orders)
         try:
-            self.process.wait(90)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        for child in children:
-            if child.is_running():
-                child.kill()
-        psutil.wait_procs(children, timeout=30)
+            if "deployed" in self.log.read_text():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(90)
+        finally:
+            self.process.terminate()  # which ends everything below it
+            self.process.wait(30)
 
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "ci" / "cpu-demo-values.yaml").read_text())

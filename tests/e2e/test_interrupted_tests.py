@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import strays
+from tests.e2e.conftest import side_ports, strays
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -30,7 +30,7 @@ def test_no_server_is_left_by_tests_that_are_stopped_while_it_starts(number: sig
     # Given tests whose server starts, its processes marked by a variable that all of them inherit
     (tmp_path / "test_it.py").write_text(TEST)
     (tmp_path / "pytest.ini").touch()
-    environment = os.environ | {"E2E_MARKER": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | side_ports() | {"E2E_MARKER": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pytest", "-c", "pytest.ini", "-p", "no:cacheprovider"]
     with (tmp_path / "log").open("wb") as log:
         tests = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT)

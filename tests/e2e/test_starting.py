@@ -18,7 +18,8 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from tests.e2e.conftest import Stack, free_port, started, strays, wait_for_output
+from serving.cluster.run.process_tree import die_with_parent
+from tests.e2e.conftest import Stack, free_port, side_ports, started, strays, wait_for_output
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -43,7 +44,7 @@ def said(root: str) -> str | None:
 def test_make_serve_answers_on_the_port_that_is_asked_for_and_stops_with_ctrl_c(tmp_path: Path, script: Path) -> None:
     # Given make serve in a terminal
     port, log = free_port(), tmp_path / "make.log"
-    environment = os.environ | {"SERVING_PORT": str(port), "E2E_MARKER": str(tmp_path)}
+    environment = os.environ | side_ports() | {"SERVING_PORT": str(port), "E2E_MARKER": str(tmp_path)}
     with log.open("wb") as out:
         make = subprocess.Popen(
             ["make", "serve", f"ARGS=--engine scripted --script {script}"],
@@ -52,6 +53,7 @@ def test_make_serve_answers_on_the_port_that_is_asked_for_and_stops_with_ctrl_c(
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
     try:
         wait_for_output(Stack(make, port, log), "Ctrl-C stops it.")
@@ -80,7 +82,7 @@ def ray_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
     ]
     log = tmp_path / "ray.log"
     with log.open("wb") as out:
-        head = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        head = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
     try:
         deadline = time.monotonic() + 60
         while b"Ray runtime started." not in log.read_bytes():

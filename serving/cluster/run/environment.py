@@ -56,7 +56,8 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
     seldom = _CONTROL_LOOP | (_LOG_MONITOR if settings.ray_address is None else {})
     environment |= {variable: os.environ.get(variable, value) for variable, value in seldom.items()}
     for variable, port in SIDE_PORTS.items():
-        environment[variable] = str(port if port_is_free("", port) else _any_free_port())
+        chosen = os.environ.get(variable)
+        environment[variable] = chosen or str(port if port_is_free("", port) else _any_free_port())
     return environment
 
 

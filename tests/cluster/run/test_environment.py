@@ -43,6 +43,12 @@ def test_an_operator_can_have_the_controller_look_more_often(monkeypatch: pytest
     assert ray_environment(Settings(), cores=2)[variable] == "0.05"
 
 
+def test_a_port_that_the_environment_names_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two servers that start in the same second would both find the usual one free.
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "18404")
+    assert ray_environment(Settings(), cores=2)["RAY_SERVE_HAPROXY_STATS_PORT"] == "18404"
+
+
 @pytest.mark.parametrize("host", ["", "127.0.0.1"])
 def test_two_servers_on_one_machine_share_no_port(host: str) -> None:
     # Given what Ray takes for HAProxy's last resort, taken in the way that lets others listen too
