@@ -37,7 +37,7 @@ test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k setting
 ifeq ($(ARGS),)
 	@$(STAGE) "pytest, three at a time" $(BIN)/pytest -m "not e2e and not load and not property" --numprocesses 3 --dist worksteal
 	@$(STAGE) "pytest, properties" $(BIN)/pytest -m "property and not e2e" --numprocesses 3 --dist worksteal
-	@$(STAGE) "pytest, end to end, two stacks at a time" $(BIN)/pytest -m e2e tests/e2e --numprocesses 2 --dist loadgroup
+	@$(STAGE) "pytest, end to end" $(BIN)/pytest -m e2e tests/e2e
 else
 	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
 endif

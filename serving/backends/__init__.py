@@ -1,1 +1,1 @@
-"""Other servers that answer beside our own engines: reached with OpenAI's client, checked, balanced, and kept."""
+"""Backends: other servers that answer beside the engines of this one. Client, health checks, routing and registry."""

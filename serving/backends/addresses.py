@@ -1,4 +1,4 @@
-"""Which addresses a backend may have: what an administrator's mistake, or a name's owner, must never make us reach.
+"""Addresses that a backend may have: neither an administrator's mistake nor a name's owner can widen them.
 
 Source of the ranges: IANA's special-purpose address registries, and what clouds say of their metadata services.
 """
@@ -22,7 +22,7 @@ _LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
 def plain(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one, where it is only wrapped: mapped, 6to4, Teredo or NAT64."""
+    """IPv4 address inside an IPv6 one, where it is only wrapped: mapped, 6to4, Teredo or NAT64."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -49,7 +49,7 @@ def is_forbidden(address: Address) -> bool:
 
 
 class AllowList:
-    """Hosts, `*.domains` and networks. A host allowed by name may be anywhere that is not forbidden."""
+    """Allow list of hosts, `*.domains` and networks. A host allowed by name may be anywhere that is not forbidden."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self._names: list[str] = []
@@ -72,7 +72,7 @@ class AllowList:
 
 
 class Gate:
-    """Decides on each connection of one backend, by the addresses that its name has at that moment.
+    """Gate for the connections of one backend: checks the addresses that its name has at that moment.
 
     `trusted` are backends of the settings: their host was chosen by who runs this. Others must be in `allowed`.
     """
@@ -82,7 +82,7 @@ class Gate:
         self._trusted = trusted
 
     async def open(self, host: str, port: int) -> list[str]:
-        """The addresses of `host` that may be connected to; raises InvalidValueError unless all of them may.
+        """Addresses of `host` to connect to; raises InvalidValueError unless every one of them is allowed.
 
         One that may and one that may not is how a name's owner would get around a check. Raises OSError for a name
         that has no address.

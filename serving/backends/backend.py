@@ -1,4 +1,4 @@
-"""One backend as it is now: what it has, how much it does, and whether it can be asked."""
+"""One backend and its state: models, load, health."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Backend:
-    """`declared` backends are of the settings, the others were registered. `clock` is monotonic.
+    """Backend with its client and circuit breaker. `declared`: not registered. `clock` is monotonic.
 
     `listed` is what the server says it has, once it was asked; `models` are names that clients use, to the server's.
     """
@@ -63,26 +63,26 @@ class Backend:
 
     @property
     def ready(self) -> bool:
-        """Whether a request would be tried here first."""
+        """Whether the backend is reachable, allowed by its breaker and not full."""
         return self.breaker.allows and self.reachable is not False and self.waits_s <= 0
 
     @property
     def waits_s(self) -> float:
-        """Seconds for which it asked to be left alone."""
+        """Seconds until the backend, which said that it is full, is tried again."""
         return max(0.0, self.full_until - self._clock())
 
     @property
     def load(self) -> float:
-        """Requests under way, by its weight."""
+        """Requests under way, divided by the weight."""
         return self.outstanding / self.settings.weight
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its models that clients use, as far as is known."""
+        """Names of its models that clients use, as far as is known."""
         return tuple(self.models or self.listed or ())
 
     def own_name(self, model: str) -> str | None:
-        """What the server calls `model`, which is a name that clients use or the server's own; None: not here."""
+        """Server's own name of `model`, which is a client's name or the server's own; None: not here."""
         if self.models:
             return self.models.get(model) or (model if model in self.models.values() else None)
         return model if self.listed is not None and model in self.listed else None
@@ -92,11 +92,11 @@ class Backend:
         return name in self.models if self.models else self.listed is not None and name in self.listed
 
     def public_name(self, model: str) -> str:
-        """The name that clients use for what may be the server's own."""
+        """Client's name of `model`, which may be the server's own."""
         return next((name for name, own in self.models.items() if model in (name, own)), model)
 
     async def answer(self, request: ChatGeneration, model: str) -> AsyncGenerator[Chunk, None]:
-        """The answer's chunks; `model` is the server's name for it. Raises as BackendClient.chunks."""
+        """Chunks of the answer; `model` is the server's name for it. Raises as BackendClient.chunks."""
         self.outstanding += 1
         try:
             async with aclosing(self._client.chunks(body(self.dialect, request, model))) as chunks:
@@ -106,11 +106,11 @@ class Backend:
             self.outstanding -= 1
 
     def full(self, for_s: float | None) -> None:
-        """It said that it is full; nothing said, it is left alone for a second."""
+        """Note that the backend is full for `for_s` seconds; one second where it gave no time."""
         self.full_until = self._clock() + (1.0 if for_s is None else for_s)
 
     async def check(self) -> None:
-        """Ask what it has; notes whether it answers. Raises nothing for a server that does not."""
+        """Fetch its list of models and note whether it is reachable. Raises nothing for a server that is not."""
         was = self.reachable
         try:
             self.listed = dict.fromkeys(await self._client.models())
@@ -126,7 +126,7 @@ class Backend:
             logger.info("the backend '%s' answers again", self.name)
 
     async def check_address(self) -> None:
-        """Raises InvalidValueError where its address is not allowed, or is none."""
+        """Raise InvalidValueError where its address is not allowed or cannot be resolved."""
         parts = urlsplit(self.url)
         host = parts.hostname or ""
         try:

@@ -1,4 +1,4 @@
-"""The chunks of a streamed chat completion as other servers send them: known fields alone, all of them optional.
+"""Chunks of a streamed chat completion as other servers send them: known fields alone, all of them optional.
 
 Servers differ in what they leave out and where they put reasoning, so nothing is relied on. An answer that comes whole
 although a stream was asked for has `message` where a chunk has `delta`, and is read as one chunk.
@@ -12,14 +12,14 @@ import msgspec
 
 
 class Function(msgspec.Struct):
-    """Of a call; `arguments` is a piece of JSON's text, or on some servers an object."""
+    """Function of a tool call; `arguments` is a piece of JSON text, or on some servers an object."""
 
     name: str | None = None
     arguments: Any = None
 
 
 class ToolCall(msgspec.Struct):
-    """A call, or a piece of one."""
+    """Tool call, or a piece of one."""
 
     index: int | None = None
     id: str | None = None
@@ -27,7 +27,7 @@ class ToolCall(msgspec.Struct):
 
 
 class Delta(msgspec.Struct):
-    """What is new. `reasoning` is vLLM's, Ollama's and ours, `reasoning_content` DeepSeek's and older vLLM's."""
+    """New text of a choice. `reasoning` is vLLM's, Ollama's, ours; `reasoning_content` DeepSeek's and older vLLM's."""
 
     content: str | None = None
     reasoning: str | None = None
@@ -39,14 +39,14 @@ class Delta(msgspec.Struct):
 
     @property
     def thought(self) -> str:
-        """New reasoning, in whichever field it is; some servers send the same in two."""
+        """New reasoning from either field; some servers send the same text in both."""
         if self.reasoning or self.reasoning_content:
             return self.reasoning or self.reasoning_content or ""
         return self.thinking if isinstance(self.thinking, str) else ""
 
 
 class Alternative(msgspec.Struct):
-    """One of the likeliest tokens."""
+    """One of the most likely tokens."""
 
     token: str = ""
     logprob: float = 0.0
@@ -54,20 +54,20 @@ class Alternative(msgspec.Struct):
 
 
 class TokenLogprob(Alternative):
-    """The token that was taken."""
+    """Sampled token with its log probability."""
 
     top_logprobs: list[Alternative] | None = None
 
 
 class Logprobs(msgspec.Struct):
-    """Of the content, and on our own servers of the reasoning."""
+    """Log probabilities of the content, and on servers of this project of the reasoning."""
 
     content: list[TokenLogprob] | None = None
     reasoning: list[TokenLogprob] | None = None
 
 
 class Choice(msgspec.Struct):
-    """One choice's piece."""
+    """Piece of one choice."""
 
     index: int = 0
     delta: Delta | None = None
@@ -89,7 +89,7 @@ class CompletionDetails(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
-    """What it cost."""
+    """Token counts of the answer."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""One server, asked with OpenAI's client: chunks as they come, and its errors as ours."""
+"""Client of one server, by OpenAI's library: streams chunks, maps errors to those of serving/errors.py."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOST_LISTED = 10_000
 
 
 class BackendClient:
-    """Speaks to the server at `url`. Nothing is retried and no redirect is followed here.
+    """Client of the server at `url`. It retries nothing and follows no redirect.
 
     `name` is what people call it, in errors. The key is in no message and no repr.
     """
@@ -54,7 +54,7 @@ class BackendClient:
         )
 
     async def chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
-        """The answer to POST /chat/completions as it comes.
+        """Chunks of the answer to POST /chat/completions, streamed.
 
         Raises BackendUnavailableError where the server cannot be reached, breaks off or says nonsense, OverloadedError
         where it is full, ModelNotFoundError, and InvalidRequestError for what it refuses.
@@ -76,7 +76,7 @@ class BackendClient:
             raise self._unavailable(f"broke off ({type(error).__name__})") from error
 
     async def models(self) -> tuple[str, ...]:
-        """What GET /models lists. Raises as chunks() does."""
+        """Names that GET /models lists. Raises as chunks() does."""
         try:
             async with asyncio.timeout(2 * self._retry.connect_s):
                 async with self._client.models.with_streaming_response.list() as response:
@@ -195,6 +195,6 @@ def _retry_after_s(headers: Any) -> float | None:
 
 
 def quiet_client() -> None:
-    """Keep the client's own log lines out of ours: at debug they would name addresses and requests."""
+    """Silence the client library's log lines: at debug they would name addresses and requests."""
     for name in ("openai", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What each type of server takes: the request's body, and what of it cannot be asked there.
+"""Dialects of server types: the request's body, and the fields that a type does not support.
 
 Sources: OpenAI's API reference; Ollama's docs/openai.md; LM Studio's page on its OpenAI endpoints; Hugging Face's
 inference providers' chat completion; vLLM's OpenAI-compatible server.
@@ -21,7 +21,7 @@ _OPENAI_REASONERS = re.compile(r"(.*/)?(gpt-oss|gpt-5|o\d)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a type of server understands beyond what all do. `reasoning_field` is where history's analysis goes."""
+    """Fields that a type of server supports beyond the common ones. `reasoning_field` takes the analysis of history."""
 
     reasoning_field: str | None = None
     max_tokens_field: str = "max_tokens"
@@ -45,7 +45,7 @@ DIALECTS: Mapping[BackendType, Dialect] = {
 
 
 def unsupported(dialect: Dialect, request: ChatGeneration) -> str | None:
-    """The first field of `request` that would change the answer and is not understood there; None: all is."""
+    """First field of `request` that would change the answer and that the dialect lacks; None where there is none."""
     sampling = request.sampling
     asked = (
         ("n", request.n > 1 and not dialect.many_choices),
@@ -66,7 +66,7 @@ def _needs_constraints(request: ChatGeneration) -> bool:
 
 
 def body(dialect: Dialect, request: ChatGeneration, model: str) -> dict[str, Any]:
-    """The body of POST /chat/completions, streamed; `model` is the server's own name for it."""
+    """Body of a streamed POST /chat/completions; `model` is the server's own name."""
     fields: dict[str, Any] = {
         "model": model,
         "messages": _messages(dialect, request.conversation),

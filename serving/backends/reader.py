@@ -1,4 +1,4 @@
-"""Another server's chunks become the events that our own engines' answers are made of."""
+"""Conversion of another server's chunks into the events of serving/generation/types.py."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Choice:
 
 
 class AnswerReader:
-    """Reads one answer. `prompt_tokens` stands in where the server does not count the prompt."""
+    """Reader of one answer. `prompt_tokens` stands in where the server does not count the prompt."""
 
     def __init__(self, request: ChatGeneration, mint_call_id: MintId, prompt_tokens: int) -> None:
         self._request = request
@@ -56,11 +56,11 @@ class AnswerReader:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a token, shown or not, or an end."""
+        """Whether the first token, shown or not, or the end has arrived."""
         return self._deltas > 0 or any(choice.over for choice in self._choices)
 
     def read(self, chunk: chunks.Chunk) -> list[ChatEvent]:
-        """The events of one chunk. Raises EngineDiedError for choices that were not asked for."""
+        """Events of one chunk. Raises EngineDiedError for choices that were not asked for."""
         if chunk.usage is not None:
             self._usage = chunk.usage
         events: list[ChatEvent] = []
@@ -71,7 +71,7 @@ class AnswerReader:
         return events
 
     def finish(self) -> list[ChatEvent]:
-        """The end of the stream; raises EngineDiedError where a choice is not over."""
+        """Events of the end of the stream; raises EngineDiedError where a choice is not over."""
         events: list[ChatEvent] = []
         for index, choice in enumerate(self._choices):
             if choice.reason is None:
@@ -80,7 +80,7 @@ class AnswerReader:
         return [*events, GenerationFinished(self.usage())]
 
     def usage(self) -> Usage:
-        """What it cost, as far as anybody said; the parts by how much text there is of each."""
+        """Token counts as the server reports them; missing parts are estimated by text length."""
         told = self._usage or chunks.Usage()
         completion = self._deltas if told.completion_tokens is None else told.completion_tokens
         prompt = self._prompt_tokens if told.prompt_tokens is None else told.prompt_tokens

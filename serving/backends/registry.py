@@ -1,4 +1,4 @@
-"""All backends: those of the settings and those registered since, kept current and looked at."""
+"""Registry of all backends, from the settings and registered since, with periodic health checks."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _MOST_REGISTERED = 1000
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBackend:
-    """A model that backends have: the name clients use, and where it is."""
+    """Model that backends serve: its name for clients, and its endpoints."""
 
     name: str
     endpoints: tuple[Endpoint, ...]
 
     def inside(self) -> ResolvedBackend:
-        """Without the backends that are out of the house."""
+        """The same without external endpoints."""
         return ResolvedBackend(
             self.name, tuple(endpoint for endpoint in self.endpoints if not endpoint.backend.external)
         )
 
     @property
     def group(self) -> str:
-        """The backends, as one name."""
+        """Names of the backends, joined."""
         return ", ".join(sorted(endpoint.backend.name for endpoint in self.endpoints))
 
 
 class Backends:
-    """Made once by whoever makes the application, who calls `start` and `close`.
+    """Registry of the backends of one process; its owner calls `start` and `close`.
 
     `clock` is monotonic. Registered backends are shared through `registrations`: what one ingress replica is told the
     others know 2 s later.
@@ -76,7 +76,7 @@ class Backends:
 
     @property
     def external(self) -> bool:
-        """Whether requests may leave the house where there are no teams."""
+        """Whether requests may go to external backends where there are no teams."""
         return self._section.external
 
     @property
@@ -85,11 +85,11 @@ class Backends:
         return self._section.concurrent_requests
 
     def all(self) -> list[Backend]:
-        """Every backend, declared ones first."""
+        """All backends, declared ones first."""
         return list(self._backends.values())
 
     def names(self) -> dict[str, tuple[Backend, ...]]:
-        """The names of models that clients may use, and who has each."""
+        """Backends by the model names that clients may use."""
         names: dict[str, tuple[Backend, ...]] = {}
         for backend in self._backends.values():
             for name in backend.names:
@@ -97,7 +97,7 @@ class Backends:
         return names
 
     def find(self, name: str) -> ResolvedBackend | None:
-        """Who has the model that clients call `name`, or `PROVIDER:MODEL`; None: nobody.
+        """Endpoints of the model `name`, or `PROVIDER:MODEL`; None where no backend has it.
 
         A provider is a backend's name, or a type for all backends of that type.
         """
@@ -122,7 +122,7 @@ class Backends:
         return ResolvedBackend(endpoints[0].backend.public_name(model), endpoints) if endpoints else None
 
     async def start(self) -> None:
-        """Read what is registered, look at every backend once, and go on doing both; nothing the second time."""
+        """Read the registrations, check every backend once, and repeat both in the background. Idempotent."""
         if self._started:
             return
         self._started = True
@@ -132,7 +132,7 @@ class Backends:
         self._background.run(self._keep_checking(), "look at backends")
 
     async def close(self) -> None:
-        """End it, and close all connections. May be called more than once."""
+        """Stop the background tasks and close all connections. May be called more than once."""
         self._started = True  # nothing begins after the end
         await self._background.close()
         for backend in (*self._backends.values(), *self._retired):
@@ -140,7 +140,7 @@ class Backends:
         await self._registrations.close()
 
     async def register(self, name: str, settings: BackendSettings) -> Backend:
-        """Add a backend, or replace a registered one, and look at it once.
+        """Add a backend, or replace a registered one, and check it once.
 
         Raises InvalidValueError where the settings have one of that name, where it is at an address that is not
         allowed, or has a key that may not be used; StoreUnavailableError.
@@ -173,7 +173,7 @@ class Backends:
         return backend
 
     async def remove(self, name: str) -> None:
-        """Forget a registered backend; what it is answering goes on. Raises NotFoundError, InvalidValueError."""
+        """Remove a registered backend; its answers under way go on. Raises NotFoundError, InvalidValueError."""
         if name in self._section.servers:
             raise InvalidValueError(f"The backend '{name}' is of the settings; remove it there.", param="name")
         if not await self._registrations.remove(name):

@@ -1,4 +1,4 @@
-"""One model's backends: which is asked, and who is asked next while there is no token."""
+"""Routing of a request among one model's endpoints, with retries until the first token."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ Outcome = Literal["ok", "full", "failed", "refused", "abandoned"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A backend, and the model's name there."""
+    """Backend, and the model's name there."""
 
     backend: Backend
     model: str
 
 
 class Watcher(Protocol):
-    """Told of what a request does outside."""
+    """Observer of the attempts of one request."""
 
     def sent(self, backend: Backend) -> None:
-        """The conversation goes to `backend` now."""
+        """Note that the conversation is sent to `backend`."""
         ...
 
     def ended(self, backend: Backend, outcome: Outcome) -> None:
-        """That try is over."""
+        """Note the outcome of the attempt."""
         ...
 
     def serves(self, backend: Backend) -> None:
-        """Its first token is there: this is who answers."""
+        """Note that `backend` answers: its first token has arrived."""
         ...
 
 
 class Router:
-    """Asks the least busy of those that work; the next one where that fails before its first token.
+    """Router to the least busy backend that works; tries the next one where that fails before its first token.
 
     `uniform` gives numbers from 0 to 1, for pauses that differ.
     """
@@ -75,7 +75,7 @@ class Router:
         prompt: Sequence[int],
         watcher: Watcher,
     ) -> AsyncGenerator[ChatEvent, None]:
-        """The answer's events. `name` is the model's, for errors; `prompt` the conversation's tokens as we count them.
+        """Events of the answer. `name` is the model's, for errors; `prompt` the conversation's gpt-oss tokens.
 
         Raises UnsupportedParameterError where no endpoint understands the request, what a endpoint refused it with, and
         once attempts have run out the last endpoint's error; EngineDiedError after the first token.
@@ -109,7 +109,7 @@ class Router:
     async def _next(
         self, name: str, able: Sequence[Endpoint], asked: Sequence[Endpoint], attempt: int, error: ApiError | None
     ) -> Endpoint:
-        """Whom to ask now: one not asked before at once, else after a pause. Raises where nobody may be asked soon."""
+        """Endpoint to try now: an untried one at once, else one after a pause. Raises where none can be tried soon."""
         fresh = [endpoint for endpoint in able if endpoint not in asked and endpoint.backend.ready]
         if fresh:
             return self._least_busy(fresh)
@@ -139,7 +139,7 @@ class Router:
 
 
 class _Try:
-    """One request at one backend."""
+    """One attempt of a request at one backend."""
 
     def __init__(self, backend: Backend, retry: RetrySettings, watcher: Watcher) -> None:
         self._backend = backend
@@ -149,7 +149,7 @@ class _Try:
     async def events(
         self, request: ChatGeneration, model: str, reader: AnswerReader
     ) -> AsyncGenerator[list[ChatEvent], None]:
-        """Portions of events; the first when there is a token, though its events may be hidden."""
+        """Chunks of events; the first comes with the first token, whose events may be hidden."""
         backend = self._backend
         backend.breaker.begin_attempt()
         self._watcher.sent(backend)
@@ -214,7 +214,7 @@ class _Try:
 
 
 def is_passing(error: ApiError) -> bool:
-    """Whether another backend, or the same one later, may do better."""
+    """Whether a retry, at another backend or later, may succeed."""
     return isinstance(error, EngineNotReadyError | EngineDiedError | OverloadedError | ModelNotFoundError)
 
 

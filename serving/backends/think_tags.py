@@ -1,4 +1,4 @@
-"""Reasoning that a server leaves in the text, between <think> and </think> at its beginning."""
+"""Separation of reasoning that a server sends in the text, between <think> and </think> at its beginning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Channel = Literal["analysis", "final"]
 
 
 class ThinkTags:
-    """Cuts one choice's text into channels, however it comes in pieces.
+    """Splitter of one choice's text into channels, for text that arrives in pieces of any size.
 
     Only a tag before all other text counts: later ones are the answer's own. Blanks around the tags are dropped.
     """
@@ -22,7 +22,7 @@ class ThinkTags:
         self._thought = False
 
     def feed(self, text: str) -> list[tuple[Channel, str]]:
-        """What is sure now; what may be half a tag waits for more."""
+        """Text by channel as far as it is certain; what may be half a tag is held back."""
         if self._at == "answer":
             return [("final", text)] if text else []
         self._held += text
@@ -38,7 +38,7 @@ class ThinkTags:
         return pieces
 
     def finish(self) -> list[tuple[Channel, str]]:
-        """The text is over: what waited is what it looks like."""
+        """Text by channel of what is held back, at the end."""
         held, self._held = self._held, ""
         if not held or self._at == "after":
             return []

@@ -16,7 +16,7 @@ _SENT = frozenset(
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Resolves the host itself and connects to what it found, so that nothing can change between check and connection.
+    """Transport that resolves the host and connects to the checked address: nothing can change in between.
 
     TLS still asks for the host's certificate. Proxies of the environment are passed over: they would resolve again.
     """

@@ -1,1 +1,1 @@
-"""Answers kept for whoever of the same team asks the very same again, and shared by those who ask it at once."""
+"""Answer cache: keeps an answer for identical requests of the same team, and one generation for concurrent ones."""

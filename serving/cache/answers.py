@@ -1,4 +1,4 @@
-"""Answers that are kept, and those that are being made, by whose they are and what was asked."""
+"""Cache of whole answers and of generations under way, by owner and request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MANY_BYTES = 64 * 1024
 
 
 class AnswerCache:
-    """Belongs to one process; `store` may be shared by several, and is closed with this.
+    """Answer cache of one process; `store` may be shared by several, and is closed with this.
 
     Without its store nothing is found or kept, and every request is answered as if there were no cache. `clock` gives
     seconds since the epoch, `monotonic` seconds that never go back; `on_failure` is told what the store did not do.
@@ -55,12 +55,12 @@ class AnswerCache:
         self._away_until = self._reminded = float("-inf")
 
     def takes(self, sampling: Sampling) -> bool:
-        """Whether requests that do not say so themselves use it."""
+        """Whether requests that do not say so use the cache."""
         settings = self._settings
         return (settings.greedy and sampling.temperature == 0) or (settings.seeded and sampling.seed is not None)
 
     def join(self, owner: str, key: str, *, streaming: bool) -> Reader | None:
-        """A reader of the answer that is being made for another request; None where there is none.
+        """Reader of the generation under way for an identical request; None where there is none.
 
         Who watches joins only an answer that comes as it is made, or is there.
         """
@@ -72,7 +72,7 @@ class AnswerCache:
         return None if shared is None else shared.join()
 
     async def find(self, owner: str, key: str) -> KeptAnswer | None:
-        """The answer that is kept, if there is one."""
+        """Cached answer, if there is one."""
         if self._monotonic() < self._away_until:
             return None
         try:
@@ -99,7 +99,7 @@ class AnswerCache:
         streaming: bool,
         on_over: Callable[[], None],
     ) -> Reader:
-        """Make the answer, for this request and those that join; `on_over` is called when no more of it is made.
+        """Start a generation for this request and those that join; `on_over` is called at its end.
 
         A whole answer is kept. Nothing is waited for between a join() that found none and this.
         """
@@ -114,7 +114,7 @@ class AnswerCache:
         return reader
 
     async def close(self) -> None:
-        """Stop what is being made, and let go of the store. May be called more than once."""
+        """Stop all generations and close the store. May be called more than once."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

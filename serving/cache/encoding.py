@@ -1,4 +1,4 @@
-"""An answer as bytes, and a stream of events again."""
+"""Encoding of an answer as bytes, and its replay as a stream of events."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _Part = _Text | _Call | _Arguments | _Finish
 
 
 class KeptAnswer(msgspec.Struct, array_like=True):
-    """A whole answer. `made_at` is in seconds since the epoch; `parts` are of one choice after the other.
+    """Whole answer. `made_at` is in seconds since the epoch; `parts` are of one choice after the other.
 
     `usage` has each channel's tokens under a name of their own.
     """
@@ -68,7 +68,7 @@ class KeptAnswer(msgspec.Struct, array_like=True):
 
 
 def encode_answer(events: Iterable[ChatEvent], made_at: float) -> bytes:
-    """The events of a whole answer, GenerationFinished among them. Deltas that only go on are joined."""
+    """Bytes of a whole answer from its events, GenerationFinished among them. Consecutive deltas are joined."""
     choices: dict[int, _Choice] = {}
     usage: Usage | None = None
     for event in events:
@@ -83,7 +83,7 @@ def encode_answer(events: Iterable[ChatEvent], made_at: float) -> bytes:
 
 
 def decode_answer(data: bytes) -> KeptAnswer:
-    """What encode_answer made; raises msgspec.MsgspecError for anything else."""
+    """Answer from the bytes of encode_answer; raises msgspec.MsgspecError for anything else."""
     kept = msgspec.msgpack.decode(data, type=KeptAnswer)
     if not all(isinstance(kept.usage.get(name), int) for name in ("prompt_tokens", "completion_tokens")):
         raise msgspec.ValidationError("a kept answer does not say what it cost")
@@ -91,7 +91,7 @@ def decode_answer(data: bytes) -> KeptAnswer:
 
 
 def replay(kept: KeptAnswer, prompt: Sequence[int], mint_call_id: MintId, *, streaming: bool) -> Iterator[ChatEvent]:
-    """The answer's events again, in pieces where somebody watches; its usage says that it was kept."""
+    """Events of the answer again, in pieces where it is streamed; the usage says that it was cached."""
     yield GenerationStarted(prompt)
     for part in kept.parts:
         match part:
@@ -134,7 +134,7 @@ class _Choice:
         self._texts: list[str] = []  # of the last part, where it is one that may go on
 
     def add(self, event: TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished) -> None:
-        """Take the next event."""
+        """Add the next event."""
         if isinstance(event, TextDelta | ToolArgumentsDelta) and self._goes_on(event):
             self._texts.append(event.text)
             return
@@ -150,7 +150,7 @@ class _Choice:
                 self._parts.append(_Finish(event.choice, event.finish_reason, event.reasoning_truncated, event.stop))
 
     def parts(self) -> list[_Part]:
-        """All of them; nothing is added any more."""
+        """All parts, once no event follows."""
         self._close()
         return self._parts
 

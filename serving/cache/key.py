@@ -1,4 +1,4 @@
-"""When two requests ask the very same: the key of an answer.
+"""Cache key of an answer: equal for identical requests alone.
 
 What is rendered counts as its tokens, what is settled (max_tokens) as it was settled, and everything else as it stands:
 a field that a request gets one day is part of the key unless it is taken out here.
@@ -28,13 +28,13 @@ _OF_NO_ACCOUNT = {"aliases", "replicas", "reasoning", "fallback", "truncation_an
 
 
 def model_key(name: str, settings: ModelSettings, info: EngineInfo) -> str:
-    """What makes the tokens: answers of another checkpoint, another setting or another version are none of its."""
+    """Key of a model: differs by checkpoint, by setting and by version."""
     made_of = [name, settings.model_dump(mode="json", exclude=_OF_NO_ACCOUNT), info.model, dict(info.versions)]
     return json.dumps([_FORMAT, serving.__version__, *made_of], sort_keys=True)
 
 
 def chat_key(model: str, planned: Plan) -> str:
-    """The key of a chat answer; `model` is what model_key gives."""
+    """Key of a chat answer; `model` comes from model_key."""
     request = planned.request
     rest = replace(
         request,
@@ -51,7 +51,7 @@ def chat_key(model: str, planned: Plan) -> str:
 
 
 def completion_key(model: str, request: CompletionGeneration, info: EngineInfo) -> str:
-    """The key of a raw completion, whose length depends on what the engine leaves room for."""
+    """Key of a raw completion, whose length depends on the room that the engine leaves."""
     rest = replace(request, request_id="", prompts=(), sampling=replace(request.sampling, max_tokens=0))
     room = f"{info.max_model_len} {info.max_output_tokens}"
     return _digest("completion", f"{model} {room}", rest, request.prompts)

@@ -24,7 +24,7 @@ _LET_GO = 256
 
 
 class SharedGeneration:
-    """Makes an answer once, in a task of its own, for all that read it; stops when nobody does.
+    """Generation in a task of its own for several readers; it stops when the last reader leaves.
 
     All events are held while the answer may still be kept, that is up to `most_bytes`, so that a reader may come late.
     Beyond that nobody may join, events that all have read are let go, and the fastest reader sets the pace. A slow one
@@ -55,14 +55,14 @@ class SharedGeneration:
         self.task.add_done_callback(self._ended)
 
     def join(self) -> Reader:
-        """A reader from the beginning; only before `on_closed`."""
+        """Add a reader from the beginning; only before `on_closed`."""
         assert not self._closed, "events may be gone"
         reader = Reader(self)
         self._readers.add(reader)
         return reader
 
     async def leave(self, reader: Reader) -> None:
-        """`reader` wants no more. After the last one the work is stopped before this returns."""
+        """Remove `reader`. Without any left, the generation is stopped before this returns."""
         self._readers.discard(reader)
         if self._readers:
             self._room.set()
@@ -72,11 +72,11 @@ class SharedGeneration:
             await asyncio.wait({self.task})
 
     def has(self, position: int) -> bool:
-        """Whether the event of that number is there."""
+        """Whether the event of that number has arrived."""
         return position < self._gone + len(self._events)
 
     def read(self, reader: Reader) -> ChatEvent:
-        """The reader's next event, which is there."""
+        """Next event of the reader, which has arrived."""
         event = self._events[reader.position - self._gone]
         reader.position += 1
         if self._closed:
@@ -147,7 +147,7 @@ class SharedGeneration:
 
 
 class Reader:
-    """One request's view of a shared generation; whoever joined calls leave()."""
+    """Reader of a shared generation for one request; the caller of join() calls leave()."""
 
     def __init__(self, shared: SharedGeneration) -> None:
         self.position = 0
@@ -156,16 +156,16 @@ class Reader:
 
     @property
     def whole(self) -> bool:
-        """Whether all of the answer is there."""
+        """Whether the whole answer has arrived."""
         return self._shared.over and self._shared.error is None
 
     @property
     def failed(self) -> bool:
-        """Whether the generation failed, for whatever reason."""
+        """Whether the generation failed."""
         return self._shared.error is not None
 
     async def events(self) -> AsyncGenerator[ChatEvent]:
-        """The answer's events, those before the reader came first; raises what the generation did."""
+        """Events of the answer from its beginning; raises the generation's error."""
         shared = self._shared
         while True:
             while shared.has(self.position):
@@ -179,7 +179,7 @@ class Reader:
             raise copy.copy(shared.error) if isinstance(shared.error, ApiError) else shared.error
 
     async def leave(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         await self._shared.leave(self)
 
 

@@ -1,4 +1,4 @@
-"""Brings checkpoints from a Hugging Face hub, or a mirror of one, into the local cache, and checks every byte.
+"""Download of checkpoints from a Hugging Face hub, or a mirror, into the local cache, with a check of every byte.
 
 The cache is huggingface_hub's own (HF_HUB_CACHE), so that vLLM finds there what was fetched here. A checkpoint that
 has been checked is marked beside its files; whoever waits for it (an engine's pod) looks for the mark.
@@ -31,14 +31,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A hub id and the branch, tag or commit wanted of it."""
+    """Hub id with the wanted branch, tag or commit."""
 
     repository: str
     revision: str = "main"
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """`openai/gpt-oss-20b` or `openai/gpt-oss-20b@REVISION`; raises CheckpointError for anything else."""
+        """Source from `openai/gpt-oss-20b` or `openai/gpt-oss-20b@REVISION`; raises CheckpointError otherwise."""
         repository, at, revision = text.partition("@")
         owner, slash, name = repository.partition("/")
         if not (owner and slash and name) or "/" in name or (at and not revision) or repository.startswith((".", "~")):
@@ -49,13 +49,13 @@ class Source:
         return self.repository if self.revision == "main" else f"{self.repository}@{self.revision}"
 
     def folder(self, cache: Path) -> Path:
-        """Where the cache keeps it."""
+        """Directory of the source in the cache."""
         return cache / f"models--{self.repository.replace('/', '--')}"
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as the hub describes it: `digest` is SHA-256 for large files, git's blob id (SHA-1) for small ones."""
+    """File as the hub describes it: `digest` is SHA-256 for large files, git's blob id (SHA-1) for small ones."""
 
     name: str
     size: int
@@ -94,7 +94,7 @@ def fetch(source: Source, cache: Path, say: Say) -> Path:
 
 
 def wait(source: Source, cache: Path, say: Say, seconds: float) -> Path:
-    """Return the snapshot's directory once somebody else has fetched and checked it; asks no hub.
+    """Wait until another process has fetched and checked the snapshot; returns its directory, asks no hub.
 
     Raises CheckpointError after `seconds`.
     """
@@ -114,7 +114,7 @@ def wait(source: Source, cache: Path, say: Say, seconds: float) -> Path:
 
 
 def verified(source: Source, cache: Path, commit: str | None = None) -> Path | None:
-    """The snapshot's directory if it is marked and every file has its size; else None."""
+    """Directory of the snapshot if it is marked and every file has its size; else None."""
     folder = source.folder(cache)
     try:
         commit = commit or _commit(folder, source.revision)
@@ -127,7 +127,7 @@ def verified(source: Source, cache: Path, commit: str | None = None) -> Path | N
 
 
 def is_intact(path: Path, file: File) -> bool:
-    """Whether the file at `path` has the size and digest that the hub says."""
+    """Whether the file at `path` has the hub's size and digest."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     digest = hashlib.new(file.algorithm, usedforsecurity=False)

@@ -1,4 +1,4 @@
-"""The seam between what is stored and where: bytes by owner and key, bounded by age and by size."""
+"""Store protocol: bytes by owner and key, bounded by age and by size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.errors import ItemTooLargeError
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """An item is forgotten `ttl_s` seconds after its last use; beyond `max_bytes` in all, those unused the longest are.
+    """Limits of a store: it forgets an item `ttl_s` after its last use, and the least recently used beyond `max_bytes`.
 
     `max_item_bytes` is the largest single value.
     """
@@ -22,18 +22,20 @@ class StoreLimits:
 
 
 class Store(Protocol):
-    """Values by owner and key. An owner never sees another's; what is missing, forgotten or another's looks the same.
+    """Store of values by owner and key.
+
+    An owner never sees another's values: one that is missing, forgotten or another's looks the same.
 
     Implemented in memory, in Redis, and by the handle to an actor in the cluster. Every method raises
     StoreUnavailableError when the backend cannot be reached or does not answer within seconds.
     """
 
     async def get(self, owner: str, key: str) -> bytes | None:
-        """The value, or None. Being read is a use: the item's age starts again."""
+        """Value of the key, or None. Being read is a use: the item's age starts again."""
         ...
 
     async def get_many(self, owner: str, keys: Sequence[str]) -> list[bytes | None]:
-        """As get(), for several keys in one round trip."""
+        """Values of several keys in one round trip; see get()."""
         ...
 
     async def put(self, owner: str, key: str, value: bytes) -> None:
@@ -45,12 +47,12 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections. May be called more than once."""
+        """Close connections. May be called more than once."""
         ...
 
 
 def check_size(value: bytes, limits: StoreLimits) -> None:
-    """Raises ItemTooLargeError for a value that `limits` do not allow."""
+    """Raise ItemTooLargeError for a value that `limits` do not allow."""
     largest = min(limits.max_item_bytes, limits.max_bytes)
     if len(value) > largest:
         raise ItemTooLargeError(f"{len(value)} bytes, where a store keeps at most {largest} in one item")

@@ -1,4 +1,4 @@
-"""The stores that the settings ask for."""
+"""Stores that the settings ask for."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ StoreName = Literal["responses", "cache"]
 
 
 def section_of(settings: Settings, name: StoreName) -> StoreSettings | CacheSettings:
-    """What the settings say of a store."""
+    """Settings section of a store."""
     return settings.responses if name == "responses" else settings.cache
 
 
 def limits(settings: StoreSettings | CacheSettings) -> StoreLimits:
-    """What a store of these settings keeps, and for how long."""
+    """Limits of a store with these settings."""
     return StoreLimits(ttl_s=settings.ttl_s, max_bytes=settings.max_bytes, max_item_bytes=settings.max_item_bytes)
 
 
@@ -36,7 +36,7 @@ def redis_missing(key: str) -> SettingsError:
 
 
 def redis_store(settings: Settings, name: StoreName) -> Store:
-    """A store at `redis.url`, which settings with that backend have. Raises SettingsError.
+    """Store at `redis.url`, which settings with that backend have. Raises SettingsError.
 
     Nothing is connected to before the first call; the caller closes it.
     """
@@ -49,7 +49,7 @@ def redis_store(settings: Settings, name: StoreName) -> Store:
 
 
 def open_own_store(settings: Settings, name: StoreName) -> Store:
-    """A store for a process that is the whole service: in Redis where the settings say so, else in its memory.
+    """Store for a process that is the whole service: in Redis where the settings say so, else in its memory.
 
     Nothing is connected to before the first call; the caller closes it. Raises SettingsError.
     """
@@ -58,7 +58,7 @@ def open_own_store(settings: Settings, name: StoreName) -> Store:
 
 
 def open_registrations(settings: Settings, kind: Literal["backends", "adapters"]) -> Registrations:
-    """Where what is added while serving is kept. Nothing is read or connected to before the first call.
+    """Store of the backends or adapters registered while serving. It connects at the first call.
 
     Raises SettingsError.
     """

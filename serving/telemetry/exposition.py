@@ -1,4 +1,4 @@
-"""Metrics of several processes become one answer to a scrape."""
+"""Exposition of several processes' metrics as one answer to a scrape."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _CREATED = re.compile(rb"(?m)^\w[\w:]*_created[{ ].*\n")
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """What one process exposes; `body` is None where it did not answer. `labels` are added to each of its series."""
+    """Metrics of one process; `body` is None where it did not answer. `labels` are added to each of its series."""
 
     labels: Mapping[str, str]
     body: bytes | None
 
 
 class MetricsSource(Protocol):
-    """Whoever can ask all processes of the service."""
+    """Source of the metrics of all processes of the service."""
 
     async def collect(self, *, openmetrics: bool) -> list[Exposition]:
         """Every process's metrics, in OpenMetrics or in the older text format. Never raises, answers in 2 s."""
@@ -43,7 +43,7 @@ class MetricsSource(Protocol):
 
 
 def exposed(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
-    """What one process has counted; about 20 us for each series."""
+    """Exposition of one process; takes about 20 us for each series."""
     if not openmetrics:
         return generate_latest(registry)
     # By default the library turns the colon of vLLM's names into an underscore, in samples alone.

@@ -1,4 +1,4 @@
-"""Label values come from outside; what is not known is folded into one, so that series stay few."""
+"""Label values from outside: unknown ones are folded into one, which bounds the number of series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OTHER = "other"
 
 
 class KnownValues:
-    """A closed set, such as the models in the settings."""
+    """Closed set of label values, such as the models in the settings."""
 
     def __init__(self, known: Iterable[str]) -> None:
         self._known = frozenset((*known, NONE))
@@ -25,7 +25,7 @@ class KnownValues:
 
 
 class FirstValues:
-    """The first `limit` values ever seen, for sets that change while we run, such as teams."""
+    """First `limit` values ever seen, for sets that change while the process runs, such as teams."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

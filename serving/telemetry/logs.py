@@ -1,4 +1,4 @@
-"""Logs: one line for each request when it is over, and everything else that the service says of itself."""
+"""Logs: one line for each finished request, and the messages of the service itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _requests = logging.getLogger("serving.requests")
 
 
 def configure_logging(settings: LoggingSettings, stream: TextIO, **context: str) -> None:
-    """Send what our loggers say to `stream`; for the start of a process, and may be called again.
+    """Send the service's log records to `stream`, at the start of a process. May be called again.
 
     `context` (deployment, replica) goes into each JSON line. Other libraries' loggers are left alone.
     """
@@ -33,14 +33,14 @@ def configure_logging(settings: LoggingSettings, stream: TextIO, **context: str)
 
 
 def log_request(record: RequestRecord) -> None:
-    """Say that a request is over; a warning where the fault was ours."""
+    """Log a finished request; as a warning where the fault is the server's."""
     level = logging.WARNING if record.outcome in SERVER_FAULTS else logging.INFO
     if _requests.isEnabledFor(level):
         _requests.log(level, "%s", _Line(record), extra={"request": record})
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger and message, or a request's figures."""
+    """Formatter of one JSON object a line: time (UTC), level, logger and message, or a request's figures."""
 
     def __init__(self, context: dict[str, str]) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people: local time, the level where it is not info, and the message."""
+    """Formatter for people: local time, the level where it is not info, and the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging."""
@@ -75,7 +75,7 @@ class TextFormatter(logging.Formatter):
 
 
 def request_fields(record: RequestRecord) -> dict[str, Any]:
-    """A request's JSON line: names, counts and times. What it did not get far enough to have is left out."""
+    """Fields of a request's JSON line: names, counts and times. Fields of stages that it did not reach are left out."""
     usage = record.usage
     fields = {
         "request_id": record.request_id,

@@ -1,4 +1,4 @@
-"""The metrics of one process: a typed method for everything that is counted."""
+"""Metrics of one process, with a typed method for each event."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MOST_ADAPTERS = 200
 
 
 class Metrics:
-    """Counts into `registry`, which whoever composes the process makes.
+    """Metrics in `registry`, which the owner of the process makes.
 
     `models` are the names in the settings: other names fold into "other", as do teams after the first 500 and adapters
     after 200. Methods take the names as they are; None is for what the request did not get far enough to have.
@@ -100,63 +100,63 @@ class Metrics:
             self._gaps.bind(model)
 
     def about(self, versions: Versions, config_hash: str) -> None:
-        """What runs here."""
+        """Set the build information."""
         self._gauges["serving_build_info"].labels(
             versions["serving"], versions["python"], versions["ray"] or NONE, versions["vllm"] or NONE
         ).set(1)
         self._gauges["serving_config_info"].labels(config_hash).set(1)
 
     def chunk_gap(self, model: str) -> Callable[[float], None]:
-        """A function, to be kept for a whole answer, that takes the seconds between two of its chunks."""
+        """Function for one answer that observes the seconds between two of its chunks."""
         return self._gaps.bind(self._models.fold(model))
 
     def in_flight(self, model: str, team: str | None, change: Literal[1, -1]) -> None:
-        """A request of a known model began, or is over."""
+        """Count a request of a known model that began or ended."""
         self._gauges["serving_requests_in_flight"].labels(self._models.fold(model), self._teams.fold(team)).inc(change)
 
     def queued(self, model: str, team: str | None, change: Literal[1, -1]) -> None:
-        """A request began, or ceased, to wait for admission."""
+        """Count a request that joined or left the admission queue."""
         self._gauges["serving_requests_queued"].labels(self._models.fold(model), self._teams.fold(team)).inc(change)
 
     def rejected(self, model: str | None, team: str | None, reason: RejectionReason) -> None:
-        """A request was refused by policy, limits or for want of room."""
+        """Count a request that policy, limits or a full queue refused."""
         self._counters["serving_rejections_total"].labels(
             self._models.fold(model), self._teams.fold(team), reason
         ).inc()
 
     def effort_changed(self, model: str, team: str | None, *, asked: str, used: str) -> None:
-        """A request is answered with another effort than it asked for."""
+        """Count a request that is answered with another effort than it asked for."""
         self._counters["serving_effort_changes_total"].labels(
             self._models.fold(model), self._teams.fold(team), self._efforts.fold(asked), self._efforts.fold(used)
         ).inc()
 
     def recovered(self, model: str, kind: str) -> None:
-        """The parser recovered from malformed Harmony; `kind` is one of RECOVERY_KINDS or of the generation's own."""
+        """Count a recovery from malformed Harmony; `kind` is one of RECOVERY_KINDS or of the generation's own."""
         self._counters["serving_recoveries_total"].labels(self._models.fold(model), kind).inc()
 
     def failed_over(self, model: str, outcome: FailoverOutcome, lost_s: float | None = None) -> None:
-        """A request whose engine was lost went on elsewhere after `lost_s` seconds, or was given up."""
+        """Count a request whose engine was lost: it went on elsewhere after `lost_s` seconds, or was given up."""
         model = self._models.fold(model)
         self._counters["serving_failovers_total"].labels(model, outcome).inc()
         if lost_s is not None:
             self._histograms["serving_failover_seconds"].labels(model).observe(lost_s)
 
     def backend_asked(self, backend: str, outcome: BackendOutcome) -> None:
-        """Another server was asked, and this is how it ended."""
+        """Count an attempt at a backend by its outcome."""
         self._counters["serving_backend_requests_total"].labels(self._backends.fold(backend), outcome).inc()
 
     def sent_outside(self, team: str | None, backend: str) -> None:
-        """A conversation leaves the house."""
+        """Count a conversation that is sent to an external backend."""
         self._counters["serving_external_requests_total"].labels(
             self._teams.fold(team), self._backends.fold(backend)
         ).inc()
 
     def may_be_sent_outside(self, team: str | None, backend: str) -> None:
-        """The counter is there from 0: one that begins at 1 shows no growth, and the first time is the one to see."""
+        """Start the counter of sent_outside at 0: one that begins at 1 shows no growth."""
         self._counters["serving_external_requests_total"].labels(self._teams.fold(team), self._backends.fold(backend))
 
     def backends_ready(self, ready: Mapping[str, bool]) -> None:
-        """Which backends there are, and whether each can be asked."""
+        """Set the readiness of all backends."""
         gauge = self._gauges["serving_backend_ready"]
         gauge.clear()
         for backend, is_ready in ready.items():
@@ -166,51 +166,51 @@ class Metrics:
                 self._counters["serving_backend_requests_total"].labels(backend, outcome)  # from 0, as above
 
     def fell_back(self, model: str, reason: FallbackReason) -> None:
-        """A request goes to the next of its model's fallbacks."""
+        """Count a request that goes to the next of its model's fallbacks."""
         self._counters["serving_fallbacks_total"].labels(self._models.fold(model), reason).inc()
 
     def cache_failed(self, kind: CacheFailure) -> None:
-        """The answer cache could not read or keep an answer."""
+        """Count a failure of the answer cache to read or keep an answer."""
         self._counters["serving_cache_failures_total"].labels(kind).inc()
 
     def frame_lost(self, model: str, kind: FrameLoss, count: int = 1) -> None:
-        """Token frames did not arrive as they were sent."""
+        """Count token frames that did not arrive as they were sent."""
         self._counters["serving_frame_losses_total"].labels(self._models.fold(model), kind).inc(count)
 
     def limits_used(self, ratios: Mapping[tuple[str, str], float]) -> None:
-        """How much of each (team, limit) is used now; `limit` is the name of its field in the teams file."""
+        """Set the used part of each (team, limit); `limit` is the name of its field in the teams file."""
         gauge = self._gauges["serving_limit_used_ratio"]
         gauge.clear()
         for (team, limit), ratio in ratios.items():
             gauge.labels(self._teams.fold(team), limit).set(ratio)
 
     def keys_expire(self, moments: Mapping[tuple[str, str], float]) -> None:
-        """When each (team, key) ends, in seconds since the epoch. `key` is its public id, never the key."""
+        """Set the expiry of each (team, key), in seconds since the epoch. `key` is its public id, never the key."""
         gauge = self._gauges["serving_key_expiry_timestamp_seconds"]
         gauge.clear()
         for (team, key), moment in moments.items():
             gauge.labels(self._teams.fold(team), key).set(moment)
 
     def engine_ready(self, model: str, ready: bool) -> None:
-        """Whether the model's engines answer this process."""
+        """Set whether the model's engines answer this process."""
         self._gauges["serving_engine_ready"].labels(self._models.fold(model)).set(ready)
 
     def model_changed(self, model: str, loaded: bool, cause: Cause) -> None:
-        """A model is to be loaded again, or unloaded."""
+        """Count a request to load or unload a model."""
         name = "serving_model_loads_total" if loaded else "serving_model_unloads_total"
         self._counters[name].labels(self._models.fold(model), cause).inc()
 
     def model_back(self, model: str, seconds: float) -> None:
-        """A model that was to be loaded answers after so long."""
+        """Observe the seconds until a model that was to be loaded answered."""
         self._histograms["serving_model_load_seconds"].labels(self._models.fold(model)).observe(seconds)
 
     def model_is(self, model: str, state: State) -> None:
-        """How a model is now."""
+        """Set the state of a model."""
         for each in get_args(State):
             self._gauges["serving_model_state"].labels(self._models.fold(model), each).set(each == state)
 
     def starts_failed(self, model: str, totals: Mapping[StartFailureReason, int]) -> None:
-        """So many starts of a model's engines have failed since the cluster began, as its key-value store has it."""
+        """Set the failed starts of a model's engines since the cluster began, from its key-value store."""
         model = self._models.fold(model)
         for reason, total in totals.items():
             grown = total - self._start_failures.get((model, reason), 0)
@@ -219,7 +219,7 @@ class Metrics:
             self._start_failures[model, reason] = total
 
     def requests_held(self, model: str, count: int) -> None:
-        """So many requests wait for a model to be loaded."""
+        """Set the number of requests that wait for a model to be loaded."""
         self._gauges["serving_requests_held"].labels(self._models.fold(model)).set(count)
 
     def finished(self, record: RequestRecord) -> None:

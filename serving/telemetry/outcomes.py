@@ -1,4 +1,4 @@
-"""What became of a request: a closed set, fit for a metric's label."""
+"""Outcomes of a request: a closed set, fit for a metric's label."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _BY_STATUS: dict[int, Outcome] = {
 
 
 def of_status(status: int) -> Outcome:
-    """The outcome that a reply's HTTP status tells by itself."""
+    """Outcome that a reply's HTTP status alone tells."""
     if status < 400:
         return "ok"
     return _BY_STATUS.get(status, "invalid_request" if status < 500 else "internal_error")
 
 
 def of_error(error: ApiError) -> Outcome:
-    """The outcome of a request that failed with `error`."""
+    """Outcome of a request that failed with `error`."""
     if isinstance(error, ModelUnloadedError):
         return "unloaded"
     if isinstance(error, EngineNotReadyError):

@@ -1,4 +1,4 @@
-"""What one HTTP process counts, put together once by whoever composes the process."""
+"""Telemetry of one HTTP process: metrics, logs, traces and recent events."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ class ProcessTelemetry:
         )
 
     async def close(self) -> None:
-        """Send what is left of traces."""
+        """Send the remaining traces."""
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
 
     def before_each_scrape(self, look: Callable[[], None]) -> None:
-        """Have `look` called before metrics are read, for gauges that nobody else keeps current."""
+        """Register `look` to be called before each scrape, for gauges that nothing else keeps current."""
         self._before.append(look)
 
     async def exposition(self, *, openmetrics: bool) -> bytes:
-        """What this process has counted up to now."""
+        """Exposition of this process."""
         for look in self._before:
             look()
         for name, engine in self._engines.items():

@@ -1,4 +1,4 @@
-"""The latest requests that went wrong in some way, for people who look at this very moment."""
+"""Latest requests with an error or a recovery, for the status page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Event:
 
 
 class RecentEvents:
-    """Keeps the last `most`, newest first. A sink for finished requests."""
+    """Ring of the last `most` events; a sink for finished requests."""
 
     def __init__(self, most: int = 12) -> None:
         self._events: deque[Event] = deque(maxlen=most)
@@ -46,7 +46,7 @@ class RecentEvents:
             self._add(record, "recovered", ", ".join(kinds))
 
     def latest(self) -> list[Event]:
-        """Newest first."""
+        """Events, newest first."""
         return list(self._events)
 
     def _add(self, record: RequestRecord, kind: Kind, detail: str) -> None:

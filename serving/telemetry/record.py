@@ -1,4 +1,4 @@
-"""What is known of a request once it is over: figures and names, never content."""
+"""Record of a finished request: figures and names, never content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watches one request from its first byte to its last, and tells at the end what became of it."""
+"""Recorder of one request from its first byte to its last, which reports its outcome at the end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What recorders share. `clock` gives seconds since the epoch, `monotonic` seconds from anywhere, for durations.
+    """Shared state of recorders. `clock` gives seconds since the epoch, `monotonic` is for durations.
 
     `sinks` are told of each finished request, in order. With `timed` their records have a timeline, for traces.
     """
@@ -43,7 +43,7 @@ class Recording:
 
 
 class RequestRecorder:
-    """One request. Whoever knows something of it says so here; `close` counts it, once, whatever happened.
+    """Recorder of one request. Each stage reports to it; `close` counts the request once, in every case.
 
     The middleware makes it before anything is known, so every method may be called or left out.
     """
@@ -92,7 +92,7 @@ class RequestRecorder:
         self._timeline = Timeline(self._began, carrier) if recording.timed else None
 
     def identify(self, *, model: str, effort: str | None = None, stream: bool = False) -> None:
-        """Its model, by the name in the settings, and how it is answered. From here on it is in flight."""
+        """Note the model, by its name in the settings, and the kind of answer. The request is in flight now."""
         if self._in_flight is None:
             self._in_flight = (model, self.team)
             self._metrics.in_flight(model, self.team, 1)
@@ -101,12 +101,12 @@ class RequestRecorder:
             self._timeline.identified = self._monotonic()
 
     def timed(self, engine: Engine) -> Engine:
-        """The engine, with its calls in the timeline where there is one."""
+        """Engine with its calls in the timeline, where there is one."""
         return engine if self._timeline is None else TimedEngine(engine, self._timeline, self._monotonic)
 
     @contextlib.contextmanager
     def queueing(self) -> Iterator[None]:
-        """Around the wait for admission; identify() comes first."""
+        """Time the wait in the admission queue; identify() comes first."""
         model, team, since = self.model or "", self.team, self._monotonic()
         self._metrics.queued(model, team, 1)
         try:
@@ -119,40 +119,40 @@ class RequestRecorder:
                 self._timeline.queued.append((since, until))
 
     def rejected(self, reason: RejectionReason) -> None:
-        """It is refused by policy, limits or for want of room; the error is raised by whoever calls this."""
+        """Note that policy, limits or a full queue refuse the request; the caller raises the error."""
         self._metrics.rejected(self.model, self.team, reason)
 
     def recovered(self, kind: str) -> None:
-        """The model broke the Harmony format, and the parser went on; fit for `on_recovered`."""
+        """Note a recovery from malformed Harmony; fit for `on_recovered`."""
         self._recoveries[kind] = self._recoveries.get(kind, 0) + 1
         self._metrics.recovered(self.model or "", kind)
 
     def failed_over(self, outcome: FailoverOutcome, lost_s: float | None = None) -> None:
-        """Its engine was lost, and it went on elsewhere after `lost_s` seconds, or was given up."""
+        """Note that the engine was lost: the request went on elsewhere after `lost_s` seconds, or was given up."""
         self._failovers += 1
         self._metrics.failed_over(self.model or "", outcome, lost_s)
 
     def failed(self, error: ApiError) -> None:
-        """What the client was told instead of an answer; the first one counts."""
+        """Note the error that the client gets; the first one counts."""
         self._error = self._error or error
 
     def answered(self, answer: ChatAnswer) -> None:
-        """The whole of an answer that is not streamed."""
+        """Note the whole of an answer that is not streamed."""
         self._usage = answer.usage
         self._tool_calls = sum(len(choice.tool_calls) for choice in answer.choices)
         self._reasoning_truncated = any(choice.reasoning_truncated for choice in answer.choices)
 
     def used(self, usage: Usage) -> None:
-        """What the request cost, for answers that are no chat answers."""
+        """Note the token counts of an answer that is no chat answer."""
         self._usage = usage
 
     def spent(self, usage: Usage) -> None:
-        """What it cost as far as anybody knows; counts where nothing better is said, as when the client left."""
+        """Note the token counts known so far; used where no final ones come, as when the client left."""
         if self._usage is None:
             self._usage = usage
 
     def watching(self, encode: Callable[[_T], bytes]) -> Callable[[_T], bytes]:
-        """`encode` for a stream's events, which this sees as they pass."""
+        """Wrap `encode` of a stream's events, to see each one as it passes."""
         observe_gap = self._metrics.chunk_gap(self.model or "")
         monotonic = self._monotonic
         final_seen = False
@@ -194,7 +194,7 @@ class RequestRecorder:
                 pass
 
     def close(self, *, status: int | None, whole: bool) -> None:
-        """The request is over: `status` was sent, if any, and `whole` says whether the reply was sent to its end."""
+        """Count the finished request. `status` was sent, if any; `whole` says whether the reply was sent to its end."""
         if self._in_flight is not None:
             self._metrics.in_flight(*self._in_flight, -1)
             self._in_flight = None

@@ -1,4 +1,4 @@
-"""The state of the whole service in a few figures, read from the same metrics that Prometheus gets."""
+"""State of the whole service in a few figures, read from the same metrics that Prometheus gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the parts of one request began and ended: kept only where traces are on."""
+"""Timeline of one request: beginnings and ends of its parts, kept only where traces are on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EngineSegment:
 
 @dataclass(slots=True)
 class Timeline:
-    """Moments are monotonic seconds. `carrier` has the caller's traceparent and tracestate, where it sent them."""
+    """Timeline of one request, in monotonic seconds. `carrier` has the caller's traceparent and tracestate."""
 
     arrived: float
     carrier: Mapping[str, str]

@@ -23,7 +23,7 @@ _OPERATIONS = {"chat": "chat", "responses": "chat", "completions": "text_complet
 
 
 class RequestTraces:
-    """Takes finished requests and sends their spans to `settings.endpoint` from a thread of its own.
+    """Sink for finished requests that sends their spans to `settings.endpoint` from a thread of its own.
 
     A request begins with its caller's traceparent, or with a trace of its own for the part `settings.sample` of them.
     What the collector does not take in time is dropped, never waited for. Raises SettingsError where the packages
@@ -52,7 +52,7 @@ class RequestTraces:
         self._propagator = TraceContextTextMapPropagator()
 
     def close(self) -> None:
-        """Send what is left, for as long as the exporter's timeout, and end the thread. Blocks."""
+        """Send the remaining spans within the exporter's timeout, and end the thread. Blocks."""
         self._provider.shutdown()
 
     def __call__(self, record: RequestRecord) -> None:

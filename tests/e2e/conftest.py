@@ -1,7 +1,6 @@
 """One Ray and vLLM stack for most end-to-end tests: `serving up`, as a user runs it, stopped as a user stops it.
 
-Tests of the shared stack run one after the other, in one worker; the stack is stopped before the next other test, which
-leaves memory and processor to that test's own. Tests that share another stack name it in a mark `xdist_group`.
+Tests of the shared stack come first. It is stopped before the next other test, which has the machine to itself.
 """
 
 from __future__ import annotations
@@ -53,11 +52,8 @@ def side_ports() -> dict[str, str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests of the shared stack together."""
+    """Put the tests of the shared stack first."""
     config.stash[_SHARED] = contextlib.ExitStack()
-    for item in items:
-        if _shares(item):
-            item.add_marker(pytest.mark.xdist_group("stack"))
     items.sort(key=_shares, reverse=True)
 
 

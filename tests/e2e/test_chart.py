@@ -23,7 +23,7 @@ from serving.settings.cache_dir import default_cache_dir
 from tests.e2e import supervised
 from tests.e2e.conftest import free_port, side_ports, strays
 
-pytestmark = [pytest.mark.xdist_group("chart"), pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "gpt-oss-serving"
 READY_S = 300.0

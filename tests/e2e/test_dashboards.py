@@ -32,7 +32,6 @@ from tests.e2e.conftest import Stack, free_port, started
 from tests.programs import program
 
 pytestmark = [
-    pytest.mark.xdist_group("dashboards"),
     pytest.mark.e2e,
     pytest.mark.timeout(900),
     pytest.mark.needs("prometheus"),

@@ -21,7 +21,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from tests.e2e.conftest import Stack, started, strays
 
-pytestmark = [pytest.mark.xdist_group("failover"), pytest.mark.e2e]
+pytestmark = [pytest.mark.e2e]
 
 MARKER = "E2E_MARKER"
 """A variable that all processes of the server inherit."""

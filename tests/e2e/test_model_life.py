@@ -16,7 +16,7 @@ from openai import InternalServerError, OpenAI
 
 from tests.e2e.conftest import Stack, started
 
-pytestmark = [pytest.mark.xdist_group("model_life"), pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 COMPLETION = "<|channel|>analysis<|message|>Greet.<|end|><|start|>assistant<|channel|>final<|message|>Hello!<|return|>"
 LONG = "<|channel|>final<|message|>" + " ".join(str(number) for number in range(200)) + "<|return|>"
