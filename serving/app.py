@@ -20,7 +20,7 @@ from serving.api.admin.models import lifecycle_router
 from serving.api.admin.usage import admin_router
 from serving.api.anthropic.messages.route import messages_router
 from serving.api.context import ApiContext
-from serving.api.middleware.authentication import Authentication
+from serving.api.middleware.authentication import AuthenticationMiddleware
 from serving.api.middleware.client_address import ClientAddress
 from serving.api.middleware.error_handling import ErrorHandlingMiddleware, routing_error
 from serving.api.middleware.permits import PermitMiddleware
@@ -129,7 +129,10 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
             Middleware(ErrorHandlingMiddleware),
             Middleware(HeaderLimitMiddleware, limit=settings.http.max_header_bytes),
             Middleware(
-                Authentication, tenancy=tenancy, address=ClientAddress(settings.http.trusted_proxies), rules=rules
+                AuthenticationMiddleware,
+                tenancy=tenancy,
+                address=ClientAddress(settings.http.trusted_proxies),
+                rules=rules,
             ),
             Middleware(BodyDeadlineMiddleware, seconds=settings.http.longest_body_s),
             Middleware(BodyLimitMiddleware, limit=settings.http.max_body_bytes),

@@ -1,4 +1,4 @@
-"""What the routes share; made once by create_app and passed to each."""
+"""Context of the API: the parts that routes share, made once by create_app and passed to each router."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from serving.settings.presets import VariantSettings
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """`clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits.
+    """Parts that routes share.
 
-    `answerers` find models and answer requests within their teams' policies; `variants` are the presets by name.
-    `model_manager` says which models are unloaded on purpose, `start_failures` why engines did not start.
+    `clock` gives seconds since the epoch; `new_id` a fresh token of letters and digits. `answerers` find models and
+    answer requests within their teams' policies; `variants` are the presets by name. `model_manager` has the models'
+    lifecycles, `start_failures` the reasons of engines that did not start.
     """
 
     models: ModelRegistry
@@ -35,5 +36,5 @@ class ApiContext:
 
 
 def request_id(request: Request) -> str:
-    """The id that RequestIdMiddleware gave the request."""
+    """Id that RequestIdMiddleware gave the request."""
     return context_of(request.scope).request_id

@@ -1,4 +1,4 @@
-"""No route is reached without a key, but for the few that are public."""
+"""Authentication: a key for every path but the few that are open to everybody."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.tenancy import Tenancy
 
 
-class Authentication:
-    """Finds whose key `Authorization: Bearer` carries, or `x-api-key`, which Anthropic's older clients send.
+class AuthenticationMiddleware:
+    """Identity of a request, by the key in `Authorization: Bearer`, or in `x-api-key` of Anthropic's older clients.
 
     Sets the identity of the request's context. Raises AuthenticationError, after a wait where an address fails often,
     with one text for every kind of wrong key, and PermissionDeniedError for a team's key on the administrator's

@@ -1,4 +1,4 @@
-"""The end of a request's permit, and the reply's headers that say who answered and what is left of the limits."""
+"""End of a request's permit, and the reply's headers with the answering backend and what is left of limits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from serving.generation.types import Usage
 
 
 class PermitMiddleware:
-    """Settles a request's permit once the request is over. Stands outside of error handling: refusals have the headers
-    too."""
+    """Settlement of a request's permit at the request's end.
+
+    It stands outside of error handling: refusals have the headers too.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

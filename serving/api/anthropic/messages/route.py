@@ -1,4 +1,4 @@
-"""POST /v1/messages and POST /v1/messages/count_tokens: Anthropic's API, for clients that were written for it."""
+"""Anthropic's Messages API: POST /v1/messages and POST /v1/messages/count_tokens."""
 
 from __future__ import annotations
 
@@ -99,14 +99,14 @@ class _Reply:
         self._recorder = context_of(request.scope).recording
 
     async def whole(self) -> Response:
-        """The reply in one piece."""
+        """Return the reply in one piece."""
         return JSONResponse(
             await until_disconnect(self._request.receive, self._complete()),
             headers=self._headers,
         )
 
     def streamed(self) -> Response:
-        """The reply as events."""
+        """Return the reply as events."""
         return EventStream(
             self._answerer.answer(self._generation, streaming=True),
             self._recorder.watching(MessageEncoder(self._message_id, self._model)),

@@ -76,7 +76,7 @@ class _Reply:
         self._recorder = context_of(request.scope).recording
 
     async def whole(self) -> Response:
-        """The reply in one piece."""
+        """Return the reply in one piece."""
         answer = await until_disconnect(self._request.receive, self._complete())
         self._recorder.answered(answer)
         body = chat_completion(
@@ -89,7 +89,7 @@ class _Reply:
         return JSONResponse(body, headers=self._headers)
 
     def streamed(self) -> Response:
-        """The reply in chunks."""
+        """Return the reply in chunks."""
         usage = self._asked.include_usage
         chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=usage)
         encode = ChunkEncoder(chunks, choices=self._generation.n, include_usage=usage, separate=self._separate())

@@ -96,7 +96,7 @@ class _Reply:
         self._generation = generation
 
     async def whole(self) -> Response:
-        """The reply in one piece."""
+        """Return the reply in one piece."""
         answer = await until_disconnect(self._request.receive, self._complete())
         self._recorder.used(answer.usage)
         return JSONResponse(
@@ -111,7 +111,7 @@ class _Reply:
         )
 
     def streamed(self) -> Response:
-        """The reply in chunks."""
+        """Return the reply in chunks."""
         usage = self._asked.include_usage
         chunks = TextChunks(self._generation.request_id, self._created, self._asked.model, include_usage=usage)
         encode = TextChunkEncoder(chunks, echoed=self._echoed(), include_usage=usage)

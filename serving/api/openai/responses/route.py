@@ -1,4 +1,4 @@
-"""/v1/responses: POST, and GET, DELETE, cancel and input items of those that are stored."""
+"""Responses API: POST /v1/responses, and GET, DELETE, cancel and input items of stored responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from serving.api.openai.responses.query import Page, flag, integer, owner_of
 from serving.api.openai.responses.replay import replay
 from serving.api.openai.responses.request import ResponsesRequest, parse_responses_request
 from serving.api.openai.responses.response import DeletedResponse, ResponseObject
-from serving.api.openai.responses.run import ResponseRun, Shelf
+from serving.api.openai.responses.run import ResponseRun, ResponseStorage
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
@@ -52,8 +52,8 @@ def responses_router(context: ApiContext, store: Store) -> Router:
     @router.post(PATH, summary="Answer items, whole or as a stream of typed events, and store the response")
     async def create_response(request: Request) -> Response:
         asked = await expanded(parse_responses_request, await request.body(), expand)
-        shelf = Shelf(archive, in_flight, owner_of(request))
-        run, headers = await _prepare(context, request, asked, shelf)
+        storage = ResponseStorage(archive, in_flight, owner_of(request))
+        run, headers = await _prepare(context, request, asked, storage)
         if asked.stream:
             return _stream(context, request, run.frames(), headers)
         return JSONResponse(await until_disconnect(request.receive, run.whole()), headers=headers)
@@ -90,9 +90,9 @@ def responses_router(context: ApiContext, store: Store) -> Router:
 
 
 async def _prepare(
-    context: ApiContext, request: Request, asked: ResponsesRequest, shelf: Shelf
+    context: ApiContext, request: Request, asked: ResponsesRequest, storage: ResponseStorage
 ) -> tuple[ResponseRun, dict[str, str]]:
-    """The run that answers `asked`, and the headers of its reply."""
+    """Make the run that answers `asked`, and the headers of its reply."""
     effort = asked.reasoning.effort if asked.reasoning else None
     asker = context_of(request.scope)
     model = context.answerers.ask(asker, asked.model, effort=effort)
@@ -107,8 +107,8 @@ async def _prepare(
     recorder.identify(model=model.name, effort=limits.effort, stream=bool(asked.stream))
     token, now = context.new_id(), context.clock()
     previous = asked.previous_response_id
-    earlier = await shelf.archive.earlier(shelf.owner, previous) if previous else Earlier()
-    new = await _new_items(asked, shelf, earlier, token)
+    earlier = await storage.archive.earlier(storage.owner, previous) if previous else Earlier()
+    new = await _new_items(asked, storage, earlier, token)
     generation = responses_generation(
         asked,
         earlier.items,
@@ -124,7 +124,7 @@ async def _prepare(
         answerer,
         generation,
         ResponseRecord(draft, new, earlier.ids),
-        shelf,
+        storage,
         recorder=recorder,
         clock=context.clock,
         longest_s=context.http.longest_answer_s,
@@ -132,14 +132,16 @@ async def _prepare(
     return run, {"x-reasoning-effort": limits.effort}
 
 
-async def _new_items(asked: ResponsesRequest, shelf: Shelf, earlier: Earlier, token: str) -> list[StoredItem]:
-    """The request's own items, references replaced by what they stand for."""
+async def _new_items(
+    asked: ResponsesRequest, storage: ResponseStorage, earlier: Earlier, token: str
+) -> list[StoredItem]:
+    """Return the request's own items, with the items that references stand for."""
     if isinstance(asked.input, str):
         return [user_item(asked.input, token)]
     known = {item["id"]: item for item in earlier.items}
     missing = [item.id for item in asked.input if isinstance(item, ItemReference) and item.id not in known]
     if missing:
-        known |= await shelf.archive.referenced(shelf.owner, missing)
+        known |= await storage.archive.referenced(storage.owner, missing)
     items = []
     for number, item in enumerate(asked.input):
         if not isinstance(item, ItemReference):
@@ -176,7 +178,7 @@ async def _replayed(record: ResponseRecord, starting_after: int) -> AsyncGenerat
 
 
 async def _cancel(archive: ResponseArchive, in_flight: InFlight, owner: str, response_id: str) -> ResponseObject:
-    """The response once it is cancelled, by whichever server works on it."""
+    """Return the response once it is cancelled, by this server or the one that works on it."""
     record = await archive.get(owner, response_id)
     if not record.in_progress and record.response["status"] != "cancelled":
         raise InvalidRequestError(

@@ -1,4 +1,4 @@
-"""One response on its way: generated, sent whole or as a stream, and stored."""
+"""Run of one response: generated, sent whole or as a stream, and stored."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _ANNOUNCE_WITHIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """Where responses are stored, those under way included, and whose they are."""
+class ResponseStorage:
+    """Storage of one owner's responses, those under way included."""
 
     archive: ResponseArchive
     in_flight: InFlight
@@ -44,7 +44,7 @@ class Shelf:
 
 
 class ResponseRun:
-    """Makes one response out of one generation; whole() or frames() is called once.
+    """Run of one response from one generation; the caller calls whole() or frames() once.
 
     `draft` is the record as it is before anything was generated; its response says in `store` whether to store it.
     """
@@ -54,7 +54,7 @@ class ResponseRun:
         answerer: Answerer,
         generation: ChatGeneration,
         draft: ResponseRecord,
-        shelf: Shelf,
+        storage: ResponseStorage,
         *,
         recorder: RequestRecorder,
         clock: Callable[[], float],
@@ -63,7 +63,7 @@ class ResponseRun:
         self._answerer = answerer
         self._generation = generation
         self._draft = draft
-        self._shelf = shelf
+        self._storage = storage
         self._recorder = recorder
         self._clock = clock
         self._longest_s = longest_s
@@ -73,7 +73,7 @@ class ResponseRun:
         self._over = False
 
     async def whole(self) -> ResponseObject:
-        """The response in one piece, once it is stored. Raises what goes wrong with the generation."""
+        """Return the response in one piece, once it is stored. Raises the generation's errors."""
         builder, answer = self._builder(Unwatched()), AnswerBuilder(self._generation)
         try:
             source = self._answerer.answer(self._generation, streaming=False)
@@ -89,8 +89,8 @@ class ResponseRun:
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """The response as server-sent events.
 
-        What goes wrong before the first token is raised; later the stream tells of it and ends. The response is stored
-        before its last event is sent, or as cancelled when the client leaves before that.
+        An error before the first token is raised; a later one is sent as an event and ends the stream. The response is
+        stored before its last event is sent, or as cancelled when the client leaves before that.
         """
         sse = ResponseEvents()
         builder = self._builder(sse)
@@ -118,7 +118,7 @@ class ResponseRun:
                     await self._finish(builder, "cancelled")
 
     async def _started(self, events: AsyncGenerator[ChatEvent, None]) -> ChatEvent:
-        """The first event; raises what is wrong with the request or the engine."""
+        """Return the first event; raises the errors of the request and of the engine."""
         try:
             event = await self._interruptible.next(events)
         except ApiError as error:
@@ -132,13 +132,13 @@ class ResponseRun:
         return OutputBuilder(sink, token, first_number=len(self._draft.input))
 
     async def _announce(self, stack: AsyncExitStack) -> None:
-        """Let others see, and cancel, the response while it is made."""
+        """Store the response in progress, so that it can be read and cancelled while it is made."""
         if not self._draft.response["store"]:
             return
-        shelf = self._shelf
-        await stack.enter_async_context(shelf.in_flight.running(self._draft.id, self._interruptible))
+        storage = self._storage
+        await stack.enter_async_context(storage.in_flight.running(self._draft.id, self._interruptible))
         self._draft = replace(self._draft, deadline=self._clock() + self._longest_s + _GRACE_S)
-        self._announcing = asyncio.create_task(shelf.archive.put(shelf.owner, self._draft))
+        self._announcing = asyncio.create_task(storage.archive.put(storage.owner, self._draft))
         # A store that is away must not hold up the answer.
         await asyncio.wait({self._announcing}, timeout=_ANNOUNCE_WITHIN_S)
 
@@ -157,7 +157,7 @@ class ResponseRun:
         return sse.take()
 
     async def _finish(self, builder: OutputBuilder, status: Status) -> ResponseObject:
-        """The finished response, stored if it is to be; its `store` says whether that could be done."""
+        """Return the finished response, stored if it is to be; its `store` says whether that succeeded."""
         response = self._draft.response.copy()
         response["status"] = status
         response["output"] = builder.items
@@ -174,7 +174,7 @@ class ResponseRun:
             await asyncio.wait({self._announcing})  # so that it cannot come after what follows
         if response["store"]:
             record = replace(self._draft, response=response, cuts=builder.cuts)
-            response["store"] = await self._shelf.archive.put(self._shelf.owner, record)
+            response["store"] = await self._storage.archive.put(self._storage.owner, record)
         self._over = True
         return response
 

@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, and the same under /v1: what a prompt costs before it is sent."""
+"""Tokens of a prompt before it is sent: POST /tokenize and /detokenize, and the same under /v1."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def tokenize_router(context: ApiContext) -> Router:
 
 
 def _identified(context: ApiContext, name: str | None, request: Request) -> ServedModel:
-    """The model that is asked, which must be one that the team may use."""
+    """Name the model that is asked, which must be one that the team may use."""
     asker = context_of(request.scope)
     if name is not None:
         served = context.answerers.find(asker, name)
