@@ -29,7 +29,7 @@ from serving.settings.loading.revision import wait_for_revision
 from serving.settings.models import ModelSettings, ReplicaSettings
 from serving.settings.reasoning import ReasoningSettings
 from serving.settings.tree import Settings
-from serving.tenancy.auth.exposure import refuse_strangers
+from serving.tenancy.auth.exposure import check_exposure
 
 # vLLM queues by itself, and what waits in Serve's router cannot be seen by it; so Serve is told to hold nothing back.
 _MAX_ONGOING_REQUESTS = 100_000
@@ -47,7 +47,7 @@ def application(args: dict[str, str]) -> serve.Application:
         wait_for_revision(Path(config), args["revision"])
     settings = load_settings(config=Path(config) if config else None, overrides={}, environ=os.environ)
     # Where Serve listens is said elsewhere, and in a cluster that is seldom loopback.
-    refuse_strangers(settings, host="the cluster's network")
+    check_exposure(settings, host="the cluster's network")
     return build(settings)
 
 

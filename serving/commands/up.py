@@ -20,7 +20,7 @@ from serving.settings.loading.sources import read_sources
 from serving.settings.loading.teams_file import read_teams_file
 from serving.settings.tree import Settings
 from serving.tenancy.auth.authenticator import admin_hash
-from serving.tenancy.auth.exposure import refuse_strangers
+from serving.tenancy.auth.exposure import check_exposure
 
 
 class EngineName(StrEnum):
@@ -85,7 +85,7 @@ def up_command(
     }
     overrides = {name: value for name, value in flags.items() if value is not None}
     loaded = load(read_sources(Settings, config, overrides, os.environ, model or (), tensor_parallel_size))
-    refuse_strangers(loaded.settings)
+    check_exposure(loaded.settings)
     if loaded.settings.teams_file is not None:
         read_teams_file(Path(loaded.settings.teams_file))
     admin_hash(loaded.settings)

@@ -17,7 +17,7 @@ from serving.telemetry.record import OnRecord
 from serving.tenancy.audit import AuditLog
 from serving.tenancy.auth.authenticator import Authenticator, admin_hash
 from serving.tenancy.auth.team_directory import TeamDirectory
-from serving.tenancy.auth.throttle import FailureBrake
+from serving.tenancy.auth.throttle import AuthThrottle
 from serving.tenancy.flow_control.admission import Admission, Capacity
 from serving.tenancy.flow_control.fleet import Fleet, FleetSize
 from serving.tenancy.rate_limits.base import LimitStore
@@ -53,7 +53,7 @@ class Tenancy:
     ) -> None:
         self.directory = TeamDirectory(Path(settings.teams_file), clock) if settings.teams_file else None
         self.authenticator = Authenticator(self.directory, admin_hash(settings))
-        self.brake = FailureBrake(monotonic)
+        self.throttle = AuthThrottle(monotonic)
         self.limiter = Limiter(
             limit_store or make_limit_store(settings, clock),
             holder=uuid.uuid4().hex,

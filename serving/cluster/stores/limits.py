@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from serving.cluster.names import APPLICATION
 from serving.errors import StoreUnavailableError
 from serving.settings.tree import Settings
-from serving.tenancy.rate_limits.base import Ask, LimitStore, Refused, Report, Taken
+from serving.tenancy.rate_limits.base import Acquisition, Denied, Granted, LimitStore, Report
 from serving.tenancy.rate_limits.memory import MemoryLimitStore
 from serving.tenancy.tenancy import make_limit_store
 from serving.tenancy.usage.base import UsageRow, UsageStore
@@ -56,9 +56,9 @@ class TenancyActor:
         self._limits = MemoryLimitStore(time.time)
         self._usage = MemoryUsageStore()
 
-    async def take(self, ask: Ask) -> Taken | Refused:
+    async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
         """See LimitStore."""
-        return await self._limits.take(ask)
+        return await self._limits.acquire(acquisition)
 
     async def report(self, reports: Sequence[Report]) -> None:
         """See LimitStore."""
@@ -120,9 +120,9 @@ class ActorLimitStore:
     def __init__(self) -> None:
         self._caller = _Caller()
 
-    async def take(self, ask: Ask) -> Taken | Refused:
+    async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
         """See LimitStore."""
-        outcome: Taken | Refused = await self._caller.call("take", ask)
+        outcome: Granted | Denied = await self._caller.call("acquire", acquisition)
         return outcome
 
     async def report(self, reports: Sequence[Report]) -> None:

@@ -7,7 +7,7 @@ from serving.settings.http import LOOPBACK
 from serving.settings.tree import Settings
 
 
-def refuse_strangers(settings: Settings, host: str | None = None) -> None:
+def check_exposure(settings: Settings, host: str | None = None) -> None:
     """Raise SettingsError where others than this machine's users would be served without keys, unless said aloud.
 
     `host` is where the API listens, where that is not `settings.host`.

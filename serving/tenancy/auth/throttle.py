@@ -22,7 +22,7 @@ class _Failures:
     last: float
 
 
-class FailureBrake:
+class AuthThrottle:
     """Counts failures by address, and makes those after the first five wait: 50 ms, doubling up to 2 s.
 
     Only who fails waits, so nobody can be locked out by another who shares their address. After a minute without a

@@ -14,7 +14,7 @@ from serving.settings.teams import PRIORITIES
 from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.flow_control.admission import Admission
 from serving.tenancy.flow_control.fair_queue import Waiting
-from serving.tenancy.rate_limits.limiter import Claim, Limiter
+from serving.tenancy.rate_limits.limiter import Limiter, Reservation
 
 _T = TypeVar("_T")
 
@@ -61,7 +61,7 @@ class Ticket:
         self._admission = admission
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._claim: Claim | None = None
+        self._reservation: Reservation | None = None
         self._refusal: ApiError | None = None
         self._expected = 0.0
         self._held = self._running = 0
@@ -119,9 +119,9 @@ class Ticket:
 
     async def admit(self) -> None:
         """Take the request itself from the team's limits, and no tokens; raises RateLimitError."""
-        if self._claim is None:
+        if self._reservation is None:
             try:
-                self._claim = await self._limiter.take(self.identity, 0)
+                self._reservation = await self._limiter.acquire(self.identity, 0)
             except RateLimitError as error:
                 self._refuse(error)
                 raise
@@ -198,13 +198,13 @@ class Ticket:
 
     async def _enter(self, request: EngineRequest) -> None:
         expected = self._expected_tokens(request)
-        if self._free and self._claim is not None:
+        if self._free and self._reservation is not None:
             # It was to cost nothing, and does after all.
-            self._claim.undo()
-            self._claim, self._free = None, False
-        if self._claim is None:
+            self._reservation.undo()
+            self._reservation, self._free = None, False
+        if self._reservation is None:
             try:
-                self._claim = await self._limiter.take(self.identity, round(expected))
+                self._reservation = await self._limiter.acquire(self.identity, round(expected))
             except ApiError as error:
                 self._refuse(error)
                 raise
@@ -243,11 +243,11 @@ class Ticket:
 
     def _settle(self) -> None:
         tokens = self.spent_prompt + self.spent_output
-        if self._claim is not None:
+        if self._reservation is not None:
             if tokens or self._free:
-                self._claim.settle(tokens)
+                self._reservation.settle(tokens)
             else:
-                self._claim.undo()
+                self._reservation.undo()
         if self._began is not None:
             each = max(1, self.spent_output // max(1, self.sequences))
             self._admission.finished(

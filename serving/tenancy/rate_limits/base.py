@@ -30,7 +30,7 @@ class Amounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Acquisition:
     """What a replica takes for a team: `need`, all or nothing, and as much of `spare` as does no harm.
 
     `holder` names the replica. `held` is how many slots it has taken for the team, those it is asking for elsewhere
@@ -56,7 +56,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Granted:
     """`got` is what was needed, and what was given to spare. Windows are None where there is no limit."""
 
     got: Amounts
@@ -65,7 +65,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Denied:
     """A refusal: nothing was taken.
 
     The kind called `limit` has no room before `retry_after_s` have passed; None where nobody can tell.
@@ -104,7 +104,7 @@ class LimitStore(Protocol):
     Methods raise StoreUnavailableError when the backend cannot be reached or does not answer.
     """
 
-    async def take(self, ask: Ask) -> Taken | Refused:
+    async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
         """Take what is asked for, or nothing."""
         ...
 

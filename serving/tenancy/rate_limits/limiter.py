@@ -15,7 +15,7 @@ from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableE
 from serving.settings.limits import CALENDAR, KIND_OF, LIMIT_KINDS
 from serving.settings.teams import Team
 from serving.tenancy.auth.team_directory import Identity
-from serving.tenancy.rate_limits.base import WINDOW, Amounts, Ask, LimitStore, Refused, Taken, Window
+from serving.tenancy.rate_limits.base import WINDOW, Acquisition, Amounts, Denied, Granted, LimitStore, Window
 from serving.tenancy.rate_limits.lease import Block, Lease
 from serving.tenancy.rate_limits.memory import MemoryLimitStore
 
@@ -31,7 +31,7 @@ _FIRST_PATIENCE_S = 10.0
 _LONGEST_SLOT_WAIT_S = 30.0
 
 
-class Claim:
+class Reservation:
     """What one request has taken of its team's limits. `settle` or `undo` ends it; the second call does nothing."""
 
     def __init__(self, lease: Lease | None, at: float, tokens: int, slots: int) -> None:
@@ -87,11 +87,11 @@ class Limiter:
         self._lost_until = float("-inf")
         self._reminded = float("-inf")
 
-    async def take(self, identity: Identity, tokens: int) -> Claim:
+    async def acquire(self, identity: Identity, tokens: int) -> Reservation:
         """Take a request of about `tokens`; raises RateLimitError or QuotaExceededError, with the time to wait."""
         limits = identity.policy
         if not _limited(limits):
-            return Claim(None, 0.0, 0, 0)
+            return Reservation(None, 0.0, 0, 0)
         lease = self._lease(identity)
         slots = 1 if lease.counts("slots") else 0
         wanted = Amounts(1 if lease.counts("requests") else 0, tokens if lease.counts("tokens") else 0, slots)
@@ -104,7 +104,7 @@ class Limiter:
                 lease.put_back(got)
                 raise
         lease.started(tokens)
-        return Claim(lease, self._clock(), wanted.tokens, slots)
+        return Reservation(lease, self._clock(), wanted.tokens, slots)
 
     def windows(self, identity: Identity) -> tuple[Window | None, Window | None]:
         """The team's requests and tokens of this minute, as far as this replica knows."""
@@ -162,7 +162,7 @@ class Limiter:
     async def _fetch(self, identity: Identity, lease: Lease, missing: Amounts) -> None:
         lease.slots_asked += missing.slots
         # What is being asked for is said with the amount itself.
-        ask = Ask(
+        acquisition = Acquisition(
             identity.team,
             lease.limits,
             self._holder,
@@ -171,38 +171,50 @@ class Limiter:
             missing,
             lease.spare(),
         )
-        asking = asyncio.create_task(self._ask(ask, lease))
+        asking = asyncio.create_task(self._ask(acquisition, lease))
         asking.add_done_callback(lambda done: self._heard(lease, missing, done))
         # The store may have counted it already: the answer is waited for, be the client there or not.
         outcome = await asyncio.shield(asking)
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, Denied):
             raise self._refused(identity, lease, outcome, missing)
         lease.reserve(missing)
 
-    def _heard(self, lease: Lease, missing: Amounts, asking: asyncio.Task[Taken | Refused]) -> None:
+    def _heard(self, lease: Lease, missing: Amounts, asking: asyncio.Task[Granted | Denied]) -> None:
         """Put what the store gave to what is spare; whoever asked takes it from there, unless they have left."""
         lease.slots_asked -= missing.slots
         if asking.cancelled() or asking.exception() is not None:
             return
         outcome = asking.result()
         lease.windows = outcome.requests, outcome.tokens
-        if isinstance(outcome, Taken):
+        if isinstance(outcome, Granted):
             lease.block = None
             lease.add(outcome.got)
 
-    async def _ask(self, ask: Ask, lease: Lease) -> Taken | Refused:
+    async def _ask(self, acquisition: Acquisition, lease: Lease) -> Granted | Denied:
         if self._clock() >= self._lost_until:
             try:
                 async with asyncio.timeout(self._patience_s):
-                    outcome = await self._store.take(ask)
+                    outcome = await self._store.acquire(acquisition)
                 self._patience_s = _PATIENCE_S
                 return outcome
             except (StoreUnavailableError, TimeoutError) as error:
                 self._lost(error)
-        part = {kind.name: max(1, most // self._replicas) for kind in LIMIT_KINDS if (most := ask.limits.limit(kind))}
-        own = Ask(ask.team, ask.limits.model_copy(update=part), ask.holder, ask.sequence, ask.held, ask.need, Amounts())
-        outcome = await self._alone.take(own)
-        if isinstance(outcome, Taken):
+        part = {
+            kind.name: max(1, most // self._replicas)
+            for kind in LIMIT_KINDS
+            if (most := acquisition.limits.limit(kind))
+        }
+        own = Acquisition(
+            acquisition.team,
+            acquisition.limits.model_copy(update=part),
+            acquisition.holder,
+            acquisition.sequence,
+            acquisition.held,
+            acquisition.need,
+            Amounts(),
+        )
+        outcome = await self._alone.acquire(own)
+        if isinstance(outcome, Granted):
             # The store is told once it is back, so that nobody has this twice.
             lease.correct(self._clock(), outcome.got.requests, outcome.got.tokens)
         return outcome
@@ -232,7 +244,7 @@ class Limiter:
             wait = block.free_at - now + block.told * _step_s(block.limit, lease, wanted)
             raise _error(identity, block.limit, max(wait, 0.001))
 
-    def _refused(self, identity: Identity, lease: Lease, refused: Refused, missing: Amounts) -> RateLimitError:
+    def _refused(self, identity: Identity, lease: Lease, refused: Denied, missing: Amounts) -> RateLimitError:
         wait, now = refused.retry_after_s, self._clock()
         if wait is None:
             wait = min(_LONGEST_SLOT_WAIT_S, 1 / lease.finishing.per_second) if lease.finishing.per_second else 1.0

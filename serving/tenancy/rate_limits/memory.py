@@ -9,11 +9,11 @@ from serving.settings.limits import CALENDAR, LIMIT_KINDS, Span, Unit, period_en
 from serving.tenancy.rate_limits.base import (
     HOLDER_LIFE_S,
     WINDOW,
+    Acquisition,
     Amounts,
-    Ask,
-    Refused,
+    Denied,
+    Granted,
     Report,
-    Taken,
     Window,
 )
 
@@ -117,22 +117,26 @@ class MemoryLimitStore:
             account.use("tokens", "day", day, now, now)
             account.use("tokens", "month", month, now, now)
 
-    async def take(self, ask: Ask) -> Taken | Refused:
+    async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
         """See LimitStore."""
         now = self._tick()
-        account = self._accounts.setdefault(ask.team, _Account())
+        account = self._accounts.setdefault(acquisition.team, _Account())
         for window in account.windows.values():
             window.advance(now)
-        elsewhere, holders = _others(account, ask.holder, now)
-        if refusal := _first_refusal(account, ask, elsewhere, now):
+        elsewhere, holders = _others(account, acquisition.holder, now)
+        if refusal := _first_refusal(account, acquisition, elsewhere, now):
             limit, wait = refusal
-            self._hear(account, ask.holder, ask.sequence, ask.held, now)
-            return Refused(limit, wait, *_views(account, ask, now))
-        spare = _spare(account, ask, elsewhere, holders, now)
-        got = Amounts(ask.need.requests + spare.requests, ask.need.tokens + spare.tokens, ask.need.slots + spare.slots)
+            self._hear(account, acquisition.holder, acquisition.sequence, acquisition.held, now)
+            return Denied(limit, wait, *_views(account, acquisition, now))
+        spare = _spare(account, acquisition, elsewhere, holders, now)
+        got = Amounts(
+            acquisition.need.requests + spare.requests,
+            acquisition.need.tokens + spare.tokens,
+            acquisition.need.slots + spare.slots,
+        )
         _charge(account, got.requests, got.tokens, int(now), now)
-        self._hear(account, ask.holder, ask.sequence, ask.held + got.slots, now)
-        return Taken(got, *_views(account, ask, now))
+        self._hear(account, acquisition.holder, acquisition.sequence, acquisition.held + got.slots, now)
+        return Granted(got, *_views(account, acquisition, now))
 
     async def report(self, reports: Sequence[Report]) -> None:
         """See LimitStore."""
@@ -167,8 +171,10 @@ def _others(account: _Account, name: str, now: float) -> tuple[int, int]:
     return sum(others), len(others) + 1
 
 
-def _first_refusal(account: _Account, ask: Ask, elsewhere: int, now: float) -> tuple[str, float | None] | None:
-    limits, need = ask.limits, ask.need
+def _first_refusal(
+    account: _Account, acquisition: Acquisition, elsewhere: int, now: float
+) -> tuple[str, float | None] | None:
+    limits, need = acquisition.limits, acquisition.need
     for kind in CALENDAR:
         most = limits.limit(kind)
         if most is not None and account.used(kind.unit, kind.span, now) + need.of(kind.unit) > most:
@@ -185,24 +191,29 @@ def _first_refusal(account: _Account, ask: Ask, elsewhere: int, now: float) -> t
         return name, wait
     for kind in LIMIT_KINDS:
         most = limits.limit(kind)
-        if kind.span == "moment" and most is not None and need.slots and elsewhere + ask.held + need.slots > most:
+        if (
+            kind.span == "moment"
+            and most is not None
+            and need.slots
+            and elsewhere + acquisition.held + need.slots > most
+        ):
             return kind.name, None
     return None
 
 
-def _spare(account: _Account, ask: Ask, elsewhere: int, holders: int, now: float) -> Amounts:
+def _spare(account: _Account, acquisition: Acquisition, elsewhere: int, holders: int, now: float) -> Amounts:
     """As much of what is asked for to spare as all replicas together may hold."""
 
     def some(unit: Unit) -> int:
-        asked, need = ask.spare.of(unit), ask.need.of(unit)
+        asked, need = acquisition.spare.of(unit), acquisition.need.of(unit)
         for kind in LIMIT_KINDS:
-            limit = ask.limits.limit(kind)
+            limit = acquisition.limits.limit(kind)
             if kind.unit != unit or limit is None:
                 continue
             if kind.span == "minute":
                 used = account.windows[unit].used
             elif kind.span == "moment":
-                used = elsewhere + ask.held
+                used = elsewhere + acquisition.held
             else:
                 used = account.used(unit, kind.span, now)
             asked = max(0, min(asked, int(limit * SPARE_PART) // holders, (limit - used - need) // (4 * holders)))
@@ -220,8 +231,8 @@ def _charge(account: _Account, requests: int, tokens: int, second: int, now: flo
             account.use(kind.unit, kind.span, amount, second, now)
 
 
-def _views(account: _Account, ask: Ask, now: float) -> tuple[Window | None, Window | None]:
-    limits, windows = ask.limits, account.windows
+def _views(account: _Account, acquisition: Acquisition, now: float) -> tuple[Window | None, Window | None]:
+    limits, windows = acquisition.limits, account.windows
     return (
         None if limits.requests_per_minute is None else windows["requests"].view(limits.requests_per_minute, now),
         None if limits.tokens_per_minute is None else windows["tokens"].view(limits.tokens_per_minute, now),

@@ -12,11 +12,11 @@ from serving.settings.limits import CALENDAR, LIMIT_KINDS, LimitKind, period_end
 from serving.tenancy.rate_limits.base import (
     HOLDER_LIFE_S,
     WINDOW,
+    Acquisition,
     Amounts,
-    Ask,
-    Refused,
+    Denied,
+    Granted,
     Report,
-    Taken,
     Window,
 )
 from serving.tenancy.rate_limits.memory import LONGEST_PROMISE_S, SPARE_PART
@@ -233,15 +233,15 @@ class RedisLimitStore:
         self._take = self._redis.register_script(_TAKE)
         self._report = self._redis.register_script(_REPORT)
 
-    async def take(self, ask: Ask) -> Taken | Refused:
+    async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
         """See LimitStore."""
-        need, spare, limits = ask.need, ask.spare, ask.limits
+        need, spare, limits = acquisition.need, acquisition.spare, acquisition.limits
         refused, wait, *figures = await self._run(
             self._take,
-            ask.team,
-            ask.holder,
-            ask.sequence,
-            ask.held,
+            acquisition.team,
+            acquisition.holder,
+            acquisition.sequence,
+            acquisition.held,
             *(_number(limits.limit(kind)) for kind in LIMIT_KINDS),
             *(need.requests, need.tokens, need.slots),
             *(spare.requests, spare.tokens, spare.slots),
@@ -252,9 +252,9 @@ class RedisLimitStore:
             _window(limits.tokens_per_minute, left_tokens, full_tokens),
         )
         if not refused:
-            return Taken(Amounts(requests, tokens, slots), *windows)
+            return Granted(Amounts(requests, tokens, slots), *windows)
         kind = LIMIT_KINDS[refused - 1]
-        return Refused(kind.name, _wait(kind, float(wait), float(now)), *windows)
+        return Denied(kind.name, _wait(kind, float(wait), float(now)), *windows)
 
     async def report(self, reports: Sequence[Report]) -> None:
         """See LimitStore."""

@@ -7,21 +7,21 @@ import pytest
 from serving.cli import main
 from serving.errors import SettingsError
 from serving.settings.tree import Settings
-from serving.tenancy.auth.exposure import refuse_strangers
+from serving.tenancy.auth.exposure import check_exposure
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "gpu-7.example"])
 def test_other_addresses_than_loopback_need_teams_or_a_word(host: str) -> None:
     with pytest.raises(SettingsError, match=r"--open"):
-        refuse_strangers(Settings(host=host))
+        check_exposure(Settings(host=host))
 
-    refuse_strangers(Settings(host=host, open=True))
-    refuse_strangers(Settings(host=host, teams_file="/teams.yaml"))
+    check_exposure(Settings(host=host, open=True))
+    check_exposure(Settings(host=host, teams_file="/teams.yaml"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_loopback_needs_nothing(host: str) -> None:
-    refuse_strangers(Settings(host=host))
+    check_exposure(Settings(host=host))
 
 
 def test_serving_up_refuses_before_it_starts_anything(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ class Desk:
         """Requests and tokens of this minute, once everything is told."""
         await self.limiter.close()
         again = Limiter(self.limiter._store, holder="two", replicas=1, clock=self.clock, wall=self.clock)
-        (await again.take(self.identity, 0)).undo()
+        (await again.acquire(self.identity, 0)).undo()
         requests, tokens = again.windows(self.identity)
         assert requests is not None
         assert tokens is not None

@@ -9,8 +9,8 @@ import pytest
 from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
 from serving.settings.teams import Team
 from serving.tenancy.auth.team_directory import Identity
-from serving.tenancy.rate_limits.base import Ask, LimitStore, Refused, Report, Taken
-from serving.tenancy.rate_limits.limiter import Claim, Limiter
+from serving.tenancy.rate_limits.base import Acquisition, Denied, Granted, LimitStore, Report
+from serving.tenancy.rate_limits.limiter import Limiter, Reservation
 from serving.tenancy.rate_limits.memory import MemoryLimitStore
 
 NOW = 1_760_000_000.0
@@ -32,10 +32,10 @@ class CountingStore(MemoryLimitStore):
         self.asked = self.told = 0
         self.lost = False
 
-    async def take(self, ask: Ask) -> Taken | Refused:
+    async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
         self._reached()
         self.asked += 1
-        return await super().take(ask)
+        return await super().acquire(acquisition)
 
     async def report(self, reports: Sequence[Report]) -> None:
         self._reached()
@@ -65,9 +65,9 @@ def team(**limits: int) -> Identity:
     return Identity("research", Team(**limits))
 
 
-async def taken(limits: Limiter, identity: Identity, tokens: int = 1) -> Claim | None:
+async def taken(limits: Limiter, identity: Identity, tokens: int = 1) -> Reservation | None:
     try:
-        return await limits.take(identity, tokens)
+        return await limits.acquire(identity, tokens)
     except RateLimitError:
         return None
 
@@ -97,7 +97,7 @@ async def test_tokens_are_counted_as_they_turn_out(store: CountingStore, clock: 
     """Estimates of 120 are settled at 60 to 140; what counts in the end is the latter."""
     chance, identity = random.Random(5), team(tokens_per_minute=12_000)
     replicas = [limiter(store, clock, str(number)) for number in range(8)]
-    used, running = 0, list[tuple[float, Claim]]()
+    used, running = 0, list[tuple[float, Reservation]]()
     end = NOW + 360
     while clock.now < end:
         clock.now += 0.1
@@ -119,7 +119,7 @@ async def test_most_requests_do_not_ask_the_store(store: CountingStore, clock: C
     one, identity = limiter(store, clock), team(requests_per_minute=60_000, tokens_per_minute=60_000_000)
     for _ in range(2000):
         clock.now += 0.01
-        (await one.take(identity, 100)).settle(100)
+        (await one.acquire(identity, 100)).settle(100)
         if round(clock.now * 100) % 10 == 0:
             await one.flush()
 
@@ -128,7 +128,7 @@ async def test_most_requests_do_not_ask_the_store(store: CountingStore, clock: C
 
 async def test_a_flood_that_is_refused_anyway_does_not_reach_the_store(store: CountingStore, clock: Clock) -> None:
     one, identity = limiter(store, clock), team(requests_per_minute=1)
-    await one.take(identity, 1)
+    await one.acquire(identity, 1)
     for _ in range(1000):
         clock.now += 0.001
         assert await taken(one, identity) is None
@@ -139,26 +139,26 @@ async def test_a_flood_that_is_refused_anyway_does_not_reach_the_store(store: Co
 async def test_who_waits_as_told_gets_in(store: CountingStore, clock: Clock) -> None:
     one, identity = limiter(store, clock), team(requests_per_minute=5, tokens_per_minute=1000)
     for _ in range(5):
-        await one.take(identity, 100)
+        await one.acquire(identity, 100)
         clock.now += 3
     waits = []
     for _ in range(5):
         with pytest.raises(RateLimitError) as raised:
-            await one.take(identity, 100)
+            await one.acquire(identity, 100)
         waits.append(raised.value.retry_after_s or 0.0)
         clock.now += 0.01
     start = clock.now - 0.05
     for number, wait in enumerate(waits):
         clock.now = start + number * 0.01 + wait + 0.001
-        await one.take(identity, 100)
+        await one.acquire(identity, 100)
 
 
 async def test_a_budget_says_when_it_is_new(store: CountingStore, clock: Clock) -> None:
     one, identity = limiter(store, clock), team(tokens_per_day=100)
-    await one.take(identity, 100)
+    await one.acquire(identity, 100)
 
     with pytest.raises(QuotaExceededError) as raised:
-        await one.take(identity, 1)
+        await one.acquire(identity, 1)
 
     assert raised.value.headers()["x-should-retry"] == "false"
     assert raised.value.retry_after_s == 86400 - NOW % 86400
@@ -166,7 +166,7 @@ async def test_a_budget_says_when_it_is_new(store: CountingStore, clock: Clock) 
 
 async def test_concurrent_requests_end_by_settling_and_by_undoing(store: CountingStore, clock: Clock) -> None:
     one, two, identity = limiter(store, clock), limiter(store, clock, "two"), team(concurrent_requests=2)
-    first, second = await one.take(identity, 1), await two.take(identity, 1)
+    first, second = await one.acquire(identity, 1), await two.acquire(identity, 1)
     assert await taken(one, identity) is None
 
     first.settle(5)
@@ -183,7 +183,7 @@ async def test_concurrent_requests_end_by_settling_and_by_undoing(store: Countin
 
 async def test_undoing_gives_back_the_request(store: CountingStore, clock: Clock) -> None:
     one, identity = limiter(store, clock), team(requests_per_minute=1, tokens_per_minute=10)
-    (await one.take(identity, 10)).undo()
+    (await one.acquire(identity, 10)).undo()
     await one.flush()
 
     assert await taken(one, identity, 10)
@@ -191,13 +191,13 @@ async def test_undoing_gives_back_the_request(store: CountingStore, clock: Clock
 
 async def test_a_client_that_leaves_while_the_store_is_asked_takes_nothing_with_it(clock: Clock) -> None:
     class Slow(CountingStore):
-        async def take(self, ask: Ask) -> Taken | Refused:
-            outcome = await super().take(ask)
+        async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
+            outcome = await super().acquire(acquisition)
             await asyncio.sleep(0.01)
             return outcome
 
     one, identity = limiter(Slow(clock), clock), team(requests_per_minute=1, concurrent_requests=1)
-    leaving = asyncio.create_task(one.take(identity, 1))
+    leaving = asyncio.create_task(one.acquire(identity, 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     leaving.cancel()
@@ -212,7 +212,7 @@ async def test_unused_spare_goes_back(store: CountingStore, clock: Clock) -> Non
     one, two = limiter(store, clock), limiter(store, clock, "two")
     for _ in range(40):
         clock.now += 0.05
-        await one.take(identity, 1)
+        await one.acquire(identity, 1)
     clock.now += 6
     await one.flush()
 
@@ -243,9 +243,9 @@ async def test_a_store_that_is_still_starting_is_waited_for_longer(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Slow(CountingStore):
-        async def take(self, ask: Ask) -> Taken | Refused:
+        async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
             await asyncio.sleep(0.3)
-            return await super().take(ask)
+            return await super().acquire(acquisition)
 
     # Given a store that takes longer to answer than it may later
     monkeypatch.setattr("serving.tenancy.rate_limits.limiter._PATIENCE_S", 0.05)
@@ -283,7 +283,7 @@ async def test_what_was_let_through_without_the_store_counts_once_it_is_back(
 
 async def test_what_could_not_be_told_is_told_later(store: CountingStore, clock: Clock) -> None:
     one, identity = limiter(store, clock), team(tokens_per_minute=1000)
-    claim = await one.take(identity, 1000)
+    claim = await one.acquire(identity, 1000)
     claim.settle(100)
     store.lost = True
     await one.flush()
@@ -295,7 +295,7 @@ async def test_what_could_not_be_told_is_told_later(store: CountingStore, clock:
 
 
 async def test_a_team_without_limits_costs_nothing(store: CountingStore, clock: Clock) -> None:
-    (await limiter(store, clock).take(team(), 10**9)).settle(10**9)
+    (await limiter(store, clock).acquire(team(), 10**9)).settle(10**9)
 
     assert store.asked == store.told == 0
 

@@ -12,13 +12,13 @@ from serving.errors import SettingsError, StoreUnavailableError
 from serving.settings.limits import period_end
 from serving.settings.teams import Team
 from serving.tenancy.rate_limits.base import (
+    Acquisition,
     Amounts,
-    Ask,
     Correction,
+    Denied,
+    Granted,
     LimitStore,
-    Refused,
     Report,
-    Taken,
 )
 from serving.tenancy.rate_limits.memory import MemoryLimitStore
 from serving.tenancy.rate_limits.redis import RedisLimitStore
@@ -58,13 +58,15 @@ class Replica:
         self.store, self.limits, self.name = store, limits, name
         self.sequence = self.held = 0
 
-    async def take(
+    async def acquire(
         self, requests: int = 0, tokens: int = 0, slots: int = 0, *, spare: Amounts = NONE, team: str = "a"
-    ) -> Taken | Refused:
+    ) -> Granted | Denied:
         self.sequence += 1
         need = Amounts(requests, tokens, slots)
-        outcome = await self.store.take(Ask(team, self.limits, self.name, self.sequence, self.held, need, spare))
-        if isinstance(outcome, Taken):
+        outcome = await self.store.acquire(
+            Acquisition(team, self.limits, self.name, self.sequence, self.held, need, spare)
+        )
+        if isinstance(outcome, Granted):
             self.held += outcome.got.slots
         return outcome
 
@@ -76,19 +78,19 @@ class Replica:
 async def test_a_minute_has_its_limit_and_then_room_again(store: LimitStore, clock: Clock) -> None:
     replica = Replica(store, Team(requests_per_minute=10))
     for _ in range(10):
-        assert isinstance(await replica.take(requests=1), Taken)
+        assert isinstance(await replica.acquire(requests=1), Granted)
         clock.now += 1
 
-    refused = await replica.take(requests=1)
+    refused = await replica.acquire(requests=1)
 
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Denied)
     assert refused.limit == "requests_per_minute"
     assert refused.retry_after_s is not None
     assert refused.retry_after_s == pytest.approx(50.75)
     clock.now += refused.retry_after_s - 0.01
-    assert isinstance(await replica.take(requests=1), Refused)
+    assert isinstance(await replica.acquire(requests=1), Denied)
     clock.now += 0.02
-    assert isinstance(await replica.take(requests=1), Taken)
+    assert isinstance(await replica.acquire(requests=1), Granted)
 
 
 async def test_no_sixty_seconds_have_more_than_the_limit(store: LimitStore, clock: Clock) -> None:
@@ -96,7 +98,7 @@ async def test_no_sixty_seconds_have_more_than_the_limit(store: LimitStore, cloc
     for _ in range(400):
         clock.now += chance.expovariate(2.0)
         tokens = chance.randint(1, 60)
-        if isinstance(await replica.take(tokens=tokens), Taken):
+        if isinstance(await replica.acquire(tokens=tokens), Granted):
             taken.append((clock.now, tokens))
 
     for end, _ in taken:
@@ -109,25 +111,25 @@ async def test_no_sixty_seconds_have_more_than_the_limit(store: LimitStore, cloc
 async def test_who_was_refused_is_told_a_time_of_their_own(store: LimitStore, clock: Clock) -> None:
     replica = Replica(store, Team(requests_per_minute=4))
     for _ in range(4):
-        await replica.take(requests=1)
+        await replica.acquire(requests=1)
         clock.now += 2
-    refused = [await replica.take(requests=1) for _ in range(4)]
-    told = [each.retry_after_s for each in refused if isinstance(each, Refused) and each.retry_after_s]
+    refused = [await replica.acquire(requests=1) for _ in range(4)]
+    told = [each.retry_after_s for each in refused if isinstance(each, Denied) and each.retry_after_s]
     assert len(told) == 4
     assert told == sorted(told)
 
     start = clock.now
     for wait in told:
         clock.now = start + wait + 0.001
-        assert isinstance(await replica.take(requests=1), Taken)
+        assert isinstance(await replica.acquire(requests=1), Granted)
 
 
 async def test_several_limits_are_taken_together_or_not_at_all(store: LimitStore) -> None:
     replica = Replica(store, Team(requests_per_minute=100, tokens_per_minute=50))
-    await replica.take(requests=1, tokens=50)
-    refused = await replica.take(requests=1, tokens=1)
+    await replica.acquire(requests=1, tokens=50)
+    refused = await replica.acquire(requests=1, tokens=1)
 
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Denied)
     assert refused.limit == "tokens_per_minute"
     assert refused.requests is not None
     assert refused.tokens is not None
@@ -137,25 +139,25 @@ async def test_several_limits_are_taken_together_or_not_at_all(store: LimitStore
 async def test_a_request_larger_than_the_limit_goes_when_all_is_free(store: LimitStore, clock: Clock) -> None:
     replica = Replica(store, Team(tokens_per_minute=50))
 
-    assert isinstance(await replica.take(tokens=500), Taken)
-    refused = await replica.take(tokens=10)
-    assert isinstance(refused, Refused)
+    assert isinstance(await replica.acquire(tokens=500), Granted)
+    refused = await replica.acquire(tokens=10)
+    assert isinstance(refused, Denied)
     assert refused.retry_after_s is not None
     clock.now += refused.retry_after_s + 0.001
-    assert isinstance(await replica.take(tokens=500), Taken)
+    assert isinstance(await replica.acquire(tokens=500), Granted)
 
 
 async def test_an_estimate_is_settled_where_it_was_taken(store: LimitStore, clock: Clock) -> None:
     replica = Replica(store, Team(tokens_per_minute=100, tokens_per_day=1000))
-    await replica.take(tokens=100)
+    await replica.acquire(tokens=100)
     clock.now += 5
     await replica.report(Correction(5, 0, -60))
 
-    taken = await replica.take(tokens=60)
-    assert isinstance(taken, Taken)
+    taken = await replica.acquire(tokens=60)
+    assert isinstance(taken, Granted)
     clock.now += 56.5  # what the correction belongs to has left the window, and it with it
-    taken = await replica.take(tokens=40)
-    assert isinstance(taken, Taken)
+    taken = await replica.acquire(tokens=40)
+    assert isinstance(taken, Granted)
     assert taken.tokens is not None
     assert taken.tokens.left == 0
 
@@ -163,85 +165,85 @@ async def test_an_estimate_is_settled_where_it_was_taken(store: LimitStore, cloc
 async def test_concurrent_requests_are_counted_over_all_replicas(store: LimitStore) -> None:
     limits = Team(concurrent_requests=3)
     one, two = Replica(store, limits, "one"), Replica(store, limits, "two")
-    assert isinstance(await one.take(slots=2), Taken)
-    assert isinstance(await two.take(slots=1), Taken)
+    assert isinstance(await one.acquire(slots=2), Granted)
+    assert isinstance(await two.acquire(slots=1), Granted)
 
-    refused = await two.take(slots=1)
-    assert isinstance(refused, Refused)
+    refused = await two.acquire(slots=1)
+    assert isinstance(refused, Denied)
     assert (refused.limit, refused.retry_after_s) == ("concurrent_requests", None)
     one.held -= 1
     await one.report()
-    assert isinstance(await two.take(slots=1), Taken)
+    assert isinstance(await two.acquire(slots=1), Granted)
 
 
 async def test_what_a_lost_replica_held_comes_free(store: LimitStore, clock: Clock) -> None:
     limits = Team(concurrent_requests=1)
-    await Replica(store, limits, "lost").take(slots=1)
+    await Replica(store, limits, "lost").acquire(slots=1)
     other = Replica(store, limits, "other")
-    assert isinstance(await other.take(slots=1), Refused)
+    assert isinstance(await other.acquire(slots=1), Denied)
 
     clock.now += 16
 
-    assert isinstance(await other.take(slots=1), Taken)
+    assert isinstance(await other.acquire(slots=1), Granted)
 
 
 async def test_a_late_message_does_not_undo_a_newer_one(store: LimitStore) -> None:
     limits = Team(concurrent_requests=2)
     one, two = Replica(store, limits, "one"), Replica(store, limits, "two")
-    await one.take(slots=2)
+    await one.acquire(slots=2)
     await store.report([Report("a", limits, "one", 0, 0)])
 
-    assert isinstance(await two.take(slots=1), Refused)
+    assert isinstance(await two.acquire(slots=1), Denied)
 
 
 async def test_a_day_and_a_month_end(store: LimitStore, clock: Clock) -> None:
     replica = Replica(store, Team(tokens_per_day=100, tokens_per_month=150))
-    assert isinstance(await replica.take(tokens=100), Taken)
+    assert isinstance(await replica.acquire(tokens=100), Granted)
 
-    refused = await replica.take(tokens=1)
-    assert isinstance(refused, Refused)
+    refused = await replica.acquire(tokens=1)
+    assert isinstance(refused, Denied)
     assert refused.limit == "tokens_per_day"
     assert refused.retry_after_s == pytest.approx(period_end("day", NOW) - NOW, abs=0.01)
     clock.now = period_end("day", clock.now)
-    assert isinstance(await replica.take(tokens=50), Taken)
-    refused = await replica.take(tokens=1)
-    assert isinstance(refused, Refused)
+    assert isinstance(await replica.acquire(tokens=50), Granted)
+    refused = await replica.acquire(tokens=1)
+    assert isinstance(refused, Denied)
     assert refused.limit == "tokens_per_month"
     assert refused.retry_after_s is not None
     assert clock.now + refused.retry_after_s == pytest.approx(1761955200, abs=0.01)  # 2025-11-01
     clock.now = period_end("month", clock.now)
-    assert isinstance(await replica.take(tokens=100), Taken)
+    assert isinstance(await replica.acquire(tokens=100), Granted)
 
 
 async def test_spare_is_given_while_there_is_plenty(store: LimitStore) -> None:
     replica = Replica(store, Team(requests_per_minute=6000, tokens_per_minute=100_000))
 
-    taken = await replica.take(requests=1, tokens=100, spare=Amounts(10, 10_000))
-    assert isinstance(taken, Taken)
+    taken = await replica.acquire(requests=1, tokens=100, spare=Amounts(10, 10_000))
+    assert isinstance(taken, Granted)
     assert taken.got == Amounts(11, 2100)
-    await replica.take(tokens=97_000)
-    taken = await replica.take(requests=1, tokens=100, spare=Amounts(10, 10_000))
-    assert isinstance(taken, Taken)
+    await replica.acquire(tokens=97_000)
+    taken = await replica.acquire(requests=1, tokens=100, spare=Amounts(10, 10_000))
+    assert isinstance(taken, Granted)
     assert taken.got == Amounts(11, 300)
 
 
 async def test_of_a_budget_that_nears_its_end_nothing_is_given_to_spare(store: LimitStore) -> None:
     replica = Replica(store, Team(tokens_per_day=100_000))
-    plenty = await replica.take(tokens=100, spare=Amounts(0, 1000))
-    await replica.take(tokens=98_898)
-    little = await replica.take(tokens=1, spare=Amounts(0, 1000))
+    plenty = await replica.acquire(tokens=100, spare=Amounts(0, 1000))
+    await replica.acquire(tokens=98_898)
+    little = await replica.acquire(tokens=1, spare=Amounts(0, 1000))
 
-    assert isinstance(plenty, Taken)
+    assert isinstance(plenty, Granted)
     assert plenty.got.tokens == 1100
-    assert isinstance(little, Taken)
+    assert isinstance(little, Granted)
     assert little.got.tokens == 1
 
 
 async def test_teams_do_not_share(store: LimitStore) -> None:
     replica = Replica(store, Team(requests_per_minute=1))
-    await replica.take(requests=1)
+    await replica.acquire(requests=1)
 
-    assert isinstance(await replica.take(requests=1, team="b"), Taken)
+    assert isinstance(await replica.acquire(requests=1, team="b"), Granted)
 
 
 @pytest.fixture
@@ -273,11 +275,11 @@ async def test_both_backends_say_the_same(clock: Clock, redis: RedisLimitStore) 
             continue
         spare = Amounts(chance.randint(0, 9), chance.randint(0, 500), chance.randint(0, 2))
         asked = (chance.randint(0, 3), chance.randint(0, 900), chance.randint(0, 1))
-        one, other = await memory.take(*asked, spare=spare), await real.take(*asked, spare=spare)
+        one, other = await memory.acquire(*asked, spare=spare), await real.acquire(*asked, spare=spare)
         assert type(one) is type(other)
-        if isinstance(one, Taken) and isinstance(other, Taken):
+        if isinstance(one, Granted) and isinstance(other, Granted):
             assert one.got == other.got
-        elif isinstance(one, Refused) and isinstance(other, Refused):
+        elif isinstance(one, Denied) and isinstance(other, Denied):
             assert one.limit == other.limit
             assert one.retry_after_s == pytest.approx(other.retry_after_s, abs=0.01)
         for ours, theirs in ((one.requests, other.requests), (one.tokens, other.tokens)):
@@ -291,9 +293,9 @@ async def test_by_redis_own_clock(redis_url: SecretStr) -> None:
     store = RedisLimitStore(redis_url)
     replica = Replica(store, Team(requests_per_minute=1))
 
-    assert isinstance(await replica.take(requests=1), Taken)
-    refused = await replica.take(requests=1)
-    assert isinstance(refused, Refused)
+    assert isinstance(await replica.acquire(requests=1), Granted)
+    refused = await replica.acquire(requests=1)
+    assert isinstance(refused, Denied)
     assert refused.retry_after_s is not None
     assert 59 < refused.retry_after_s <= 61
     await store.close()
@@ -303,7 +305,7 @@ async def test_a_redis_that_is_not_there_is_told() -> None:
     store = RedisLimitStore(SecretStr("redis://:secret@127.0.0.1:1/0"))
 
     with pytest.raises(StoreUnavailableError) as raised:
-        await Replica(store, Team()).take(requests=1)
+        await Replica(store, Team()).acquire(requests=1)
     assert "secret" not in str(raised.value)
     await store.close()
 
