@@ -30,8 +30,8 @@ from serving.settings.http import HttpSettings
 from serving.settings.models import ModelSettings
 from serving.settings.teams import Team
 from serving.telemetry.metrics import Metrics
-from serving.tenancy.flow_control.admission import Admission
-from serving.tenancy.flow_control.permit import Ticket
+from serving.tenancy.flow_control.admission import AdmissionQueue
+from serving.tenancy.flow_control.permit import AdmissionPermit
 from serving.tenancy.tenancy import Tenancy
 
 
@@ -47,7 +47,7 @@ class AskedModel:
     answerers: Answerers
     context: RequestContext
     served: ServedModel
-    permit: Ticket
+    permit: AdmissionPermit
     mode: CacheMode = "off"
     refusal: ApiError | None = None
 
@@ -120,7 +120,7 @@ class Answerers:
         self._permits = Permits(tenancy, http, monotonic, backends)
         self._health = health
 
-    def queues(self) -> tuple[dict[str, Admission], dict[str, Admission]]:
+    def queues(self) -> tuple[dict[str, AdmissionQueue], dict[str, AdmissionQueue]]:
         """The admission queues of this process: of each model of our own, and of each group of backends."""
         ours = {served.name: self._tenancy.admission(served.name) for served in self._models.models()}
         return ours, self._permits.of_groups()
@@ -241,7 +241,7 @@ class Answerers:
                 return None
         before = context.permit
         assert before is not None, "the request's own model came first"
-        before.over()  # what it took of the team's limits is given back before it is taken again
+        before.close()  # what it took of the team's limits is given back before it is taken again
         permit = self._permits.permit(context, served.name if found is None else found, deadline=before.deadline)
         if found is not None:
             return Alternative(self._at_backends(context, found, permit, mint_call_id), None)
@@ -249,14 +249,14 @@ class Answerers:
         return Alternative(self._at_engine(context, engine, mint_call_id, None), served.called)
 
     def _at_backends(
-        self, context: RequestContext, found: ResolvedBackend, permit: Ticket, mint_call_id: MintId
+        self, context: RequestContext, found: ResolvedBackend, permit: AdmissionPermit, mint_call_id: MintId
     ) -> BackendAnswerer:
         assert self._backends is not None, "a model was found among them"
         watch = RequestWatch(context, self._metrics, found.name)
         return BackendAnswerer(found, self._backends.router, permit, watch, mint_call_id)
 
     @staticmethod
-    def _admitted(context: RequestContext, served: ServedModel, permit: Ticket) -> Engine:
+    def _admitted(context: RequestContext, served: ServedModel, permit: AdmissionPermit) -> Engine:
         """The model's engine behind the request's permit."""
         engine = served.engine if context.recorder is None else context.recorder.timed(served.engine)
         return AdmittedEngine(engine, permit)

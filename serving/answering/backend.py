@@ -17,7 +17,7 @@ from serving.generation.ids import MintId
 from serving.generation.types import ChatEvent, ChatGeneration, GenerationFinished, TextDelta, ToolArgumentsDelta
 from serving.harmony.conversation import approximate_size
 from serving.harmony.tokenization import render_prompt
-from serving.tenancy.flow_control.permit import Ticket
+from serving.tenancy.flow_control.permit import AdmissionPermit
 
 _EXPECTED_TOKENS = 4096
 """What an answer without max_tokens is taken to have at most, where the context of a server is not known."""
@@ -27,11 +27,11 @@ class BackendAnswerer:
     """Answers with a model of other servers. The permit is this answerer's own: it alone begins and ends it."""
 
     def __init__(
-        self, found: ResolvedBackend, router: Router, ticket: Ticket, watch: RequestWatch, mint_call_id: MintId
+        self, found: ResolvedBackend, router: Router, permit: AdmissionPermit, watch: RequestWatch, mint_call_id: MintId
     ) -> None:
         self._found = found
         self._router = router
-        self._ticket = ticket
+        self._permit = permit
         self._watch = watch
         self._mint_call_id = mint_call_id
 
@@ -40,33 +40,36 @@ class BackendAnswerer:
         raise no_tokens()
 
     async def answer(self, request: ChatGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
-        """See Answerer. Raises as Ticket.begin and Router.answer do, and AnswerTimeoutError at the deadline."""
-        ticket, conversation = self._ticket, request.conversation
+        """See Answerer.
+
+        Raises as AdmissionPermit.acquire and Router.answer do, and AnswerTimeoutError at the deadline.
+        """
+        permit, conversation = self._permit, request.conversation
         size = approximate_size(conversation)
         prompt = await in_thread_if_long(size, lambda: render_prompt(conversation))
         request = self._within_policy(request, len(prompt))
-        ticket.effort, ticket.sequences = conversation.effort, request.n
+        permit.effort, permit.sequences = conversation.effort, request.n
         sampling = replace(request.sampling, max_tokens=request.max_tokens or _EXPECTED_TOKENS)
         engine_request = EngineRequest(request.request_id, prompt, sampling)
-        await ticket.begin(engine_request)
+        await permit.acquire(engine_request)
         self._watch.model = self._found.name
         try:
             answer = self._router.answer(
                 self._found.name, self._found.endpoints, request, self._mint_call_id, prompt, self._watch
             )
-            async with aclosing(answer), aclosing(_in_time(ticket, answer)) as events:
+            async with aclosing(answer), aclosing(_in_time(permit, answer)) as events:
                 async for event in events:
                     self._count(engine_request, event)
                     yield event
         finally:
-            ticket.end()
+            permit.release()
 
     def _within_policy(self, request: ChatGeneration, prompt_tokens: int) -> ChatGeneration:
         """`request` with no more output than the team may have; raises ContextLengthExceededError.
 
         The prompt is counted as gpt-oss has it, which is what the team's limit speaks of.
         """
-        policy = self._ticket.identity.policy
+        policy = self._permit.identity.policy
         most = request.max_tokens
         if policy.max_output is not None:
             most = min(most or policy.max_output, policy.max_output)
@@ -82,14 +85,14 @@ class BackendAnswerer:
         return replace(request, max_tokens=most)
 
     def _count(self, engine_request: EngineRequest, event: ChatEvent) -> None:
-        ticket = self._ticket
+        permit = self._permit
         if isinstance(event, TextDelta | ToolArgumentsDelta):
-            ticket.count(engine_request, 1, 0)
+            permit.count_tokens(engine_request, 1, 0)
         elif isinstance(event, GenerationFinished):
-            ticket.count(engine_request, 0, 0)
+            permit.count_tokens(engine_request, 0, 0)
             usage = event.usage
-            ticket.spent_prompt, ticket.spent_cached = usage.prompt_tokens, usage.cached_tokens
-            ticket.spent_output = usage.completion_tokens
+            permit.spent_prompt, permit.spent_cached = usage.prompt_tokens, usage.cached_tokens
+            permit.spent_output = usage.completion_tokens
 
 
 def no_tokens() -> UnsupportedParameterError:
@@ -100,5 +103,5 @@ def no_tokens() -> UnsupportedParameterError:
     )
 
 
-def _in_time(ticket: Ticket, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:
-    return events if ticket.deadline is None else ticket.in_time(events)
+def _in_time(permit: AdmissionPermit, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:
+    return events if permit.deadline is None else permit.in_time(events)

@@ -23,7 +23,7 @@ from serving.generation.completions import CompletionGeneration
 from serving.generation.types import ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, ToolCallDelta
 from serving.settings.models import ModelSettings
 from serving.telemetry.record import CacheOutcome
-from serving.tenancy.flow_control.permit import Ticket
+from serving.tenancy.flow_control.permit import AdmissionPermit
 
 CACHE_HEADER = "x-cache"
 """Of a request, on or off; of its reply, hit, miss or shared."""
@@ -71,7 +71,7 @@ class CachedAnswerer:
         identity: str,
         settings: ModelSettings,
         context: RequestContext,
-        permit: Ticket,
+        permit: AdmissionPermit,
         *,
         asked_for: bool,
         refuse: Callable[[], None],
@@ -129,7 +129,7 @@ class CachedAnswerer:
             if reader is None:
                 kept = await self._cache.find(owner, key)
                 if kept is not None:
-                    await self._permit.admit()
+                    await self._permit.charge_request()
                     self._tell("hit")
                     for event in replay(kept, question.prompt, self._inner.mint_call_id, streaming=streaming):
                         yield event
@@ -146,7 +146,7 @@ class CachedAnswerer:
             begun = False
             try:
                 if outcome != "miss":
-                    await self._permit.admit()
+                    await self._permit.charge_request()
                 self._tell(outcome)
                 async with aclosing(reader.events()) as shared, aclosing(self._in_time(shared)) as events:
                     async for event in events:
@@ -161,10 +161,8 @@ class CachedAnswerer:
 
     def _begin(self, owner: str, question: _Question, streaming: bool) -> Reader:
         self._refuse()
-        self._permit.lend()
-        return self._cache.begin(
-            owner, question.key, question.make(), streaming=streaming, on_over=self._permit.give_back
-        )
+        self._permit.detach()
+        return self._cache.begin(owner, question.key, question.make(), streaming=streaming, on_over=self._permit.attach)
 
     def _in_time(self, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:
         return events if self._permit.deadline is None else self._permit.in_time(events)

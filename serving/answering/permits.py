@@ -12,8 +12,8 @@ from serving.backends.registry import Backends, ResolvedBackend
 from serving.errors import ApiError, InvalidValueError, OverloadedError, RateLimitError
 from serving.settings.http import HttpSettings
 from serving.telemetry.metrics import RejectionReason
-from serving.tenancy.flow_control.admission import Admission, Capacity
-from serving.tenancy.flow_control.permit import Ticket
+from serving.tenancy.flow_control.admission import AdmissionQueue, Capacity
+from serving.tenancy.flow_control.permit import AdmissionPermit
 from serving.tenancy.tenancy import Tenancy
 
 _MOST_QUEUES = 1000
@@ -38,9 +38,11 @@ class Permits:
         self._http = http
         self._monotonic = monotonic
         self._backends = backends
-        self._groups: dict[str, Admission] = {}
+        self._groups: dict[str, AdmissionQueue] = {}
 
-    def permit(self, context: RequestContext, model: str | ResolvedBackend, *, deadline: float | None = None) -> Ticket:
+    def permit(
+        self, context: RequestContext, model: str | ResolvedBackend, *, deadline: float | None = None
+    ) -> AdmissionPermit:
         """A permit of the request for `model`'s queue, from now on the request's own.
 
         The deadline, by the monotonic clock, is that of the request's header where none is given. Raises
@@ -51,18 +53,18 @@ class Permits:
             timeout = _timeout_s(context.headers) or self._tenancy.default_timeout_s
             if timeout is not None:
                 deadline = self._monotonic() + min(timeout, self._http.longest_answer_s)
-        permit = Ticket(context.identity, self._tenancy.limiter, queue, self._monotonic, deadline)
+        permit = AdmissionPermit(context.identity, self._tenancy.limiter, queue, self._monotonic, deadline)
         permit.listener = context.recorder
         if context.recorder is not None:
             permit.on_refused = lambda error: context.reject(rejection_reason(error))
         context.permit = permit
         return permit
 
-    def of_groups(self) -> dict[str, Admission]:
+    def of_groups(self) -> dict[str, AdmissionQueue]:
         """The queue of each group of backends that requests have come for."""
         return dict(self._groups)
 
-    def _group(self, found: ResolvedBackend) -> Admission:
+    def _group(self, found: ResolvedBackend) -> AdmissionQueue:
         """The queue of the backends that have a model; few sets of backends share all of them."""
         assert self._backends is not None, "a model was found among them"
         group = found.group
@@ -71,7 +73,7 @@ class Permits:
                 self._groups = {name: each for name, each in self._groups.items() if each.in_use or each.waiting}
             slots = self._backends.concurrent_requests
             capacity = Capacity(slots, reserve=0, most_waiting=slots)
-            self._groups[group] = Admission(group, capacity, self._monotonic, many_teams=True)
+            self._groups[group] = AdmissionQueue(group, capacity, self._monotonic, many_teams=True)
         return self._groups[group]
 
 

@@ -13,7 +13,7 @@ from serving.telemetry.record import CacheOutcome
 from serving.telemetry.recorder import RequestRecorder
 from serving.tenancy.auth.authenticator import OPEN
 from serving.tenancy.auth.team_directory import Identity
-from serving.tenancy.flow_control.permit import Ticket
+from serving.tenancy.flow_control.permit import AdmissionPermit
 
 _KEY = "context"
 
@@ -31,7 +31,7 @@ class RequestContext:
     headers: Headers
     recorder: RequestRecorder | None = None
     identity: Identity = OPEN
-    permit: Ticket | None = None
+    permit: AdmissionPermit | None = None
     served_by: str | None = None
     cache_outcome: CacheOutcome | None = None
 

@@ -18,7 +18,7 @@ from serving.tenancy.audit import AuditLog
 from serving.tenancy.auth.authenticator import Authenticator, admin_hash
 from serving.tenancy.auth.team_directory import TeamDirectory
 from serving.tenancy.auth.throttle import AuthThrottle
-from serving.tenancy.flow_control.admission import Admission, Capacity
+from serving.tenancy.flow_control.admission import AdmissionQueue, Capacity
 from serving.tenancy.flow_control.fleet import Fleet, FleetSize
 from serving.tenancy.rate_limits.base import LimitStore
 from serving.tenancy.rate_limits.limiter import Limiter
@@ -37,7 +37,7 @@ class Tenancy:
 
     `start` begins what runs beside the requests and needs an event loop; the first request calls it where nobody has.
     `close` ends it. `clock` gives seconds since the epoch, `monotonic` seconds that never go back. The lines have the
-    places that the replicas of `fleet` have, and without it those of the fewest replicas in the settings. Raises
+    slots that the replicas of `fleet` have, and without it those of the fewest replicas in the settings. Raises
     SettingsError for a teams file or an admin key's file that is wrong.
     """
 
@@ -71,18 +71,18 @@ class Tenancy:
             {name: model.replicas.min for name, model in settings.models.items()}, settings.ingress_replicas
         )
         self._admissions = {
-            name: Admission(name, self._capacity(name), monotonic, many_teams=self.directory is not None)
+            name: AdmissionQueue(name, self._capacity(name), monotonic, many_teams=self.directory is not None)
             for name in settings.models
         }
         self._background = Background()
         self._started = False
 
-    def admission(self, model: str) -> Admission:
+    def admission(self, model: str) -> AdmissionQueue:
         """The line in front of a model, by its name in the settings."""
         return self._admissions[model]
 
     def resize(self, size: FleetSize) -> None:
-        """Give the lines the places that so many replicas have; what is not known stays as it is."""
+        """Give the queues the slots that so many replicas have; what is not known stays as it is."""
         before = self._size
         self._size = FleetSize(
             {**before.engines, **size.engines},

@@ -1,4 +1,4 @@
-"""What engines were seen to do lately, to tell how long something will take."""
+"""Moving averages of observed throughput, to estimate how long something will take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENOUGH = 20
 
 
 class Rate:
-    """How much happens in a second, by what happened lately; what is 20 s old counts a third.
+    """An exponentially weighted rate per second; an event 20 s ago counts a third.
 
     `clock` gives seconds and never goes back.
     """
@@ -22,7 +22,7 @@ class Rate:
         self._events = 0
 
     def add(self, amount: float) -> None:
-        """So much happened now."""
+        """Add `amount` at this moment."""
         self._sum = self._decayed() + amount
         self._last = self._clock()
         self._events += 1
@@ -34,7 +34,7 @@ class Rate:
 
     @property
     def per_second(self) -> float:
-        """0 where nothing was seen."""
+        """The rate; 0 where nothing was seen."""
         # A young sum has not had the time to grow to its full height.
         weight = _MEMORY_S * -math.expm1(-max(1.0, self._clock() - self._began) / _MEMORY_S)
         return self._decayed() / weight
@@ -44,14 +44,14 @@ class Rate:
 
 
 class Mean:
-    """What is usual, by the last hundred or so."""
+    """A running mean over about the last hundred values."""
 
     def __init__(self, first: float) -> None:
         self.value = first
         self.count = 0
 
     def add(self, value: float) -> None:
-        """One more was seen."""
+        """Add one value."""
         self.count += 1
         self.value += (value - self.value) / min(self.count, 100)
 

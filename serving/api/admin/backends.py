@@ -17,7 +17,7 @@ from serving.backends.backend import Backend
 from serving.backends.registry import Backends
 from serving.errors import InvalidValueError
 from serving.settings.backends import BackendSettings, checked_name
-from serving.tenancy.flow_control.admission import Admission
+from serving.tenancy.flow_control.admission import AdmissionQueue
 
 PATH = "/backends"
 
@@ -86,8 +86,8 @@ def card(backend: Backend) -> BackendCard:
     )
 
 
-def _states(lines: Mapping[str, Admission]) -> dict[str, QueueState]:
+def _states(queues: Mapping[str, AdmissionQueue]) -> dict[str, QueueState]:
     return {
-        name: QueueState(running=line.in_use, places=line.places, waiting=line.waiting, fill=round(line.fill, 3))
-        for name, line in lines.items()
+        name: QueueState(running=queue.in_use, places=queue.slots, waiting=queue.waiting, fill=round(queue.fill, 3))
+        for name, queue in queues.items()
     }

@@ -45,4 +45,4 @@ class PermitMiddleware:
                     context.recorder.spent(
                         Usage(permit.spent_prompt, permit.spent_output, cached_tokens=permit.spent_cached)
                     )
-                permit.over()
+                permit.close()

@@ -1,4 +1,4 @@
-"""Nobody serves strangers by mistake."""
+"""The exposure check: a server that others can reach asks for keys, unless the settings say that it is open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serving.settings.tree import Settings
 
 
 def check_exposure(settings: Settings, host: str | None = None) -> None:
-    """Raise SettingsError where others than this machine's users would be served without keys, unless said aloud.
+    """Refuse settings that serve other machines without keys and without `open`. Raises SettingsError.
 
     `host` is where the API listens, where that is not `settings.host`.
     """

@@ -1,4 +1,4 @@
-"""Who sends wrong keys is answered more and more slowly."""
+"""A throttle on wrong keys: answers to an address that keeps sending them come more and more slowly."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class _Failures:
 class AuthThrottle:
     """Counts failures by address, and makes those after the first five wait: 50 ms, doubling up to 2 s.
 
-    Only who fails waits, so nobody can be locked out by another who shares their address. After a minute without a
-    failure an address is forgotten. Memory is bounded: the 10,000 addresses seen last are kept (IPv6 by its /64, of
+    Failures alone wait, so a client cannot be locked out by another one behind the same address. After a minute without
+    a failure an address is forgotten. Memory is bounded: the 10,000 addresses seen last are kept (IPv6 by its /64, of
     which one host has all), and at most 256 requests wait at a time; the rest are answered at once, as holding them
     would cost more than it gains. `clock` gives seconds and never goes back.
     """

@@ -1,8 +1,9 @@
-"""Which waiting request an engine gets next: shared fairly by tokens between teams.
+"""A fair wait queue: the next request to be admitted, shared by tokens between teams.
 
-Start-time fair queueing (Goyal, Vin and Cheng, 1996). Each team has a tag that grows by tokens over weight with every
-request of its that is let in; the team with the lowest tag goes next. A team that was away starts where the others
-are now, so it has saved up nothing, and owes nothing. What a request really cost is put right when it is over.
+Start-time fair queueing (Goyal, Vin and Cheng, 1996). Each team has a tag that grows by tokens over weight with each of
+its requests that is admitted; the team with the lowest tag goes next. A team that was away starts where the others
+are now, so it has saved up nothing, and owes nothing. settle() corrects the tag by what a request
+really cost.
 
 Pure: knows no time, waits for nothing. Every operation takes time proportional to the teams that are there, not to
 the requests that wait.
@@ -17,26 +18,26 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Refusal = Literal["over_share", "full"]
-"""Why there is no room to wait: the team has more waiting than its share, or everyone together has."""
+"""Reasons for no room to wait: the team has more waiting than its share, or all teams together fill the queue."""
 
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A request that wants to be let in.
+    """A request that waits.
 
-    `rank` is its class, 0 before 1. `tokens` is what it will cost, as far as one can tell. `places` is how many
-    sequences of an engine it takes.
+    `rank` is its priority class, 0 before 1. `tokens` is its expected cost. `slots` is the number of an engine's
+    sequences that it takes.
     """
 
     team: str
     weight: float = 1.0
     rank: int = 0
     tokens: float = 1.0
-    places: int = 1
+    slots: int = 1
 
 
 class NoRoom(Exception):
-    """There is no room to wait; `reason` says whose fault that is."""
+    """No room to wait; `reason` tells whether the team or all teams together fill it."""
 
     def __init__(self, reason: Refusal) -> None:
         super().__init__(reason)
@@ -59,31 +60,31 @@ class _Team:
 
 
 class FairQueue:
-    """`places` sequences run at a time, and at most `most_waiting` requests wait.
+    """`slots` sequences run at a time, and at most `most_waiting` requests wait.
 
-    Of the places `reserve` are kept for teams below their share, so that one who comes while another floods does not
+    Of the slots `reserve` are kept for teams below their share, so that a team that comes while another floods does not
     wait for one of its long answers to end; with `newcomers` False there is one team alone, and nothing is kept. A
     team's share is its weight's part of those that are there, and one more that might come.
     """
 
-    def __init__(self, places: int, *, reserve: int, most_waiting: int, newcomers: bool = True) -> None:
+    def __init__(self, slots: int, *, reserve: int, most_waiting: int, newcomers: bool = True) -> None:
         self._teams: dict[str, _Team] = {}
         self._virtual: dict[int, float] = {}
         self._newcomer = 1.0 if newcomers else 0.0
         self._reserve = reserve
         self.most_waiting = most_waiting
-        self.places = places
+        self.slots = slots
         self.in_use = 0
         self.waiting = 0
 
-    def resize(self, places: int, *, reserve: int, most_waiting: int) -> None:
-        """There are more or fewer engines now; who is in stays in, and who waits goes on waiting."""
-        self.places, self._reserve, self.most_waiting = places, reserve, most_waiting
+    def resize(self, slots: int, *, reserve: int, most_waiting: int) -> None:
+        """Change the number of slots. Admitted requests stay admitted, and waiting ones go on waiting."""
+        self.slots, self._reserve, self.most_waiting = slots, reserve, most_waiting
 
     def arrive(self, item: Waiting) -> Waiting | None:
-        """Line up. Returns a request of another team that has to go for it, if one has; raises NoRoom.
+        """Join the queue. Returns a request of another team that this one pushes out, if any. Raises NoRoom.
 
-        Who has to go is the newest of the team that is furthest over its share of the line, lower classes first.
+        The request pushed out is the newest of the team furthest over its share of the queue, lower classes first.
         """
         team = self._team(item)
         victim = None
@@ -97,26 +98,26 @@ class FairQueue:
         return victim
 
     def next(self) -> Waiting | None:
-        """Let the next one in; None where nobody may. Its places are taken until free() gives them back."""
+        """Admit the next request; None where none may be. Its slots are taken until free() gives them back."""
         behind = set[int]()
         for team in self._in_order():
             if team.rank not in behind:
-                # The lowest tag of those that wait, even if it is passed over: who comes now starts beside it.
+                # The lowest tag of those that wait, even if it is passed over: a team that comes now starts beside it.
                 behind.add(team.rank)
                 self._virtual[team.rank] = max(self._virtual.get(team.rank, 0.0), team.finish)
             item = next(iter(team.waiting.values()))
-            places = min(item.places, max(1, self.places - self._kept))
-            free = self.places - self.in_use
-            if places > free:
+            slots = min(item.slots, max(1, self.slots - self._kept))
+            free = self.slots - self.in_use
+            if slots > free:
                 return None  # smaller ones behind it would keep it waiting for ever
-            if places > free - self._kept and team.in_use + places > self._share(team):
+            if slots > free - self._kept and team.in_use + slots > self._share(team):
                 continue
-            self._let_in(team, item, places)
+            self._admit(team, item, slots)
             return item
         return None
 
     def leave(self, item: Waiting) -> bool:
-        """Waits no longer; False where it is not in line any more."""
+        """Leave the queue; False where `item` is not in it any more."""
         team = self._teams.get(item.team)
         if team is None or team.waiting.pop(id(item), None) is None:
             return False
@@ -125,20 +126,20 @@ class FairQueue:
         self._forget(team)
         return True
 
-    def free(self, team_name: str, places: int) -> None:
-        """Give places back."""
+    def free(self, team_name: str, slots: int) -> None:
+        """Give slots back."""
         team = self._teams[team_name]
-        team.in_use -= places
-        self.in_use -= places
+        team.in_use -= slots
+        self.in_use -= slots
         self._forget(team)
 
     def settle(self, team_name: str, tokens: float) -> None:
-        """A request cost so many tokens more than it was said to; fewer where negative."""
+        """Correct a team's tag by `tokens` that a request cost beyond what was expected; negative: less."""
         if team := self._teams.get(team_name):
             team.finish += tokens / team.weight
 
     def ahead(self, item: Waiting) -> float:
-        """About how many tokens go before `item`, were it to arrive now."""
+        """Tokens that would go before `item` if it arrived now, roughly."""
         own = self._teams.get(item.team)
         mine = item.tokens + (own.waiting_tokens if own else 0.0)
         ahead = mine - item.tokens
@@ -150,18 +151,18 @@ class FairQueue:
         return ahead
 
     def share(self, item: Waiting) -> float:
-        """The part of all tokens that the team of `item` has a right to, among the teams that are there now."""
+        """The share of all tokens that the team of `item` has among the teams that are there now."""
         weights = sum(team.weight for team in self._teams.values() if team.active and team.name != item.team)
         return item.weight / (weights + item.weight)
 
     def waiting_of(self, team_name: str) -> int:
-        """How many of a team's requests wait."""
+        """Requests of a team that wait."""
         team = self._teams.get(team_name)
         return len(team.waiting) if team else 0
 
     @property
     def fill(self) -> float:
-        """How full the line is, 0 to 1."""
+        """Saturation of the queue, 0 to 1."""
         return min(1.0, self.waiting / self.most_waiting)
 
     @property
@@ -183,16 +184,16 @@ class FairQueue:
 
     def _share(self, team: _Team) -> float:
         weights = sum(each.weight for each in self._teams.values() if each.active) + self._newcomer
-        return max(1.0, self.places * team.weight / weights)
+        return max(1.0, self.slots * team.weight / weights)
 
-    def _let_in(self, team: _Team, item: Waiting, places: int) -> None:
+    def _admit(self, team: _Team, item: Waiting, slots: int) -> None:
         del team.waiting[id(item)]
         team.waiting_tokens -= item.tokens
         self.waiting -= 1
-        item.places = places
+        item.slots = slots
         team.finish += item.tokens / team.weight
-        team.in_use += places
-        self.in_use += places
+        team.in_use += slots
+        self.in_use += slots
 
     def _push_out(self, comer: _Team) -> Waiting:
         def over(team: _Team) -> tuple[int, float]:
@@ -212,7 +213,7 @@ class FairQueue:
         return item
 
     def _forget(self, team: _Team) -> None:
-        """Keep no team that is gone and owes nothing; when all are gone, nobody owes anything."""
+        """Forget a team that is gone and whose tag is not ahead; all of them once none is left."""
         if team.active:
             return
         if not self.in_use and not self.waiting:

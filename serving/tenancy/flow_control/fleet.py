@@ -1,4 +1,4 @@
-"""How many engine replicas share a model's load, and how many ingress replicas hand it to them."""
+"""The size of the fleet: a model's engine replicas, and the ingress replicas that share them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class FleetSize:
 
 
 class Fleet(Protocol):
-    """Whoever knows which replicas run."""
+    """A view of the replicas that run."""
 
     def size(self) -> FleetSize:
-        """As far as is known at this moment; asks nobody, so that it may be called every second."""
+        """The size as last seen. Asks nobody, so that it may be called every second."""
         ...

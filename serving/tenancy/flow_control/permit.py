@@ -1,4 +1,4 @@
-"""One request's way through limits and line to the engines, and what it cost."""
+"""Admission permits: a request's reservation of its team's limits, and its slots at the engines."""
 
 from __future__ import annotations
 
@@ -12,40 +12,45 @@ from serving.engine.base import EngineRequest
 from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, OverloadedError, RateLimitError
 from serving.settings.teams import PRIORITIES
 from serving.tenancy.auth.team_directory import Identity
-from serving.tenancy.flow_control.admission import Admission
+from serving.tenancy.flow_control.admission import AdmissionQueue
 from serving.tenancy.flow_control.fair_queue import Waiting
 from serving.tenancy.rate_limits.limiter import Limiter, Reservation
 
 _T = TypeVar("_T")
 
-# How long places are kept for a request whose engine work has ended: it may only be between two segments of its answer.
-_BETWEEN_LEGS_S = 0.02
+# How long slots are kept for a request whose engine work has ended: it may only be between two segments of its answer.
+_BETWEEN_SEGMENTS_S = 0.02
 
 
 class Listener(Protocol):
-    """Told of what happens to a request; the recorder of telemetry is one."""
+    """An observer of a request on its way in; telemetry's recorder is one."""
 
     def queueing(self) -> AbstractContextManager[None]:
-        """Around the wait in line."""
+        """A context around the wait in the admission queue."""
         ...
 
 
-class Ticket:
-    """Made when a request's model is known; `begin` and `end` stand around each engine request of its.
+class AdmissionPermit:
+    """Admission permit of one request: reserves its team's limits and engine slots, and settles them by what was used.
 
-    The first `begin` takes from the team's limits and waits in line, for all sequences of the request together; the
-    others wait for it, and for a place among those that it got. `over` says that the request is done with, by whoever
-    knows; what was taken is settled when its last engine request has ended too. `clock` is monotonic; `deadline` too.
+    Its life:
 
-    A request whose answer costs no engine anything calls `admit` instead. While a ticket is lent, to the making of an
-    answer that others may wait for, it outlives its request, and its deadline holds for the way in alone.
+        new -- acquire() --> holding slots -- release(), once for each acquire() --> idle -- close() --> settled
+        new -- charge_request() --> charged (the answer costs no engine anything) -- close() --> settled
+
+    The first acquire() reserves the team's limits and waits in the admission queue, for all sequences of the request
+    together; further ones wait for it, and for a slot among those that it got. The reservation is settled, and the last
+    slot released, once the request is closed and every acquire() has its release().
+
+    A detached permit belongs to the making of an answer that other requests may wait for: it outlives its request, and
+    its deadline holds for the way in alone, until attach(). `clock` and `deadline` are monotonic, in seconds.
     """
 
     def __init__(
         self,
         identity: Identity,
         limiter: Limiter,
-        admission: Admission,
+        admission: AdmissionQueue,
         clock: Callable[[], float],
         deadline: float | None,
     ) -> None:
@@ -67,22 +72,22 @@ class Ticket:
         self._held = self._running = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._releasing: asyncio.TimerHandle | None = None
-        self._over = self._closed = self._lent = self._free = False
+        self._closed = self._settled = self._detached = self._free = False
         self._began: float | None = None
         self._prompts: dict[int, list[int]] = {}
 
     @property
     def rank(self) -> int:
-        """Of the team's class: 0 before 1."""
+        """The team's priority class: 0 goes before 1."""
         return PRIORITIES.index(self.identity.policy.priority)
 
     def waiting(self, tokens: float = 1.0) -> Waiting:
-        """The request, to stand in line."""
+        """The request as the admission queue knows it."""
         policy = self.identity.policy
         return Waiting(self.identity.team, policy.weight, self.rank, tokens, self.sequences)
 
     def headers(self) -> list[tuple[str, str]]:
-        """x-ratelimit-* as OpenAI sends them; none for teams without these limits."""
+        """Headers x-ratelimit-*, as OpenAI sends them; none for teams without these limits."""
         requests, tokens = self._limiter.windows(self.identity)
         headers: list[tuple[str, str]] = []
         for name, window in (("requests", requests), ("tokens", tokens)):
@@ -92,8 +97,8 @@ class Ticket:
                 headers.append((f"x-ratelimit-reset-{name}", f"{window.full_in_s:.3f}s"))
         return headers
 
-    async def begin(self, request: EngineRequest) -> None:
-        """Returns when the engine may begin; raises what RateLimitError, OverloadedError or a deadline says."""
+    async def acquire(self, request: EngineRequest) -> None:
+        """Wait for a slot. Raises RateLimitError, OverloadedError, AnswerTimeoutError or DeadlineExceededError."""
         if self._releasing is not None:
             self._releasing.cancel()
             self._releasing = None
@@ -104,21 +109,21 @@ class Ticket:
                 if not self._held:
                     await self._enter(request)
         while self._running >= self._held:
-            place = asyncio.get_running_loop().create_future()
-            self._waiters.append(place)
+            turn = asyncio.get_running_loop().create_future()
+            self._waiters.append(turn)
             try:
-                await place
+                await turn
             except asyncio.CancelledError:
-                if not place.cancelled():
+                if not turn.cancelled():
                     self._wake()  # it was this one's turn; it is another's now
                 raise
             finally:
-                self._waiters.remove(place)
+                self._waiters.remove(turn)
         self._running += 1
         self._began = self._began or self._clock()
 
-    async def admit(self) -> None:
-        """Take the request itself from the team's limits, and no tokens; raises RateLimitError."""
+    async def charge_request(self) -> None:
+        """Reserve the request itself, and no tokens. Raises RateLimitError."""
         if self._reservation is None:
             try:
                 self._reservation = await self._limiter.acquire(self.identity, 0)
@@ -127,23 +132,23 @@ class Ticket:
                 raise
             self._free = True
 
-    def lend(self) -> None:
-        """From here on the ticket serves an answer that others may wait for, until give_back()."""
-        self._lent = True
+    def detach(self) -> None:
+        """Hand the permit to the making of an answer that other requests may wait for, until attach()."""
+        self._detached = True
 
-    def give_back(self) -> None:
-        """No more of that answer is made."""
-        self._lent = False
-        if self._over and not self._running:
-            self._release()
+    def attach(self) -> None:
+        """End the making of that answer: the permit belongs to its request again."""
+        self._detached = False
+        if self._closed and not self._running:
+            self._release_idle()
 
     @property
     def stops_at(self) -> float | None:
-        """When engine work for the ticket has to stop, by the clock."""
-        return None if self._lent else self.deadline
+        """The time at which engine work for the permit has to stop; None: no deadline."""
+        return None if self._detached else self.deadline
 
     async def before_deadline(self, answer: Awaitable[_T]) -> _T:
-        """What `answer` comes to, until the deadline; then DeadlineExceededError."""
+        """Await `answer`. Raises DeadlineExceededError at the deadline."""
         if self.deadline is None:
             return await answer
         try:
@@ -153,7 +158,7 @@ class Ticket:
             raise DeadlineExceededError("The request's time ran out while it waited for the model.") from error
 
     async def in_time(self, deltas: AsyncIterator[_T]) -> AsyncGenerator[_T, None]:
-        """`deltas` until the deadline; then DeadlineExceededError. Who closes `deltas` stops the engine."""
+        """The items of `deltas`. Raises DeadlineExceededError at the deadline; the caller closes `deltas`."""
         assert self.deadline is not None
         while True:
             try:
@@ -165,8 +170,8 @@ class Ticket:
                 return
             yield delta
 
-    def count(self, request: EngineRequest, tokens: int, cached: int) -> None:
-        """The engine made `tokens` more for `request`. A prompt counts once, however many choices it has."""
+    def count_tokens(self, request: EngineRequest, tokens: int, cached: int) -> None:
+        """Count `tokens` that the engine made for `request`. A prompt counts once, however many choices it has."""
         prompt = request.prompt_token_ids
         if id(prompt) not in self._prompts:
             self._prompts[id(prompt)] = prompt
@@ -174,27 +179,27 @@ class Ticket:
             self.spent_cached += cached
         self.spent_output += tokens
 
-    def end(self) -> None:
-        """An engine request that began is over."""
+    def release(self) -> None:
+        """End one engine request that acquire() let begin."""
         self._running -= 1
         self._wake()
 
     def _wake(self) -> None:
-        for place in self._waiters:
-            if not place.done():
-                place.set_result(None)
+        for turn in self._waiters:
+            if not turn.done():
+                turn.set_result(None)
                 return
-        if self._over and not self._lent:
-            self._release()
+        if self._closed and not self._detached:
+            self._release_idle()
         elif self._releasing is None:
             # Not at once: the next segment may begin in the same turn of the loop.
-            self._releasing = asyncio.get_running_loop().call_later(_BETWEEN_LEGS_S, self._release)
+            self._releasing = asyncio.get_running_loop().call_later(_BETWEEN_SEGMENTS_S, self._release_idle)
 
-    def over(self) -> None:
-        """The request is done with, answered or not."""
-        self._over = True
-        if not self._running and not self._lent:
-            self._release()
+    def close(self) -> None:
+        """End the request, answered or not. May be called more than once."""
+        self._closed = True
+        if not self._running and not self._detached:
+            self._release_idle()
 
     async def _enter(self, request: EngineRequest) -> None:
         expected = self._expected_tokens(request)
@@ -217,7 +222,7 @@ class Ticket:
             self._refuse(error)
             raise
         self._expected += expected
-        self._held = item.places
+        self._held = item.slots
 
     def _refuse(self, error: ApiError) -> None:
         self._refusal = error
@@ -231,14 +236,14 @@ class Ticket:
         output = self._admission.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
         return prompt + output * self.sequences
 
-    def _release(self) -> None:
+    def _release_idle(self) -> None:
         self._releasing = None
         idle = self._held - self._running
         if idle > 0:
             self._held -= idle
             self._admission.release(self.identity.team, idle)
-        if self._over and not self._running and not self._lent and not self._closed:
-            self._closed = True
+        if self._closed and not self._running and not self._detached and not self._settled:
+            self._settled = True
             self._settle()
 
     def _settle(self) -> None:

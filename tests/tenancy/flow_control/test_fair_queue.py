@@ -31,12 +31,12 @@ class Run:
     waited: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def run(loads: Mapping[str, Load], *, places: int = 16, finished: int = 6000, seed: int = 1, guess: float = 1) -> Run:
+def run(loads: Mapping[str, Load], *, slots: int = 16, finished: int = 6000, seed: int = 1, guess: float = 1) -> Run:
     """Play the queue against engines that take as many seconds as a request has tokens.
 
     `guess` is what a request is said to cost, as a part of its true cost.
     """
-    chance, queue = random.Random(seed), FairQueue(places, reserve=1, most_waiting=10_000)
+    chance, queue = random.Random(seed), FairQueue(slots, reserve=1, most_waiting=10_000)
     outcome, now, counter = Run(), 0.0, itertools.count()
     ends: list[tuple[float, int, Waiting, float]] = []
     true_cost: dict[int, float] = {}
@@ -60,7 +60,7 @@ def run(loads: Mapping[str, Load], *, places: int = 16, finished: int = 6000, se
             arrive(item.team)
         now, _, item, cost = heapq.heappop(ends)
         queue.settle(item.team, cost - item.tokens)
-        queue.free(item.team, item.places)
+        queue.free(item.team, item.slots)
         outcome.tokens[item.team] += int(cost)
     # What was let in and is not over yet belongs to its team too.
     for _, _, item, cost in ends:
@@ -76,7 +76,7 @@ def spread(mean: float) -> Callable[[random.Random], float]:
     return lambda chance: 1 + chance.expovariate(1 / mean)
 
 
-# A share of less than one of the 16 places is rounded up to one: there is always a place for who has none.
+# A share of less than one of the 16 slots is rounded up to one: there is always a place for who has none.
 @given(
     weights=st.lists(st.floats(1, 4), min_size=2, max_size=4),
     means=st.lists(st.integers(50, 1000), min_size=4, max_size=4),
@@ -108,7 +108,7 @@ def test_a_higher_class_goes_first_and_a_lower_one_starts_when_it_is_done() -> N
     order = []
     while item := queue.next():
         order.append((item.team, item.tokens))
-        queue.free(item.team, item.places)
+        queue.free(item.team, item.slots)
 
     assert order == [("high", 0), ("high", 1), ("high", 2), ("low", 0), ("low", 1), ("low", 2)]
 
@@ -150,7 +150,7 @@ def test_having_been_away_saves_up_nothing() -> None:
     for _ in range(50):
         item = queue.next()
         assert item is not None
-        queue.free(item.team, item.places)
+        queue.free(item.team, item.slots)
     for _ in range(20):
         queue.arrive(Waiting("back", tokens=10))
     order = []
@@ -158,7 +158,7 @@ def test_having_been_away_saves_up_nothing() -> None:
         item = queue.next()
         assert item is not None
         order.append(item.team)
-        queue.free(item.team, item.places)
+        queue.free(item.team, item.slots)
 
     assert Counter(order) == {"steady": 10, "back": 10}
 
@@ -169,7 +169,7 @@ def test_a_wide_request_is_not_overtaken_for_ever() -> None:
     for item in narrow:
         queue.arrive(item)
     running = list(iter(queue.next, None))
-    wide = Waiting("wide", places=4)
+    wide = Waiting("wide", slots=4)
     queue.arrive(wide)
     for _ in range(50):
         queue.arrive(Waiting("many"))
@@ -178,19 +178,19 @@ def test_a_wide_request_is_not_overtaken_for_ever() -> None:
             running.append(following)
         else:
             gone = running.pop(0)
-            queue.free(gone.team, gone.places)
+            queue.free(gone.team, gone.slots)
 
     assert queue.waiting == 50
 
 
 def test_a_request_wider_than_all_places_gets_all_it_can() -> None:
     queue = FairQueue(4, reserve=1, most_waiting=10)
-    queue.arrive(Waiting("a", places=100))
+    queue.arrive(Waiting("a", slots=100))
 
     item = queue.next()
 
     assert item is not None
-    assert item.places == 3
+    assert item.slots == 3
 
 
 class TestFull:
@@ -253,9 +253,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.waiting: list[Waiting] = []
         self.running: list[Waiting] = []
 
-    @rule(team=st.sampled_from("abc"), rank=st.integers(0, 1), places=st.integers(1, 9), tokens=st.floats(0, 1e4))
-    def arrive(self, team: str, rank: int, places: int, tokens: float) -> None:
-        item = Waiting(team, weight=1.0, rank=rank, tokens=tokens, places=places)
+    @rule(team=st.sampled_from("abc"), rank=st.integers(0, 1), slots=st.integers(1, 9), tokens=st.floats(0, 1e4))
+    def arrive(self, team: str, rank: int, slots: int, tokens: float) -> None:
+        item = Waiting(team, weight=1.0, rank=rank, tokens=tokens, slots=slots)
         try:
             gone = self.queue.arrive(item)
         except NoRoom:
@@ -279,7 +279,7 @@ class AnyOrder(RuleBasedStateMachine):
         if self.running:
             item = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
             self.queue.settle(item.team, tokens)
-            self.queue.free(item.team, item.places)
+            self.queue.free(item.team, item.slots)
 
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
@@ -291,7 +291,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def counts_agree(self) -> None:
         assert self.queue.waiting == len(self.waiting) <= 8
-        assert self.queue.in_use == sum(item.places for item in self.running) <= 6
+        assert self.queue.in_use == sum(item.slots for item in self.running) <= 6
         if not self.waiting and not self.running:
             assert not self.queue._teams
 
