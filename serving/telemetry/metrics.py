@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.engine.lifecycle.state import LOAD_CAUSES, UNLOAD_CAUSES, Cause, State
 from serving.engine.start_failure import START_FAILURE_REASONS, StartFailureReason
-from serving.harmony.recovery import RECOVERY_KINDS
+from serving.harmony.tokenization import RECOVERY_KINDS
 from serving.settings.limits import LIMIT_KINDS
 from serving.telemetry.build import Versions
 from serving.telemetry.chunk_histogram import ChunkHistogram
