@@ -1,4 +1,4 @@
-"""An engine as one request sees it: behind its team's limits, its place in line and its deadline."""
+"""Engine behind one request's admission permit: the team's limits, the admission queue and the deadline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AdmittedEngine:
         try:
             async with aclosing(self._engine.generate(request)) as deltas:
                 async for delta in deltas if permit.stops_at is None else permit.in_time(deltas):
-                    permit.count_tokens(request, len(delta.token_ids), delta.cached_tokens)
+                    permit.spent.add(request, len(delta.token_ids), delta.cached_tokens)
                     yield delta
         finally:
             permit.release()

@@ -163,7 +163,7 @@ class Answerers:
         queue = self._tenancy.admission(served.name)
         refusal: ApiError | None = None
         try:
-            queue.refuse_hopeless(permit.waiting())
+            queue.deny_if_full(permit.queue_entry())
         except ApiError as error:
             # A kept answer, or a fallback, needs no slot.
             if not served.settings.fallback and not self._may_be_cached(served, mode):

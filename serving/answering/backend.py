@@ -40,10 +40,7 @@ class BackendAnswerer:
         raise no_tokens()
 
     async def answer(self, request: ChatGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
-        """See Answerer.
-
-        Raises as AdmissionPermit.acquire and Router.answer do, and AnswerTimeoutError at the deadline.
-        """
+        """See Answerer. Raises as AdmissionPermit.acquire and Router.answer, and AnswerTimeoutError at the deadline."""
         permit, conversation = self._permit, request.conversation
         size = approximate_size(conversation)
         prompt = await in_thread_if_long(size, lambda: render_prompt(conversation))
@@ -87,12 +84,12 @@ class BackendAnswerer:
     def _count(self, engine_request: EngineRequest, event: ChatEvent) -> None:
         permit = self._permit
         if isinstance(event, TextDelta | ToolArgumentsDelta):
-            permit.count_tokens(engine_request, 1, 0)
+            permit.spent.add(engine_request, 1, 0)
         elif isinstance(event, GenerationFinished):
-            permit.count_tokens(engine_request, 0, 0)
+            permit.spent.add(engine_request, 0, 0)
             usage = event.usage
-            permit.spent_prompt, permit.spent_cached = usage.prompt_tokens, usage.cached_tokens
-            permit.spent_output = usage.completion_tokens
+            permit.spent.prompt, permit.spent.cached = usage.prompt_tokens, usage.cached_tokens
+            permit.spent.output = usage.completion_tokens
 
 
 def no_tokens() -> UnsupportedParameterError:

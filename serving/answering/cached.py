@@ -129,7 +129,7 @@ class CachedAnswerer:
             if reader is None:
                 kept = await self._cache.find(owner, key)
                 if kept is not None:
-                    await self._permit.charge_request()
+                    await self._permit.reserve_request()
                     self._tell("hit")
                     for event in replay(kept, question.prompt, self._inner.mint_call_id, streaming=streaming):
                         yield event
@@ -146,7 +146,7 @@ class CachedAnswerer:
             begun = False
             try:
                 if outcome != "miss":
-                    await self._permit.charge_request()
+                    await self._permit.reserve_request()
                 self._tell(outcome)
                 async with aclosing(reader.events()) as shared, aclosing(self._in_time(shared)) as events:
                     async for event in events:
@@ -161,8 +161,10 @@ class CachedAnswerer:
 
     def _begin(self, owner: str, question: _Question, streaming: bool) -> Reader:
         self._refuse()
-        self._permit.detach()
-        return self._cache.begin(owner, question.key, question.make(), streaming=streaming, on_over=self._permit.attach)
+        self._permit.share()
+        return self._cache.begin(
+            owner, question.key, question.make(), streaming=streaming, on_over=self._permit.unshare
+        )
 
     def _in_time(self, events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[ChatEvent]:
         return events if self._permit.deadline is None else self._permit.in_time(events)

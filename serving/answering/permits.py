@@ -1,4 +1,4 @@
-"""Admission queues of this process, and the permits of requests for them."""
+"""AdmissionQueue queues of this process, and the permits of requests for them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,13 @@ from serving.answering.request_context import RequestContext
 from serving.backends.registry import Backends, ResolvedBackend
 from serving.errors import ApiError, InvalidValueError, OverloadedError, RateLimitError
 from serving.settings.http import HttpSettings
+from serving.settings.limits import KIND_OF
 from serving.telemetry.metrics import RejectionReason
 from serving.tenancy.flow_control.admission import AdmissionQueue, Capacity
 from serving.tenancy.flow_control.permit import AdmissionPermit
 from serving.tenancy.tenancy import Tenancy
 
 _MOST_QUEUES = 1000
-
-_REASONS: dict[str | None, RejectionReason] = {
-    None: "queue_full",
-    "requests_per_minute": "requests_per_minute",
-    "tokens_per_minute": "tokens_per_minute",
-    "concurrent_requests": "concurrency",
-    "tokens_per_day": "daily_tokens",
-    "tokens_per_month": "monthly_tokens",
-}
 
 
 class Permits:
@@ -56,7 +48,7 @@ class Permits:
         permit = AdmissionPermit(context.identity, self._tenancy.limiter, queue, self._monotonic, deadline)
         permit.listener = context.recorder
         if context.recorder is not None:
-            permit.on_refused = lambda error: context.reject(rejection_reason(error))
+            permit.on_denied = lambda error: context.reject(rejection_reason(error))
         context.permit = permit
         return permit
 
@@ -72,7 +64,7 @@ class Permits:
             if len(self._groups) > _MOST_QUEUES:
                 self._groups = {name: each for name, each in self._groups.items() if each.in_use or each.waiting}
             slots = self._backends.concurrent_requests
-            capacity = Capacity(slots, reserve=0, most_waiting=slots)
+            capacity = Capacity(slots, reserve=0, max_queued=slots)
             self._groups[group] = AdmissionQueue(group, capacity, self._monotonic, many_teams=True)
         return self._groups[group]
 
@@ -80,7 +72,7 @@ class Permits:
 def rejection_reason(error: ApiError) -> RejectionReason:
     """The metrics' reason for a refusal by limits, queue or deadline."""
     if isinstance(error, RateLimitError):
-        return _REASONS[error.limit]
+        return "queue_full" if error.limit is None else KIND_OF[error.limit].reason
     if isinstance(error, OverloadedError) and error.code == "queue_full":
         return "queue_full"
     return "deadline"

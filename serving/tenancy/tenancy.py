@@ -1,4 +1,4 @@
-"""Everything about teams in one process, put together."""
+"""Tenancy of one process: authentication, rate limits, admission queues, usage and audit log."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _LOOK_EVERY_S = 1.0
 
 
 class Tenancy:
-    """Made once by whoever makes the application.
+    """Tenancy of one process, made once with the application.
 
-    `start` begins what runs beside the requests and needs an event loop; the first request calls it where nobody has.
-    `close` ends it. `clock` gives seconds since the epoch, `monotonic` seconds that never go back. The lines have the
-    slots that the replicas of `fleet` have, and without it those of the fewest replicas in the settings. Raises
-    SettingsError for a teams file or an admin key's file that is wrong.
+    `start` begins the background work, which needs an event loop; the first request calls it where the application has
+    not. `close` ends that work. `clock` gives seconds since the epoch, `monotonic` seconds that never go back. The
+    admission queues have the slots of the replicas in `fleet`, and without a fleet those of the fewest replicas in the
+    settings. Raises SettingsError for a teams file or an admin key's file that is wrong.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Tenancy:
         self._size = FleetSize(
             {name: model.replicas.min for name, model in settings.models.items()}, settings.ingress_replicas
         )
-        self._admissions = {
+        self._queues = {
             name: AdmissionQueue(name, self._capacity(name), monotonic, many_teams=self.directory is not None)
             for name in settings.models
         }
@@ -78,11 +78,11 @@ class Tenancy:
         self._started = False
 
     def admission(self, model: str) -> AdmissionQueue:
-        """The line in front of a model, by its name in the settings."""
-        return self._admissions[model]
+        """Admission queue of a model, by its name in the settings."""
+        return self._queues[model]
 
     def resize(self, size: FleetSize) -> None:
-        """Give the queues the slots that so many replicas have; what is not known stays as it is."""
+        """Size the admission queues for so many replicas; what is not known stays as it is."""
         before = self._size
         self._size = FleetSize(
             {**before.engines, **size.engines},
@@ -91,10 +91,10 @@ class Tenancy:
         )
         if self._size == before:
             return
-        for name, admission in self._admissions.items():
-            admission.resize(self._capacity(name))
+        for name, queue in self._queues.items():
+            queue.resize(self._capacity(name))
         logger.info(
-            "the lines are sized for engines %s, shared by %s ingress replicas",
+            "the admission queues are sized for engines %s, shared by %s ingress replicas",
             self._size.engines,
             self._size.ingresses,
         )
@@ -116,11 +116,11 @@ class Tenancy:
 
     @property
     def sinks(self) -> tuple[OnRecord, ...]:
-        """To be told of each finished request."""
+        """Observers of each finished request."""
         return (self.ledger.record, *((self.audit.record,) if self.audit else ()))
 
     def start(self) -> None:
-        """Begin what runs beside the requests; does nothing the second time."""
+        """Begin the background work; a second call does nothing."""
         if self._started:
             return
         self._started = True
@@ -134,7 +134,7 @@ class Tenancy:
             self._background.run(self._follow(self._fleet), "follow the number of replicas")
 
     async def close(self) -> None:
-        """End it. May be called more than once."""
+        """End the background work, and close the stores. May be called more than once."""
         self._started = True  # nothing begins after the end
         await self._background.close()
         await self.limiter.close()
@@ -144,9 +144,9 @@ class Tenancy:
 
 
 def make_limit_store(settings: Settings, clock: Callable[[], float]) -> LimitStore:
-    """The store that the settings name; `memory` is this process's own. Raises SettingsError."""
+    """Make the limit store that the settings name; `memory` is this process's own. Raises SettingsError."""
     if settings.limits.backend == "redis" and settings.redis.url is not None:
-        # Only whoever keeps state in Redis has its client installed.
+        # Redis's client is an extra.
         try:
             from serving.tenancy.rate_limits.redis import RedisLimitStore
         except ImportError as error:

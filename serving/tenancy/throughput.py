@@ -1,4 +1,4 @@
-"""Moving averages of observed throughput, to estimate how long something will take."""
+"""Observed throughput: rates and means that forget, from which waits are estimated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENOUGH = 20
 
 
 class Rate:
-    """An exponentially weighted rate per second; an event 20 s ago counts a third.
+    """Rate a second as an exponential average, in which an event 20 s old counts a third.
 
     `clock` gives seconds and never goes back.
     """
@@ -22,19 +22,19 @@ class Rate:
         self._events = 0
 
     def add(self, amount: float) -> None:
-        """Add `amount` at this moment."""
+        """Record `amount` now."""
         self._sum = self._decayed() + amount
         self._last = self._clock()
         self._events += 1
 
     @property
     def known(self) -> bool:
-        """Whether enough was seen to rely on."""
+        """Whether enough events were recorded for an estimate."""
         return self._events >= _ENOUGH
 
     @property
     def per_second(self) -> float:
-        """The rate; 0 where nothing was seen."""
+        """Amount a second; 0 where nothing was recorded."""
         # A young sum has not had the time to grow to its full height.
         weight = _MEMORY_S * -math.expm1(-max(1.0, self._clock() - self._began) / _MEMORY_S)
         return self._decayed() / weight
@@ -44,18 +44,18 @@ class Rate:
 
 
 class Mean:
-    """A running mean over about the last hundred values."""
+    """Mean of about the last hundred values."""
 
     def __init__(self, first: float) -> None:
         self.value = first
         self.count = 0
 
     def add(self, value: float) -> None:
-        """Add one value."""
+        """Record one more value."""
         self.count += 1
         self.value += (value - self.value) / min(self.count, 100)
 
     @property
     def known(self) -> bool:
-        """Whether enough was seen to rely on."""
+        """Whether enough events were recorded for an estimate."""
         return self.count >= _ENOUGH

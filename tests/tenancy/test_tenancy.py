@@ -34,7 +34,7 @@ class Replicas:
         return self.now
 
 
-def slots(tenancy: Tenancy) -> Mapping[str, int]:
+def places(tenancy: Tenancy) -> Mapping[str, int]:
     return {name: tenancy.admission(name).slots for name in SETTINGS.models}
 
 
@@ -62,30 +62,30 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_lines_begin_with_the_fewest_replicas_and_follow_those_that_run(
     tenancy: Tenancy, fleet: Replicas
 ) -> None:
-    assert slots(tenancy) == {"big": 4, "sleepy": 5}
+    assert places(tenancy) == {"big": 4, "sleepy": 5}
     fleet.now = FleetSize({"big": 4, "sleepy": 2}, 2)
-    await until(lambda: slots(tenancy) == {"big": 16, "sleepy": 10})
+    await until(lambda: places(tenancy) == {"big": 16, "sleepy": 10})
     fleet.now = FleetSize({"big": 4, "sleepy": 2}, 4)
-    await until(lambda: slots(tenancy) == {"big": 8, "sleepy": 5})
+    await until(lambda: places(tenancy) == {"big": 8, "sleepy": 5})
     fleet.now = FleetSize({"big": 3, "sleepy": 2}, 4)
-    await until(lambda: slots(tenancy) == {"big": 6, "sleepy": 5})
+    await until(lambda: places(tenancy) == {"big": 6, "sleepy": 5})
 
 
 async def test_engines_say_how_many_sequences_they_decode_together(tenancy: Tenancy) -> None:
     tenancy.resize(FleetSize({}, None, {"big": 100}))
-    assert slots(tenancy) == {"big": 50, "sleepy": 5}
+    assert places(tenancy) == {"big": 50, "sleepy": 5}
     tenancy.resize(FleetSize({"big": 2}, 2))
-    assert slots(tenancy) == {"big": 100, "sleepy": 5}
+    assert places(tenancy) == {"big": 100, "sleepy": 5}
 
 
 async def test_what_is_not_known_stays_as_it_was(tenancy: Tenancy) -> None:
     tenancy.resize(FleetSize({"big": 4}, 2))
     tenancy.resize(FleetSize({}, None))
-    assert slots(tenancy) == {"big": 16, "sleepy": 5}
+    assert places(tenancy) == {"big": 16, "sleepy": 5}
     tenancy.resize(FleetSize({"sleepy": 2}, None))
-    assert slots(tenancy) == {"big": 16, "sleepy": 10}
+    assert places(tenancy) == {"big": 16, "sleepy": 10}
 
 
 async def test_a_model_without_a_replica_keeps_the_places_of_one(tenancy: Tenancy) -> None:
     tenancy.resize(FleetSize({"big": 0, "sleepy": 0}, 2))
-    assert slots(tenancy) == {"big": 4, "sleepy": 5}
+    assert places(tenancy) == {"big": 4, "sleepy": 5}

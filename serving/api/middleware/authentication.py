@@ -60,7 +60,7 @@ class AuthenticationMiddleware:
             identity = None
         if identity is None:
             context.reject("authentication")
-            await self._tenancy.throttle.punish(self._address(scope))
+            await self._tenancy.throttle.delay(self._address(scope))
             raise AuthenticationError("Incorrect API key provided. Send yours as `Authorization: Bearer KEY`.")
         return identity
 

@@ -41,8 +41,8 @@ class PermitMiddleware:
             await self._app(scope, receive, send_with_limits)
         finally:
             if (permit := context.permit) is not None:
-                if context.recorder is not None and permit.spent_prompt:
+                if context.recorder is not None and permit.spent.prompt:
                     context.recorder.spent(
-                        Usage(permit.spent_prompt, permit.spent_output, cached_tokens=permit.spent_cached)
+                        Usage(permit.spent.prompt, permit.spent.output, cached_tokens=permit.spent.cached)
                     )
                 permit.close()

@@ -1,7 +1,7 @@
-"""Limits and usage in one actor of the cluster, shared by all ingress replicas and outliving each of them.
+"""Stores of limits and usage in one actor of the cluster, which all ingress replicas share and none outlives.
 
-What it holds lies in memory: it is gone when its node is, and Ray then starts it again, empty. Deployments whose
-budgets and figures must outlive that name Redis.
+The actor keeps both in memory: they are lost with its node, and Ray then starts the actor again, empty. Deployments
+whose limits and usage must outlive that name Redis.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ _RETRY_AFTER_S = 2.0
 
 
 def open_limits(settings: Settings) -> LimitStore:
-    """Where the settings want limits counted. Nothing is connected to before the first call."""
+    """Make the limit store that the settings name. Connects to nothing before the first call."""
     return make_limit_store(settings, time.time) if settings.limits.backend == "redis" else ActorLimitStore()
 
 
 def open_usage(settings: Settings) -> UsageStore:
-    """Where the settings want usage kept. Nothing is connected to before the first call."""
+    """Make the usage store that the settings name. Connects to nothing before the first call."""
     return ActorUsageStore() if settings.usage.backend == "memory" else make_usage_store(settings)
 
 
 def stop_limits() -> None:
-    """End the actor; for a cluster that goes on without the application."""
+    """Stop the actor, for a cluster that goes on without the application."""
     try:
         actor = ray.get_actor(_NAME, namespace=APPLICATION)
     except ValueError:
-        return  # Ray's word for: no such actor
+        return  # Ray has no such actor
     ray.kill(actor, no_restart=True)
 
 
 class TenancyActor:
-    """What Ray constructs: a MemoryLimitStore and a MemoryUsageStore."""
+    """Actor with a MemoryLimitStore and a MemoryUsageStore."""
 
     def __init__(self) -> None:
         self._limits = MemoryLimitStore(time.time)
@@ -82,7 +82,7 @@ class TenancyActor:
 
 
 class _Caller:
-    """Finds the actor, or has Ray start it, at the first call and again after the actor was lost."""
+    """Caller of the actor; finds it, or has Ray start it, at the first call and after the actor was lost."""
 
     def __init__(self) -> None:
         self._actor: Any = None
@@ -115,7 +115,7 @@ class _Caller:
 
 
 class ActorLimitStore:
-    """See LimitStore."""
+    """LimitStore in the actor."""
 
     def __init__(self) -> None:
         self._caller = _Caller()
@@ -138,7 +138,7 @@ class ActorLimitStore:
 
 
 class ActorUsageStore:
-    """See UsageStore."""
+    """UsageStore in the actor."""
 
     def __init__(self) -> None:
         self._caller = _Caller()

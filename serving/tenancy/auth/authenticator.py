@@ -1,4 +1,4 @@
-"""Whose key a request carries."""
+"""Authentication of requests by key: a team's, or the administrator's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from serving.settings.tree import Settings
 from serving.tenancy.auth.team_directory import Identity, TeamDirectory
 
 OPEN = Identity("default", Team())
-"""Everybody, where no teams file is set."""
+"""Identity of every request where no teams file is set."""
 
 
 class Authenticator:
-    """Teams by their keys, and the administrator by theirs. Without a directory everyone is one team without limits."""
+    """Authenticator of teams and of the administrator.
+
+    Without a directory all requests belong to one team without limits.
+    """
 
     def __init__(self, directory: TeamDirectory | None, admin: KeyHash | None) -> None:
         self._directory = directory
@@ -23,29 +26,29 @@ class Authenticator:
 
     @property
     def open(self) -> bool:
-        """Whether no keys are asked for."""
+        """Whether teams need no key."""
         return self._directory is None
 
     @property
     def admin_is_open(self) -> bool:
-        """Whether the administrator's routes ask for no key: where nobody has one, and none was set for them."""
+        """Whether the administrator's routes need no key: teams need none, and no administrator's key is set."""
         return self._directory is None and self._admin is None
 
     def identify(self, key: str) -> Identity | None:
-        """The team whose key this is; None for anything that is not accepted."""
+        """Identity of the team that `key` belongs to; None for a key that is not accepted."""
         return OPEN if self._directory is None else self._directory.identify(key)
 
     def is_admin(self, key: str) -> bool:
-        """Whether this is the administrator's key."""
+        """Whether `key` is the administrator's."""
         if self._admin is None:
             return False
         given = split(key)
-        # Compared even where it cannot match, so that time tells nothing.
+        # Compared even where it cannot match, so that the time taken tells nothing.
         return self._admin.matches(given.secret if given else "")
 
 
 def admin_hash(settings: Settings) -> KeyHash | None:
-    """The hash of the administrator's key, from wherever it is set; raises SettingsError."""
+    """Hash of the administrator's key, from the settings or its file; raises SettingsError."""
     if settings.admin_key_hash is not None:
         return KeyHash.parse(settings.admin_key_hash)
     if settings.admin_key_file is None:

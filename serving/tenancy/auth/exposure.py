@@ -1,4 +1,4 @@
-"""The exposure check: a server that others can reach asks for keys, unless the settings say that it is open."""
+"""Exposure check: a server without keys listens to other machines only where the settings say so."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from serving.settings.tree import Settings
 
 
 def check_exposure(settings: Settings, host: str | None = None) -> None:
-    """Refuse settings that serve other machines without keys and without `open`. Raises SettingsError.
+    """Raise SettingsError where other machines would be served without keys, unless `open: true` is set.
 
-    `host` is where the API listens, where that is not `settings.host`.
+    `host` is the host on which the API listens, where that is not `settings.host`.
     """
     listens_on = settings.host if host is None else host
     if settings.open or settings.teams_file is not None or listens_on in LOOPBACK:

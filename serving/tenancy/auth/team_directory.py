@@ -1,4 +1,4 @@
-"""The teams in force: found by key, and read again whenever their file changes."""
+"""Directory of the teams in force, by key; follows changes of the teams file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving.settings.teams import StoredKey, Team
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
-"""How often the file is looked at. A key that is revoked must stop within 2 s."""
+"""Seconds between two looks at the file. A key that is revoked must stop within 2 s."""
 
 _REMIND_S = 60.0
 # Compared with where a key is unknown, so that this takes as long as a key that is wrong.
@@ -27,7 +27,7 @@ _Mark = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who sent a request: the team's name, what it may do, and the id of the key it used ("" where none is needed)."""
+    """Identity of a request's sender: the team, its policy, and the id of its key ("" where no key is needed)."""
 
     team: str
     policy: Team
@@ -35,14 +35,14 @@ class Identity:
 
 
 class TeamDirectory:
-    """Teams by key. `clock` gives seconds since the epoch; keys expire by it.
+    """Directory of teams by key. `clock` gives seconds since the epoch; keys expire by it.
 
-    A new file that cannot be read or is wrong changes nothing: the teams before it stay in force, and the log says so
-    when it is first seen and once a minute for as long as it stays wrong.
+    A new file that cannot be read or is wrong changes nothing: the teams before it stay in force. The log says so at
+    once, and then once a minute for as long as the file stays wrong.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        """Reads `path`; raises SettingsError."""
+        """Read `path`; raises SettingsError."""
         self._path = path
         self._clock = clock
         self._mark = _mark(path)
@@ -59,9 +59,9 @@ class TeamDirectory:
         return self._teams
 
     def identify(self, text: str) -> Identity | None:
-        """Whose key `text` is; None for anything that is not accepted, for whatever reason.
+        """Identity of the team that the key `text` belongs to; None for a key that is not accepted, for any reason.
 
-        One look-up and one hash, also for an unknown key: time tells nothing.
+        One look-up and one hash, also for an unknown key: the time taken tells nothing.
         """
         key = split(text)
         found = self._keys.get(key.id) if key else None
@@ -103,7 +103,7 @@ class TeamDirectory:
 
 
 def _mark(path: Path) -> _Mark | None:
-    """What changes when the file does; None while there is none.
+    """Mark of the file's state, which changes when the file does; None while there is no file.
 
     Follows links: Kubernetes swaps one of a Secret's links and leaves the files as they are.
     """

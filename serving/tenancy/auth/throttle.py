@@ -1,12 +1,12 @@
-"""A throttle on wrong keys: answers to an address that keeps sending them come more and more slowly."""
+"""Auth throttle: delays answers to wrong keys, longer with each."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+
+from cachetools import TTLCache
 
 _FREE = 5
 _FIRST_DELAY_S = 0.05
@@ -16,45 +16,34 @@ _MOST_ADDRESSES = 10_000
 _MOST_WAITING = 256
 
 
-@dataclass(slots=True)
-class _Failures:
-    count: int
-    last: float
-
-
 class AuthThrottle:
-    """Counts failures by address, and makes those after the first five wait: 50 ms, doubling up to 2 s.
+    """Throttle on failed authentication: counts failures by address, and delays those after the first five, by 50 ms
+    that double up to 2 s.
 
-    Failures alone wait, so a client cannot be locked out by another one behind the same address. After a minute without
-    a failure an address is forgotten. Memory is bounded: the 10,000 addresses seen last are kept (IPv6 by its /64, of
-    which one host has all), and at most 256 requests wait at a time; the rest are answered at once, as holding them
-    would cost more than it gains. `clock` gives seconds and never goes back.
+    Only failed requests are delayed, so that no client locks out another that shares its address. After a minute
+    without a failure an address is forgotten. Memory is bounded: the throttle keeps the 10,000 addresses that failed
+    last (IPv6 by its /64, of which one host has all), and at most 256 requests wait at a time; it delays no further
+    ones, as holding them would cost more than it gains. `clock` gives seconds and never goes back.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        # A failure puts its address last: the first to go when the map is full is the one that failed longest ago.
+        self._failures: TTLCache[str, int] = TTLCache(_MOST_ADDRESSES, _FORGET_S, clock)
         self._waiting = 0
         self.total = 0
 
     def count(self, address: str) -> float:
-        """Note a failure; returns how many seconds its answer should wait."""
+        """Count a failure; returns how many seconds its answer should wait."""
         self.total += 1
-        now, network = self._clock(), _network(address)
-        failures = self._failures.pop(network, None)
-        if failures is None or now - failures.last > _FORGET_S:
-            failures = _Failures(0, now)
-        failures.count += 1
-        failures.last = now
-        self._failures[network] = failures
-        if len(self._failures) > _MOST_ADDRESSES:
-            self._failures.popitem(last=False)
-        if failures.count <= _FREE:
+        network = _network(address)
+        count = self._failures.pop(network, 0) + 1
+        self._failures[network] = count
+        if count <= _FREE:
             return 0.0
-        return float(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(failures.count - _FREE - 1, 10)))
+        return float(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(count - _FREE - 1, 10)))
 
-    async def punish(self, address: str) -> None:
-        """Note a failure, and return when it may be answered."""
+    async def delay(self, address: str) -> None:
+        """Count a failure, and return when it may be answered."""
         delay = self.count(address)
         if not delay or self._waiting >= _MOST_WAITING:
             return

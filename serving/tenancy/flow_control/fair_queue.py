@@ -1,12 +1,12 @@
-"""A fair wait queue: the next request to be admitted, shared by tokens between teams.
+"""Fair queue: the order in which waiting requests get an engine's slots, shared by tokens between teams.
 
-Start-time fair queueing (Goyal, Vin and Cheng, 1996). Each team has a tag that grows by tokens over weight with each of
-its requests that is admitted; the team with the lowest tag goes next. A team that was away starts where the others
-are now, so it has saved up nothing, and owes nothing. settle() corrects the tag by what a request
+Start-time fair queueing (Goyal, Vin and Cheng, 1996). Each team has a tag that grows by tokens over weight with every
+request of the team that is dispatched; the team with the lowest tag goes next. A team that returns starts at the tag
+of the teams that stayed, so it has saved up nothing, and owes nothing. settle() corrects the tag by what a request
 really cost.
 
-Pure: knows no time, waits for nothing. Every operation takes time proportional to the teams that are there, not to
-the requests that wait.
+Pure: no clock, no waiting. Every operation takes time proportional to the teams that are present, not to the requests
+that wait.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Refusal = Literal["over_share", "full"]
-"""Reasons for no room to wait: the team has more waiting than its share, or all teams together fill the queue."""
+FullReason = Literal["over_share", "full"]
+"""Reason why a request cannot wait: its team has more requests waiting than its share, or all teams together have."""
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
-    """A request that waits.
+class QueueEntry:
+    """Request in the queue.
 
-    `rank` is its priority class, 0 before 1. `tokens` is its expected cost. `slots` is the number of an engine's
-    sequences that it takes.
+    `rank` is that of its priority class, 0 before 1. `tokens` is its expected cost. `slots` is how many sequences of
+    an engine it takes.
     """
 
     team: str
@@ -36,12 +36,12 @@ class Waiting:
     slots: int = 1
 
 
-class NoRoom(Exception):
-    """No room to wait; `reason` tells whether the team or all teams together fill it."""
+class QueueFull(Exception):
+    """The queue has no room for a request."""
 
-    def __init__(self, reason: Refusal) -> None:
+    def __init__(self, reason: FullReason) -> None:
         super().__init__(reason)
-        self.reason: Refusal = reason
+        self.reason: FullReason = reason
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class _Team:
     rank: int
     finish: float = 0.0
     in_use: int = 0
-    waiting: OrderedDict[int, Waiting] = field(default_factory=OrderedDict)
+    waiting: OrderedDict[int, QueueEntry] = field(default_factory=OrderedDict)
     waiting_tokens: float = 0.0
 
     @property
@@ -60,36 +60,38 @@ class _Team:
 
 
 class FairQueue:
-    """`slots` sequences run at a time, and at most `most_waiting` requests wait.
+    """Fair queue for `slots` sequences that run at a time, in which at most `max_queued` requests wait.
 
-    Of the slots `reserve` are kept for teams below their share, so that a team that comes while another floods does not
-    wait for one of its long answers to end; with `newcomers` False there is one team alone, and nothing is kept. A
-    team's share is its weight's part of those that are there, and one more that might come.
+    Of the slots `reserve` are kept for teams below their share, so that a request that comes while another team floods
+    the queue does not wait for one of the flood's long answers to end. With `newcomers` False there is one team alone,
+    and nothing is kept. A team's share is its weight's part of the weights of all teams present, and of one more that
+    might come.
     """
 
-    def __init__(self, slots: int, *, reserve: int, most_waiting: int, newcomers: bool = True) -> None:
+    def __init__(self, slots: int, *, reserve: int, max_queued: int, newcomers: bool = True) -> None:
         self._teams: dict[str, _Team] = {}
         self._virtual: dict[int, float] = {}
         self._newcomer = 1.0 if newcomers else 0.0
         self._reserve = reserve
-        self.most_waiting = most_waiting
+        self.max_queued = max_queued
         self.slots = slots
         self.in_use = 0
         self.waiting = 0
 
-    def resize(self, slots: int, *, reserve: int, most_waiting: int) -> None:
-        """Change the number of slots. Admitted requests stay admitted, and waiting ones go on waiting."""
-        self.slots, self._reserve, self.most_waiting = slots, reserve, most_waiting
+    def resize(self, slots: int, *, reserve: int, max_queued: int) -> None:
+        """Change the number of slots and of requests that may wait. Running and waiting requests stay."""
+        self.slots, self._reserve, self.max_queued = slots, reserve, max_queued
 
-    def arrive(self, item: Waiting) -> Waiting | None:
-        """Join the queue. Returns a request of another team that this one pushes out, if any. Raises NoRoom.
+    def arrive(self, item: QueueEntry) -> QueueEntry | None:
+        """Add `item`; raises QueueFull. Returns the request of another team that is evicted for `item`, if any.
 
-        The request pushed out is the newest of the team furthest over its share of the queue, lower classes first.
+        The evicted request is the newest one of the team that is furthest over its share of the queue, lower classes
+        first.
         """
         team = self._team(item)
         victim = None
-        if self.waiting >= self.most_waiting:
-            victim = self._push_out(team)
+        if self.waiting >= self.max_queued:
+            victim = self._evict(team)
         if not team.waiting:
             team.finish = max(team.finish, self._virtual.get(team.rank, 0.0))
         team.waiting[id(item)] = item
@@ -97,27 +99,27 @@ class FairQueue:
         self.waiting += 1
         return victim
 
-    def next(self) -> Waiting | None:
-        """Admit the next request; None where none may be. Its slots are taken until free() gives them back."""
-        behind = set[int]()
+    def next(self) -> QueueEntry | None:
+        """Dispatch the next request, None where no request may run. The request holds its slots until free()."""
+        seen_ranks = set[int]()
         for team in self._in_order():
-            if team.rank not in behind:
-                # The lowest tag of those that wait, even if it is passed over: a team that comes now starts beside it.
-                behind.add(team.rank)
+            if team.rank not in seen_ranks:
+                # The lowest tag of the waiting teams, even if its team is passed over: a new team starts beside it.
+                seen_ranks.add(team.rank)
                 self._virtual[team.rank] = max(self._virtual.get(team.rank, 0.0), team.finish)
             item = next(iter(team.waiting.values()))
-            slots = min(item.slots, max(1, self.slots - self._kept))
+            slots = min(item.slots, max(1, self.slots - self._reserved_now))
             free = self.slots - self.in_use
             if slots > free:
-                return None  # smaller ones behind it would keep it waiting for ever
-            if slots > free - self._kept and team.in_use + slots > self._share(team):
+                return None  # smaller requests behind it would keep it waiting for ever
+            if slots > free - self._reserved_now and team.in_use + slots > self._share(team):
                 continue
-            self._admit(team, item, slots)
+            self._start(team, item, slots)
             return item
         return None
 
-    def leave(self, item: Waiting) -> bool:
-        """Leave the queue; False where `item` is not in it any more."""
+    def leave(self, item: QueueEntry) -> bool:
+        """Remove `item` from the queue; False where it is not in the queue any more."""
         team = self._teams.get(item.team)
         if team is None or team.waiting.pop(id(item), None) is None:
             return False
@@ -127,19 +129,19 @@ class FairQueue:
         return True
 
     def free(self, team_name: str, slots: int) -> None:
-        """Give slots back."""
+        """Give slots of a team back."""
         team = self._teams[team_name]
         team.in_use -= slots
         self.in_use -= slots
         self._forget(team)
 
     def settle(self, team_name: str, tokens: float) -> None:
-        """Correct a team's tag by `tokens` that a request cost beyond what was expected; negative: less."""
+        """Charge a team the `tokens` that a request cost beyond its expected cost; a negative number is a refund."""
         if team := self._teams.get(team_name):
             team.finish += tokens / team.weight
 
-    def ahead(self, item: Waiting) -> float:
-        """Tokens that would go before `item` if it arrived now, roughly."""
+    def ahead(self, item: QueueEntry) -> float:
+        """Expected cost of the requests ahead of `item`, in tokens, were it to arrive now."""
         own = self._teams.get(item.team)
         mine = item.tokens + (own.waiting_tokens if own else 0.0)
         ahead = mine - item.tokens
@@ -150,26 +152,26 @@ class FairQueue:
             ahead += min(team.waiting_tokens, fair)
         return ahead
 
-    def share(self, item: Waiting) -> float:
-        """The share of all tokens that the team of `item` has among the teams that are there now."""
+    def share(self, item: QueueEntry) -> float:
+        """Part of all tokens that the team of `item` has a right to, among the teams present now."""
         weights = sum(team.weight for team in self._teams.values() if team.active and team.name != item.team)
         return item.weight / (weights + item.weight)
 
     def waiting_of(self, team_name: str) -> int:
-        """Requests of a team that wait."""
+        """Number of a team's requests that wait."""
         team = self._teams.get(team_name)
         return len(team.waiting) if team else 0
 
     @property
     def fill(self) -> float:
-        """Saturation of the queue, 0 to 1."""
-        return min(1.0, self.waiting / self.most_waiting)
+        """Requests waiting as a part of the most that may wait, 0 to 1."""
+        return min(1.0, self.waiting / self.max_queued)
 
     @property
-    def _kept(self) -> int:
+    def _reserved_now(self) -> int:
         return self._reserve if self._newcomer else 0
 
-    def _team(self, item: Waiting) -> _Team:
+    def _team(self, item: QueueEntry) -> _Team:
         team = self._teams.get(item.team)
         if team is None:
             team = self._teams[item.team] = _Team(item.team, item.weight, item.rank)
@@ -186,7 +188,7 @@ class FairQueue:
         weights = sum(each.weight for each in self._teams.values() if each.active) + self._newcomer
         return max(1.0, self.slots * team.weight / weights)
 
-    def _admit(self, team: _Team, item: Waiting, slots: int) -> None:
+    def _start(self, team: _Team, item: QueueEntry, slots: int) -> None:
         del team.waiting[id(item)]
         team.waiting_tokens -= item.tokens
         self.waiting -= 1
@@ -195,7 +197,7 @@ class FairQueue:
         team.in_use += slots
         self.in_use += slots
 
-    def _push_out(self, comer: _Team) -> Waiting:
+    def _evict(self, comer: _Team) -> QueueEntry:
         def over(team: _Team) -> tuple[int, float]:
             return team.rank, (len(team.waiting) + (team is comer)) / team.weight
 
@@ -204,8 +206,8 @@ class FairQueue:
             others = any(team.active for team in self._teams.values() if team is not comer)
             self._forget(comer)
             weights = sum(team.weight for team in self._teams.values() if team.active or team is comer)
-            allowed = self.most_waiting * comer.weight / weights
-            raise NoRoom("over_share" if others and len(comer.waiting) + 1 > allowed else "full")
+            allowed = self.max_queued * comer.weight / weights
+            raise QueueFull("over_share" if others and len(comer.waiting) + 1 > allowed else "full")
         _, item = victim.waiting.popitem(last=True)
         victim.waiting_tokens -= item.tokens
         self.waiting -= 1
@@ -213,7 +215,7 @@ class FairQueue:
         return item
 
     def _forget(self, team: _Team) -> None:
-        """Forget a team that is gone and whose tag is not ahead; all of them once none is left."""
+        """Remove a team that is absent and owes nothing; when all are absent, remove all."""
         if team.active:
             return
         if not self.in_use and not self.waiting:

@@ -1,4 +1,4 @@
-"""The size of the fleet: a model's engine replicas, and the ingress replicas that share them."""
+"""Fleet: the numbers of engine replicas and of ingress replicas, by which admission queues are sized."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class FleetSize:
-    """Replicas that run now: of each model's engine, and of the ingress. What is not known is left out, or None.
+    """Numbers of running replicas: of each model's engine, and of the ingress. Unknown ones are left out, or None.
 
-    `sequences`: how many each model's engine decodes together, as it says itself.
+    `sequences` is how many sequences each model's engine reports that it decodes together.
     """
 
     engines: Mapping[str, int]
@@ -20,8 +20,8 @@ class FleetSize:
 
 
 class Fleet(Protocol):
-    """A view of the replicas that run."""
+    """Source of the numbers of replicas."""
 
     def size(self) -> FleetSize:
-        """The size as last seen. Asks nobody, so that it may be called every second."""
+        """Numbers known at this moment, without any call to another process: called every second."""
         ...

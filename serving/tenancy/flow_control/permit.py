@@ -1,4 +1,4 @@
-"""Admission permits: a request's reservation of its team's limits, and its slots at the engines."""
+"""Admission permit of one request: its reservation of the team's limits, its engine slots, and their settlement."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from enum import Enum, Flag, auto
 from typing import Protocol, TypeVar
 
 from serving.engine.base import EngineRequest
@@ -13,44 +15,148 @@ from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, 
 from serving.settings.teams import PRIORITIES
 from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.flow_control.admission import AdmissionQueue
-from serving.tenancy.flow_control.fair_queue import Waiting
+from serving.tenancy.flow_control.fair_queue import QueueEntry
 from serving.tenancy.rate_limits.limiter import Limiter, Reservation
 
 _T = TypeVar("_T")
 
-# How long slots are kept for a request whose engine work has ended: it may only be between two segments of its answer.
 _BETWEEN_SEGMENTS_S = 0.02
+"""Time for which a request keeps idle slots: it may only be between two segments of its answer."""
 
 
 class Listener(Protocol):
-    """An observer of a request on its way in; telemetry's recorder is one."""
+    """Observer of a request's wait; telemetry's recorder is one."""
 
     def queueing(self) -> AbstractContextManager[None]:
-        """A context around the wait in the admission queue."""
+        """Context manager around the wait in the admission queue."""
         ...
 
 
+class _Stage(Enum):
+    NEW = auto()
+    REQUEST_RESERVED = auto()
+    TOKENS_RESERVED = auto()
+    SETTLED = auto()
+
+
+class _Owner(Flag):
+    REQUEST = auto()
+    SHARED_ANSWER = auto()
+
+
+@dataclass(slots=True)
+class Spent:
+    """Tokens that the engines processed for a request. A prompt counts once, however many choices it has."""
+
+    prompt: int = 0
+    output: int = 0
+    cached: int = 0
+    _prompts: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Tokens of prompt and output, as the team's limits count them."""
+        return self.prompt + self.output
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether a prompt was counted already."""
+        return bool(self._prompts)
+
+    def add(self, request: EngineRequest, output: int, cached: int) -> None:
+        """Count `output` tokens more for `request`, and its prompt with `cached` tokens of it the first time."""
+        prompt = request.prompt_token_ids
+        if id(prompt) not in self._prompts:
+            self._prompts[id(prompt)] = prompt
+            self.prompt += len(prompt)
+            self.cached += cached
+        self.output += output
+
+
+class _Slots:
+    """Engine slots of one request, shared by its engine requests.
+
+    Idle slots go back to `queue` after _BETWEEN_SEGMENTS_S, unless `on_idle` has already given them back and returns
+    True.
+    """
+
+    def __init__(self, queue: AdmissionQueue, team: str, on_idle: Callable[[], bool]) -> None:
+        self._queue = queue
+        self._team = team
+        self._on_idle = on_idle
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self.held = 0
+        self.running = 0
+
+    def keep(self) -> None:
+        """Stop the timer that gives idle slots back."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def acquire(self) -> None:
+        """Wait until one of the slots held is idle, and take it."""
+        while self.running >= self.held:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiters.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():
+                    self._wake_next()  # this waiter had been woken; another takes its turn
+                raise
+            finally:
+                self._waiters.remove(turn)
+        self.running += 1
+
+    def release(self) -> None:
+        """Free the slot of an engine request that ended."""
+        self.running -= 1
+        self._wake_next()
+
+    def release_idle(self) -> None:
+        """Give idle slots back to the queue."""
+        self.keep()
+        idle = self.held - self.running
+        if idle > 0:
+            self.held -= idle
+            self._queue.release(self._team, idle)
+
+    def _wake_next(self) -> None:
+        for turn in self._waiters:
+            if not turn.done():
+                turn.set_result(None)
+                return
+        if not self._on_idle() and self._timer is None:
+            # Not at once: the next segment may begin in the same turn of the loop.
+            self._timer = asyncio.get_running_loop().call_later(_BETWEEN_SEGMENTS_S, self.release_idle)
+
+
 class AdmissionPermit:
-    """Admission permit of one request: reserves its team's limits and engine slots, and settles them by what was used.
+    """Admission permit of one request: takes the team's rate-limit reservation and engine slots, and settles both with
+    the tokens actually used.
 
-    Its life:
+        NEW -- reserve_request() --> REQUEST_RESERVED -- acquire() --> TOKENS_RESERVED
+        NEW -- acquire() ----------> TOKENS_RESERVED
+        any -- the last owner and the last engine request have ended --> SETTLED
 
-        new -- acquire() --> holding slots -- release(), once for each acquire() --> idle -- close() --> settled
-        new -- charge_request() --> charged (the answer costs no engine anything) -- close() --> settled
+    `acquire` and `release` surround each engine request. The first `acquire` reserves tokens of the team's limits and
+    waits in the admission queue for slots for all sequences of the request together; further ones wait for it, and
+    for an idle slot among those. A request that no engine answers calls `reserve_request` instead, and costs no
+    tokens.
 
-    The first acquire() reserves the team's limits and waits in the admission queue, for all sequences of the request
-    together; further ones wait for it, and for a slot among those that it got. The reservation is settled, and the last
-    slot released, once the request is closed and every acquire() has its release().
-
-    A detached permit belongs to the making of an answer that other requests may wait for: it outlives its request, and
-    its deadline holds for the way in alone, until attach(). `clock` and `deadline` are monotonic, in seconds.
+    Owners are the request, until `close`, and from `share` to `unshare` the making of an answer that other requests
+    may wait for. A shared permit outlives its request, and its deadline holds for admission alone. When no owner and
+    no engine request is left, the reservation is settled with the tokens of `spent`, or cancelled where there are
+    none. `clock` and `deadline` are monotonic, in seconds.
     """
 
     def __init__(
         self,
         identity: Identity,
         limiter: Limiter,
-        admission: AdmissionQueue,
+        queue: AdmissionQueue,
         clock: Callable[[], float],
         deadline: float | None,
     ) -> None:
@@ -60,34 +166,32 @@ class AdmissionPermit:
         self.sequences = 1
         self.prompt_tokens: int | None = None
         self.listener: Listener | None = None
-        self.on_refused: Callable[[ApiError], None] | None = None
-        self.spent_prompt = self.spent_output = self.spent_cached = 0
+        self.on_denied: Callable[[ApiError], None] | None = None
+        self.spent = Spent()
         self._limiter = limiter
-        self._admission = admission
+        self._queue = queue
         self._clock = clock
-        self._lock = asyncio.Lock()
+        self._stage = _Stage.NEW
+        self._owners = _Owner.REQUEST
         self._reservation: Reservation | None = None
-        self._refusal: ApiError | None = None
+        self._denial: ApiError | None = None
         self._expected = 0.0
-        self._held = self._running = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self._releasing: asyncio.TimerHandle | None = None
-        self._closed = self._settled = self._detached = self._free = False
+        self._entering = asyncio.Lock()
+        self._slots = _Slots(queue, identity.team, self._finish_if_unowned)
         self._began: float | None = None
-        self._prompts: dict[int, list[int]] = {}
 
     @property
     def rank(self) -> int:
-        """The team's priority class: 0 goes before 1."""
+        """Rank of the team's priority class: 0 before 1."""
         return PRIORITIES.index(self.identity.policy.priority)
 
-    def waiting(self, tokens: float = 1.0) -> Waiting:
-        """The request as the admission queue knows it."""
+    def queue_entry(self, tokens: float = 1.0) -> QueueEntry:
+        """Entry of the request for the admission queue, at an expected cost of `tokens`."""
         policy = self.identity.policy
-        return Waiting(self.identity.team, policy.weight, self.rank, tokens, self.sequences)
+        return QueueEntry(self.identity.team, policy.weight, self.rank, tokens, self.sequences)
 
     def headers(self) -> list[tuple[str, str]]:
-        """Headers x-ratelimit-*, as OpenAI sends them; none for teams without these limits."""
+        """Headers x-ratelimit-* as OpenAI sends them; none for teams without limits per minute."""
         requests, tokens = self._limiter.windows(self.identity)
         headers: list[tuple[str, str]] = []
         for name, window in (("requests", requests), ("tokens", tokens)):
@@ -98,57 +202,50 @@ class AdmissionPermit:
         return headers
 
     async def acquire(self, request: EngineRequest) -> None:
-        """Wait for a slot. Raises RateLimitError, OverloadedError, AnswerTimeoutError or DeadlineExceededError."""
-        if self._releasing is not None:
-            self._releasing.cancel()
-            self._releasing = None
-        if not self._held:
-            async with self._lock:
-                if self._refusal is not None:
-                    raise self._refusal
-                if not self._held:
+        """Wait until the engine may begin `request`; release() ends it.
+
+        Raises RateLimitError, QuotaExceededError, OverloadedError or AnswerTimeoutError; a denial holds for all
+        further engine requests of the permit.
+        """
+        self._slots.keep()
+        if not self._slots.held:
+            async with self._entering:
+                if self._denial is not None:
+                    raise self._denial
+                if not self._slots.held:
                     await self._enter(request)
-        while self._running >= self._held:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiters.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if not turn.cancelled():
-                    self._wake()  # it was this one's turn; it is another's now
-                raise
-            finally:
-                self._waiters.remove(turn)
-        self._running += 1
+        await self._slots.acquire()
         self._began = self._began or self._clock()
 
-    async def charge_request(self) -> None:
-        """Reserve the request itself, and no tokens. Raises RateLimitError."""
+    def release(self) -> None:
+        """Free the slot of an engine request that acquire() let begin."""
+        self._slots.release()
+
+    async def reserve_request(self) -> None:
+        """Reserve one request of the team's limits, and no tokens; raises RateLimitError."""
         if self._reservation is None:
-            try:
-                self._reservation = await self._limiter.acquire(self.identity, 0)
-            except RateLimitError as error:
-                self._refuse(error)
-                raise
-            self._free = True
+            self._reservation = await self._reserve(0)
+            self._stage = _Stage.REQUEST_RESERVED
 
-    def detach(self) -> None:
-        """Hand the permit to the making of an answer that other requests may wait for, until attach()."""
-        self._detached = True
+    def share(self) -> None:
+        """Make a shared answer an owner of the permit, until unshare()."""
+        self._owners |= _Owner.SHARED_ANSWER
 
-    def attach(self) -> None:
-        """End the making of that answer: the permit belongs to its request again."""
-        self._detached = False
-        if self._closed and not self._running:
-            self._release_idle()
+    def unshare(self) -> None:
+        """End the shared answer's ownership: no more of the answer is made."""
+        self._drop(_Owner.SHARED_ANSWER)
+
+    def close(self) -> None:
+        """End the request's ownership: the request is finished, answered or not."""
+        self._drop(_Owner.REQUEST)
 
     @property
     def stops_at(self) -> float | None:
-        """The time at which engine work for the permit has to stop; None: no deadline."""
-        return None if self._detached else self.deadline
+        """Time by the clock at which engine work for the permit has to stop; None while it is shared."""
+        return None if _Owner.SHARED_ANSWER in self._owners else self.deadline
 
     async def before_deadline(self, answer: Awaitable[_T]) -> _T:
-        """Await `answer`. Raises DeadlineExceededError at the deadline."""
+        """Await `answer` until the deadline; then raise DeadlineExceededError."""
         if self.deadline is None:
             return await answer
         try:
@@ -158,7 +255,7 @@ class AdmissionPermit:
             raise DeadlineExceededError("The request's time ran out while it waited for the model.") from error
 
     async def in_time(self, deltas: AsyncIterator[_T]) -> AsyncGenerator[_T, None]:
-        """The items of `deltas`. Raises DeadlineExceededError at the deadline; the caller closes `deltas`."""
+        """Yield `deltas` until the deadline; then raise DeadlineExceededError. The caller closes `deltas`."""
         assert self.deadline is not None
         while True:
             try:
@@ -170,96 +267,76 @@ class AdmissionPermit:
                 return
             yield delta
 
-    def count_tokens(self, request: EngineRequest, tokens: int, cached: int) -> None:
-        """Count `tokens` that the engine made for `request`. A prompt counts once, however many choices it has."""
-        prompt = request.prompt_token_ids
-        if id(prompt) not in self._prompts:
-            self._prompts[id(prompt)] = prompt
-            self.spent_prompt += len(prompt)
-            self.spent_cached += cached
-        self.spent_output += tokens
-
-    def release(self) -> None:
-        """End one engine request that acquire() let begin."""
-        self._running -= 1
-        self._wake()
-
-    def _wake(self) -> None:
-        for turn in self._waiters:
-            if not turn.done():
-                turn.set_result(None)
-                return
-        if self._closed and not self._detached:
-            self._release_idle()
-        elif self._releasing is None:
-            # Not at once: the next segment may begin in the same turn of the loop.
-            self._releasing = asyncio.get_running_loop().call_later(_BETWEEN_SEGMENTS_S, self._release_idle)
-
-    def close(self) -> None:
-        """End the request, answered or not. May be called more than once."""
-        self._closed = True
-        if not self._running and not self._detached:
-            self._release_idle()
-
     async def _enter(self, request: EngineRequest) -> None:
+        """Reserve tokens, once, and wait in the admission queue for the request's slots."""
         expected = self._expected_tokens(request)
-        if self._free and self._reservation is not None:
-            # It was to cost nothing, and does after all.
-            self._reservation.undo()
-            self._reservation, self._free = None, False
+        if self._stage is _Stage.REQUEST_RESERVED and self._reservation is not None:
+            # No engine was to answer, and one does after all.
+            self._reservation.cancel()
+            self._reservation, self._stage = None, _Stage.NEW
         if self._reservation is None:
-            try:
-                self._reservation = await self._limiter.acquire(self.identity, round(expected))
-            except ApiError as error:
-                self._refuse(error)
-                raise
-        item = self.waiting(expected)
-        output = self._admission.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
+            self._reservation = await self._reserve(round(expected))
+            self._stage = _Stage.TOKENS_RESERVED
+        entry = self.queue_entry(expected)
+        output = self._queue.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
+        deadline = self.deadline if self._began is None else self.stops_at
         try:
             with self.listener.queueing() if self.listener else nullcontext():
-                await self._admission.enter(item, self.deadline if self._began is None else self.stops_at, output)
+                await self._queue.acquire(entry, deadline, output)
         except (RateLimitError, OverloadedError, AnswerTimeoutError) as error:
-            self._refuse(error)
+            self._deny(error)
             raise
         self._expected += expected
-        self._held = item.slots
+        self._slots.held = entry.slots
 
-    def _refuse(self, error: ApiError) -> None:
-        self._refusal = error
-        if self.on_refused is not None:
-            self.on_refused(error)
+    async def _reserve(self, tokens: int) -> Reservation:
+        try:
+            return await self._limiter.acquire(self.identity, tokens)
+        except ApiError as error:
+            self._deny(error)
+            raise
+
+    def _deny(self, error: ApiError) -> None:
+        self._denial = error
+        if self.on_denied is not None:
+            self.on_denied(error)
 
     def _expected_tokens(self, request: EngineRequest) -> float:
         prompt = self.prompt_tokens
         if prompt is None:
-            prompt = 0 if self._prompts else len(request.prompt_token_ids)
-        output = self._admission.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
+            prompt = 0 if self.spent.has_prompt else len(request.prompt_token_ids)
+        output = self._queue.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
         return prompt + output * self.sequences
 
-    def _release_idle(self) -> None:
-        self._releasing = None
-        idle = self._held - self._running
-        if idle > 0:
-            self._held -= idle
-            self._admission.release(self.identity.team, idle)
-        if self._closed and not self._running and not self._detached and not self._settled:
-            self._settled = True
+    def _drop(self, owner: _Owner) -> None:
+        self._owners &= ~owner
+        if not self._slots.running:
+            self._finish_if_unowned()
+
+    def _finish_if_unowned(self) -> bool:
+        """Give idle slots back at once where no owner is left, and settle after the last engine request."""
+        if self._owners:
+            return False
+        self._slots.release_idle()
+        if not self._slots.running and self._stage is not _Stage.SETTLED:
             self._settle()
+        return True
 
     def _settle(self) -> None:
-        tokens = self.spent_prompt + self.spent_output
+        tokens = self.spent.total
         if self._reservation is not None:
-            if tokens or self._free:
+            if tokens or self._stage is _Stage.REQUEST_RESERVED:
                 self._reservation.settle(tokens)
             else:
-                self._reservation.undo()
+                self._reservation.cancel()
+        self._stage = _Stage.SETTLED
         if self._began is not None:
-            each = max(1, self.spent_output // max(1, self.sequences))
-            self._admission.finished(
+            each = max(1, self.spent.output // max(1, self.sequences))
+            self._queue.settle(
                 self.identity.team,
                 self.effort,
                 expected=self._expected,
                 tokens=tokens,
-                output=each if self.spent_output else 0,
+                output=each if self.spent.output else 0,
                 seconds=self._clock() - self._began,
             )

@@ -1,4 +1,4 @@
-"""The seam between limits and where they are counted."""
+"""Rate limits' store: the protocol, and the messages between a replica and a store."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from serving.settings.limits import Unit
 from serving.settings.teams import Team
 
 WINDOW = 61
-"""Seconds that a minute's limit looks back, the one that runs included: no 60 s ever have more than the limit."""
+"""Seconds of a minute's sliding window, the current second included: no 60 s ever have more than the limit."""
 
 HOLDER_LIFE_S = 15.0
-"""A replica that was not heard of for so long is gone, and what it held concurrently is free."""
+"""Seconds without a message after which a replica counts as gone and its slots are free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """Requests, tokens and concurrent requests ("slots")."""
+    """Amounts of requests, tokens and concurrent requests ("slots")."""
 
     requests: int = 0
     tokens: int = 0
     slots: int = 0
 
     def of(self, unit: Unit) -> int:
-        """The amount in `unit`."""
+        """Amount in `unit`."""
         return self.requests if unit == "requests" else self.tokens if unit == "tokens" else self.slots
 
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """What a replica takes for a team: `need`, all or nothing, and as much of `spare` as does no harm.
+    """Acquisition of a replica for a team: `need`, all or nothing, and as much of `spare` as does no harm.
 
-    `holder` names the replica. `held` is how many slots it has taken for the team, those it is asking for elsewhere
-    included, and `sequence` grows with every message of the holder's, so that a late one does not undo a newer one.
+    `holder` names the replica. `held` is how many slots the replica holds for the team, those of its other pending
+    acquisitions included. `sequence` grows with every message of the holder, so that a late message does not undo a
+    newer one.
     """
 
     team: str
@@ -48,7 +49,7 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A minute's limit: what is left of it, and in how many seconds all of it is."""
+    """State of a limit per minute: what is left of it, and in how many seconds all of it is."""
 
     limit: int
     left: int
@@ -57,7 +58,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """`got` is what was needed, and what was given to spare. Windows are None where there is no limit."""
+    """Grant: `got` is what was needed, and what was granted to spare. Windows are None where there is no limit."""
 
     got: Amounts
     requests: Window | None
@@ -66,9 +67,9 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """A refusal: nothing was taken.
+    """Denial: nothing was taken.
 
-    The kind called `limit` has no room before `retry_after_s` have passed; None where nobody can tell.
+    `limit` names the kind that is used up. `retry_after_s` is when it has room again, None where that is not known.
     """
 
     limit: str
@@ -79,7 +80,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What was taken `age_s` ago was so much too little; too much where negative."""
+    """Correction of what was taken `age_s` ago: so much more was used, or less where negative."""
 
     age_s: float
     requests: int
@@ -88,7 +89,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Corrections of a team's, and how many slots the holder has now."""
+    """Report of a replica on a team: corrections, and how many slots the holder has now."""
 
     team: str
     limits: Team
@@ -99,26 +100,26 @@ class Report:
 
 
 class LimitStore(Protocol):
-    """Counts for all replicas. Implemented in memory, in Redis, and by the handle to an actor in the cluster.
+    """Store that counts limits for all replicas: in memory, in Redis, or in an actor of the cluster.
 
     Methods raise StoreUnavailableError when the backend cannot be reached or does not answer.
     """
 
     async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
-        """Take what is asked for, or nothing."""
+        """Take all that is needed, or nothing."""
         ...
 
     async def report(self, reports: Sequence[Report]) -> None:
-        """Put right what was taken before."""
+        """Settle what was taken before."""
         ...
 
     async def seed(self, used: Mapping[str, tuple[int, int]]) -> None:
-        """Tokens of this day and this month, by team, that were used before the store began to count.
+        """Count the tokens of this day and this month, by team, that were used before the store began to count.
 
-        Only the first time counts; a store that outlives restarts needs none.
+        Only the first call counts; a store that outlives restarts needs none.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of connections. May be called more than once."""
+        """Close connections. May be called more than once."""
         ...

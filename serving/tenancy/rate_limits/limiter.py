@@ -1,8 +1,9 @@
-"""The limits of teams, as one ingress replica keeps them.
+"""Rate limiter of one ingress replica.
 
-A request takes what it needs from what the replica has to spare; only when that is used up the store is asked, once,
-for this request and the next quarter second's. So most requests wait for nothing, and no token ever does. What lies to
-spare in all replicas together is at most a fiftieth of a limit, and goes back when it is not used.
+A request takes its reservation from the replica's lease of the team's limits. Only when the lease is used up does the
+limiter acquire more from the store, once, for this request and those of the next quarter second. So most requests wait
+for nothing, and no token ever does. All leases together hold at most a fiftieth of a limit to spare, and give it back
+when it is not used.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
 from serving.settings.limits import CALENDAR, KIND_OF, LIMIT_KINDS
@@ -21,18 +23,21 @@ from serving.tenancy.rate_limits.memory import MemoryLimitStore
 
 logger = logging.getLogger(__name__)
 
-_TELL_S = 0.1
+_REPORT_EVERY_S = 0.1
 _BLOCK_S = 0.05
 _RETRY_STORE_S = 1.0
 _REMIND_S = 10.0
-_PATIENCE_S = 2.0
-_FIRST_PATIENCE_S = 10.0
-"""For a store that has not answered yet: it may have to be started."""
+_TIMEOUT_S = 2.0
+_FIRST_TIMEOUT_S = 10.0
+"""Timeout of a store that has not answered yet: it may have to be started."""
 _LONGEST_SLOT_WAIT_S = 30.0
 
 
 class Reservation:
-    """What one request has taken of its team's limits. `settle` or `undo` ends it; the second call does nothing."""
+    """Reservation of one request of its team's limits, at an expected cost of `tokens`.
+
+    `settle` or `cancel` ends it; a second call does nothing.
+    """
 
     def __init__(self, lease: Lease | None, at: float, tokens: int, slots: int) -> None:
         self._lease = lease
@@ -41,11 +46,11 @@ class Reservation:
         self._slots = slots
 
     def settle(self, tokens: int) -> None:
-        """The request is over and cost `tokens`."""
+        """Settle the reservation: the request has ended and cost `tokens`."""
         self._end(0, tokens)
 
-    def undo(self) -> None:
-        """The request was not let in after all."""
+    def cancel(self) -> None:
+        """Give all of the reservation back: the request was not admitted."""
         self._end(-1, 0)
 
     def _end(self, requests: int, tokens: int) -> None:
@@ -57,14 +62,14 @@ class Reservation:
             requests if lease.counts("requests") else 0,
             tokens - self._tokens if lease.counts("tokens") else 0,
         )
-        lease.free_slots(self._slots)
+        lease.release_slots(self._slots)
         lease.finishing.add(1)
 
 
 class Limiter:
-    """Takes from `store` for this replica, `holder`, one of `replicas`.
+    """Rate limiter of the replica `holder`, one of `replicas`, over `store`.
 
-    While the store cannot be reached each replica goes by its own part of every limit, and the log says so. `clock` is
+    While the store cannot be reached, each replica applies its own part of every limit, and logs so. `clock` is
     monotonic, `wall` gives seconds since the epoch.
     """
 
@@ -82,32 +87,32 @@ class Limiter:
         self._replicas = replicas
         self._clock = clock
         self._leases: dict[str, Lease] = {}
-        self._alone = MemoryLimitStore(wall)
-        self._patience_s = _FIRST_PATIENCE_S
+        self._fallback = MemoryLimitStore(wall)
+        self._timeout_s = _FIRST_TIMEOUT_S
         self._lost_until = float("-inf")
         self._reminded = float("-inf")
 
     async def acquire(self, identity: Identity, tokens: int) -> Reservation:
-        """Take a request of about `tokens`; raises RateLimitError or QuotaExceededError, with the time to wait."""
+        """Reserve a request of about `tokens`; raises RateLimitError or QuotaExceededError, with the time to wait."""
         limits = identity.policy
         if not _limited(limits):
             return Reservation(None, 0.0, 0, 0)
         lease = self._lease(identity)
         slots = 1 if lease.counts("slots") else 0
         wanted = Amounts(1 if lease.counts("requests") else 0, tokens if lease.counts("tokens") else 0, slots)
-        self._refuse_blocked(identity, lease, wanted)
+        self._deny_blocked(identity, lease, wanted)
         got, missing = lease.reserve(wanted)
         if missing != Amounts():
             try:
-                await self._fetch(identity, lease, missing)
+                await self._extend(identity, lease, missing)
             except BaseException:
-                lease.put_back(got)
+                lease.unreserve(got)
                 raise
-        lease.started(tokens)
+        lease.record_start(tokens)
         return Reservation(lease, self._clock(), wanted.tokens, slots)
 
     def windows(self, identity: Identity) -> tuple[Window | None, Window | None]:
-        """The team's requests and tokens of this minute, as far as this replica knows."""
+        """State of the team's requests and tokens of this minute, as far as this replica knows."""
         lease = self._leases.get(identity.team)
         if lease is None:
             return None, None
@@ -115,37 +120,37 @@ class Limiter:
         return _with_spare(requests, lease.requests), _with_spare(tokens, lease.tokens)
 
     async def run(self, used_before: Callable[[], Awaitable[Mapping[str, tuple[int, int]]]]) -> None:
-        """Tell the store what was settled; runs until cancelled.
+        """Report settlements to the store; runs until cancelled.
 
-        `used_before` gives what teams used of this day and month before the store began to count. A store that has to
-        be started is started by this, not by the first request.
+        `used_before` returns what teams used of this day and month before the store began to count. The first call
+        starts a store that has to be started, so that no request waits for that.
         """
         try:
             await self._store.seed(await used_before())
         except StoreUnavailableError as error:
-            self._lost(error)
+            self._store_lost(error)
         while True:
-            await asyncio.sleep(_TELL_S)
+            await asyncio.sleep(_REPORT_EVERY_S)
             await self.flush()
 
     async def flush(self) -> None:
-        """Tell the store what was settled."""
+        """Report settlements to the store now."""
         if self._clock() < self._lost_until:
             return
         reports = {team: report for team, lease in self._leases.items() if (report := lease.report())}
-        for team in [team for team, lease in self._leases.items() if lease.forgettable]:
+        for team in [team for team, lease in self._leases.items() if lease.expired]:
             del self._leases[team]
         if not reports:
             return
         try:
             await self._store.report(list(reports.values()))
         except StoreUnavailableError as error:
-            self._lost(error)
+            self._store_lost(error)
             for team, report in reports.items():
                 self._leases[team].restore(report)
 
     async def close(self) -> None:
-        """Give back what is spare, and let go of the store."""
+        """Give back what the leases have to spare, and close the store."""
         for lease in self._leases.values():
             lease.correct(self._clock(), -lease.requests, -lease.tokens)
             lease.requests = lease.tokens = 0
@@ -159,9 +164,9 @@ class Limiter:
         lease.limits = identity.policy
         return lease
 
-    async def _fetch(self, identity: Identity, lease: Lease, missing: Amounts) -> None:
-        lease.slots_asked += missing.slots
-        # What is being asked for is said with the amount itself.
+    async def _extend(self, identity: Identity, lease: Lease, missing: Amounts) -> None:
+        lease.slots_pending += missing.slots
+        # `held` leaves out the slots of `need`.
         acquisition = Acquisition(
             identity.team,
             lease.limits,
@@ -171,57 +176,50 @@ class Limiter:
             missing,
             lease.spare(),
         )
-        asking = asyncio.create_task(self._ask(acquisition, lease))
-        asking.add_done_callback(lambda done: self._heard(lease, missing, done))
-        # The store may have counted it already: the answer is waited for, be the client there or not.
-        outcome = await asyncio.shield(asking)
+        acquiring = asyncio.create_task(self._acquire(acquisition, lease))
+        acquiring.add_done_callback(lambda done: self._add_granted(lease, missing, done))
+        # The store may have counted it already: a client that leaves does not cancel it.
+        outcome = await asyncio.shield(acquiring)
         if isinstance(outcome, Denied):
-            raise self._refused(identity, lease, outcome, missing)
+            raise self._denied(identity, lease, outcome, missing)
         lease.reserve(missing)
 
-    def _heard(self, lease: Lease, missing: Amounts, asking: asyncio.Task[Granted | Denied]) -> None:
-        """Put what the store gave to what is spare; whoever asked takes it from there, unless they have left."""
-        lease.slots_asked -= missing.slots
-        if asking.cancelled() or asking.exception() is not None:
+    def _add_granted(self, lease: Lease, missing: Amounts, acquiring: asyncio.Task[Granted | Denied]) -> None:
+        """Add a grant to the lease, from which its request takes it unless the request has ended."""
+        lease.slots_pending -= missing.slots
+        if acquiring.cancelled() or acquiring.exception() is not None:
             return
-        outcome = asking.result()
+        outcome = acquiring.result()
         lease.windows = outcome.requests, outcome.tokens
         if isinstance(outcome, Granted):
             lease.block = None
-            lease.add(outcome.got)
+            lease.grant(outcome.got)
 
-    async def _ask(self, acquisition: Acquisition, lease: Lease) -> Granted | Denied:
+    async def _acquire(self, acquisition: Acquisition, lease: Lease) -> Granted | Denied:
         if self._clock() >= self._lost_until:
             try:
-                async with asyncio.timeout(self._patience_s):
+                async with asyncio.timeout(self._timeout_s):
                     outcome = await self._store.acquire(acquisition)
-                self._patience_s = _PATIENCE_S
+                self._timeout_s = _TIMEOUT_S
                 return outcome
             except (StoreUnavailableError, TimeoutError) as error:
-                self._lost(error)
+                self._store_lost(error)
         part = {
             kind.name: max(1, most // self._replicas)
             for kind in LIMIT_KINDS
             if (most := acquisition.limits.limit(kind))
         }
-        own = Acquisition(
-            acquisition.team,
-            acquisition.limits.model_copy(update=part),
-            acquisition.holder,
-            acquisition.sequence,
-            acquisition.held,
-            acquisition.need,
-            Amounts(),
-        )
-        outcome = await self._alone.acquire(own)
+        limits = acquisition.limits.model_copy(update=part)
+        own = replace(acquisition, limits=limits, spare=Amounts())
+        outcome = await self._fallback.acquire(own)
         if isinstance(outcome, Granted):
-            # The store is told once it is back, so that nobody has this twice.
+            # Reported to the store once it is back, so that the amount is not granted twice.
             lease.correct(self._clock(), outcome.got.requests, outcome.got.tokens)
         return outcome
 
-    def _lost(self, error: StoreUnavailableError | TimeoutError) -> None:
+    def _store_lost(self, error: StoreUnavailableError | TimeoutError) -> None:
         now = self._clock()
-        self._patience_s = _PATIENCE_S
+        self._timeout_s = _TIMEOUT_S
         self._lost_until = now + _RETRY_STORE_S
         if now - self._reminded >= _REMIND_S:
             self._reminded = now
@@ -232,26 +230,26 @@ class Limiter:
                 error.__cause__,
             )
 
-    def _refuse_blocked(self, identity: Identity, lease: Lease, wanted: Amounts) -> None:
-        """A flood that is refused anyway does not reach the store."""
+    def _deny_blocked(self, identity: Identity, lease: Lease, wanted: Amounts) -> None:
+        """Deny requests that the store would deny too, so that a flood does not reach it."""
         block, now = lease.block, self._clock()
         if block is None:
             return
         if now >= block.until:
             lease.block = None
         elif wanted.tokens >= block.tokens:
-            block.told += 1
-            wait = block.free_at - now + block.told * _step_s(block.limit, lease, wanted)
+            block.denied += 1
+            wait = block.free_at - now + block.denied * _step_s(block.limit, lease, wanted)
             raise _error(identity, block.limit, max(wait, 0.001))
 
-    def _refused(self, identity: Identity, lease: Lease, refused: Denied, missing: Amounts) -> RateLimitError:
-        wait, now = refused.retry_after_s, self._clock()
+    def _denied(self, identity: Identity, lease: Lease, denied: Denied, missing: Amounts) -> RateLimitError:
+        wait, now = denied.retry_after_s, self._clock()
         if wait is None:
             wait = min(_LONGEST_SLOT_WAIT_S, 1 / lease.finishing.per_second) if lease.finishing.per_second else 1.0
         else:
-            tokens = 0 if KIND_OF[refused.limit].unit == "requests" else missing.tokens
-            lease.block = Block(refused.limit, tokens, now + min(_BLOCK_S, wait), now + wait)
-        return _error(identity, refused.limit, wait)
+            tokens = 0 if KIND_OF[denied.limit].unit == "requests" else missing.tokens
+            lease.block = Block(denied.limit, tokens, now + min(_BLOCK_S, wait), now + wait)
+        return _error(identity, denied.limit, wait)
 
 
 def _limited(limits: Team) -> bool:
@@ -259,7 +257,7 @@ def _limited(limits: Team) -> bool:
 
 
 def _step_s(limit: str, lease: Lease, wanted: Amounts) -> float:
-    """How much later the next one gets in."""
+    """Seconds by which the next denied request has to wait longer than the one before."""
     kind = KIND_OF[limit]
     most = lease.limits.limit(kind)
     if kind.span != "minute" or not most:

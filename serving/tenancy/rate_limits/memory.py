@@ -1,4 +1,4 @@
-"""Limits counted in this process; in a cluster, in the process of one actor."""
+"""Limit store in this process's memory; in a cluster, in the process of one actor."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from serving.tenancy.rate_limits.base import (
 )
 
 SPARE_PART = 0.02
-"""Part of a limit that all replicas together may hold to spare: what lies there unused is missing elsewhere."""
+"""Part of a limit that all replicas together may hold to spare: what is unused there is missing elsewhere."""
 
 LONGEST_PROMISE_S = 2.0 * WINDOW
 
 
 @dataclass(slots=True)
 class SlidingWindow:
-    """What was used in each of the last WINDOW seconds.
+    """Sliding window: what was used in each of the last WINDOW seconds.
 
-    `promised` is what those who were refused have been told to come back for. It melts as the window frees itself, and
-    later ones are told later times.
+    `promised` is the sum of what denied requests were told to come back for. It shrinks as the window frees itself, so
+    that later requests are told later times.
     """
 
     seconds: dict[int, int] = field(default_factory=dict)
@@ -37,19 +37,19 @@ class SlidingWindow:
     promised_at: float = 0.0
 
     def advance(self, now: float) -> None:
-        """Forget what has left the window."""
+        """Remove seconds that have left the window."""
         oldest = int(now) - WINDOW + 1
         for second in [second for second in self.seconds if second < oldest]:
             self.used -= self.seconds.pop(second)
 
     def add(self, amount: int, second: int, now: float) -> None:
-        """Use more, or less where negative, in that second; nothing where it has left the window."""
+        """Count `amount`, which may be negative, in `second`; ignored where `second` has left the window."""
         if second > int(now) - WINDOW:
             self.used += amount
             self.seconds[second] = self.seconds.get(second, 0) + amount
 
-    def room_in_s(self, need: int, limit: int, now: float) -> float:
-        """How long until `need` fits, after all that has been promised; 0 where it fits now."""
+    def wait_s(self, need: int, limit: int, now: float) -> float:
+        """Seconds until `need` fits, after all that has been promised; 0 where it fits now."""
         if self.used + need <= limit:
             return 0.0
         self.promised = max(0.0, self.promised - (now - self.promised_at) * limit / WINDOW)
@@ -64,7 +64,7 @@ class SlidingWindow:
         return min(LONGEST_PROMISE_S, WINDOW * (1 + (wanted - freed) / limit))
 
     def view(self, limit: int, now: float) -> Window:
-        """For the client."""
+        """State of the window, for the client."""
         last = max((second for second, used in self.seconds.items() if used > 0), default=None)
         return Window(limit, max(0, limit - self.used), 0.0 if last is None else last + WINDOW - now)
 
@@ -85,11 +85,11 @@ class _Account:
     holders: dict[str, _Holder] = field(default_factory=dict)
 
     def used(self, unit: Unit, span: Span, now: float) -> int:
-        """What was used in the day or the month of `now`."""
+        """Amount used in the day or the month of `now`."""
         return self.periods.get((unit, span), {}).get(period_of(span, now), 0)
 
     def use(self, unit: Unit, span: Span, amount: int, second: float, now: float) -> None:
-        """Count `amount` for the day or the month of `second`, and forget what is older than the last one."""
+        """Count `amount` for the day or the month of `second`, and remove periods before the last one."""
         span_s = 86400 if span == "day" else 32 * 86400
         oldest = period_of(span, now - span_s)
         periods = self.periods.setdefault((unit, span), {})
@@ -100,7 +100,7 @@ class _Account:
 
 
 class MemoryLimitStore:
-    """See LimitStore. `clock` gives seconds since the epoch; should it go back, time stands still here."""
+    """LimitStore in memory. `clock` gives seconds since the epoch; while it goes back, time stands still here."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -124,9 +124,9 @@ class MemoryLimitStore:
         for window in account.windows.values():
             window.advance(now)
         elsewhere, holders = _others(account, acquisition.holder, now)
-        if refusal := _first_refusal(account, acquisition, elsewhere, now):
-            limit, wait = refusal
-            self._hear(account, acquisition.holder, acquisition.sequence, acquisition.held, now)
+        if denial := _first_denial(account, acquisition, elsewhere, now):
+            limit, wait = denial
+            self._update_holder(account, acquisition.holder, acquisition.sequence, acquisition.held, now)
             return Denied(limit, wait, *_views(account, acquisition, now))
         spare = _spare(account, acquisition, elsewhere, holders, now)
         got = Amounts(
@@ -135,7 +135,7 @@ class MemoryLimitStore:
             acquisition.need.slots + spare.slots,
         )
         _charge(account, got.requests, got.tokens, int(now), now)
-        self._hear(account, acquisition.holder, acquisition.sequence, acquisition.held + got.slots, now)
+        self._update_holder(account, acquisition.holder, acquisition.sequence, acquisition.held + got.slots, now)
         return Granted(got, *_views(account, acquisition, now))
 
     async def report(self, reports: Sequence[Report]) -> None:
@@ -145,7 +145,7 @@ class MemoryLimitStore:
             account = self._accounts.setdefault(report.team, _Account())
             for each in report.corrections:
                 _charge(account, each.requests, each.tokens, int(now - each.age_s), now)
-            self._hear(account, report.holder, report.sequence, report.held, now)
+            self._update_holder(account, report.holder, report.sequence, report.held, now)
 
     async def close(self) -> None:
         """See LimitStore."""
@@ -155,7 +155,7 @@ class MemoryLimitStore:
         return self._now
 
     @staticmethod
-    def _hear(account: _Account, name: str, sequence: int, held: int, now: float) -> None:
+    def _update_holder(account: _Account, name: str, sequence: int, held: int, now: float) -> None:
         holder = account.holders.get(name)
         if holder is None or sequence > holder.sequence:
             account.holders[name] = _Holder(sequence, held, now)
@@ -164,14 +164,14 @@ class MemoryLimitStore:
 
 
 def _others(account: _Account, name: str, now: float) -> tuple[int, int]:
-    """Slots that other replicas hold, and how many replicas there are."""
+    """Slots that other replicas hold, and the number of replicas."""
     for gone in [each for each, holder in account.holders.items() if now - holder.seen > HOLDER_LIFE_S]:
         del account.holders[gone]
     others = [holder.held for each, holder in account.holders.items() if each != name]
     return sum(others), len(others) + 1
 
 
-def _first_refusal(
+def _first_denial(
     account: _Account, acquisition: Acquisition, elsewhere: int, now: float
 ) -> tuple[str, float | None] | None:
     limits, need = acquisition.limits, acquisition.need
@@ -184,7 +184,7 @@ def _first_refusal(
         most, wanted = limits.limit(kind), need.of(kind.unit)
         if kind.span != "minute" or most is None or not wanted:
             continue
-        if wait := account.windows[kind.unit].room_in_s(min(wanted, most), most, now):
+        if wait := account.windows[kind.unit].wait_s(min(wanted, most), most, now):
             waits.append((wait, kind.name))
     if waits:
         wait, name = max(waits)
@@ -202,9 +202,9 @@ def _first_refusal(
 
 
 def _spare(account: _Account, acquisition: Acquisition, elsewhere: int, holders: int, now: float) -> Amounts:
-    """As much of what is asked for to spare as all replicas together may hold."""
+    """Part of the acquisition's `spare` that leaves all replicas together within SPARE_PART of each limit."""
 
-    def some(unit: Unit) -> int:
+    def granted(unit: Unit) -> int:
         asked, need = acquisition.spare.of(unit), acquisition.need.of(unit)
         for kind in LIMIT_KINDS:
             limit = acquisition.limits.limit(kind)
@@ -219,7 +219,7 @@ def _spare(account: _Account, acquisition: Acquisition, elsewhere: int, holders:
             asked = max(0, min(asked, int(limit * SPARE_PART) // holders, (limit - used - need) // (4 * holders)))
         return asked
 
-    return Amounts(some("requests"), some("tokens"), some("slots"))
+    return Amounts(granted("requests"), granted("tokens"), granted("slots"))
 
 
 def _charge(account: _Account, requests: int, tokens: int, second: int, now: float) -> None:

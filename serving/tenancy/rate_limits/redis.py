@@ -1,4 +1,4 @@
-"""Limits counted in Redis 6.2 or newer: shared by whatever reaches it, and kept when all of us restart."""
+"""Limit store in Redis 6.2 or newer: shared by all processes that reach it, and kept when all of them restart."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _NONE = -1
 
 _UNITS = ("requests", "tokens", "slots")
 _CODES = {("tokens", "day"): "d", ("tokens", "month"): "m", ("requests", "day"): "D", ("requests", "month"): "M"}
-"""The first letter of what is kept for a kind that begins anew with a day or a month."""
+"""First letter of a hash field of a kind that begins anew with a day or a month."""
 
 
 def _lua(kinds: tuple[LimitKind, ...]) -> str:
-    """The kinds as a table of Lua: where the limit and the unit are among the arguments, the span, the first letter."""
+    """Kinds as a Lua table: indexes of limit and unit among the arguments, the span, the field's first letter."""
     rows = (
-        f"{{place={LIMIT_KINDS.index(kind) + 1}, unit={_UNITS.index(kind.unit) + 1}, span='{kind.span}', "
+        f"{{index={LIMIT_KINDS.index(kind) + 1}, unit={_UNITS.index(kind.unit) + 1}, span='{kind.span}', "
         f"code='{_CODES.get((kind.unit, kind.span), kind.unit[0])}'}}"
         for kind in kinds
     )
@@ -43,10 +43,10 @@ def _lua(kinds: tuple[LimitKind, ...]) -> str:
 
 _KINDS = len(LIMIT_KINDS)
 
-# One hash a team, so that a Redis Cluster has all of it in one place: r1760000000 and t1760000000 are what was used in
+# One hash a team, so that a Redis Cluster keeps all of it on one node: r1760000000 and t1760000000 are what was used in
 # that second, d20370 and m2025-10 the tokens of a day and a month (D and M would be its requests), h:NAME a replica as
 # "sequence held seen", pr and pt what was promised and since when. A script runs alone, and by Redis's clock, which is
-# one for all replicas. It says the same as memory.py does, line for line.
+# one for all replicas. It mirrors memory.py line for line.
 _COMMON = f"""
 local WINDOW, LIFE = {WINDOW}, {HOLDER_LIFE_S}
 local KINDS, CALENDAR = {_lua(LIMIT_KINDS)}, {_lua(CALENDAR)}
@@ -67,7 +67,7 @@ local function day_and_month(second)
   if number > 12 then year, number = year + 1, number - 12 end
   return day, string.format('%04d-%02d', year, number)
 end
-local function hear(count)
+local function update_holder(count)
   local old = redis.call('HGET', key, 'h:' .. holder)
   local old_sequence, old_held = -1, 0
   if old then
@@ -99,9 +99,9 @@ _TAKE = (
     _COMMON
     + f"""
 local limits, need, spare = {{}}, {{}}, {{}}
-for place = 1, {_KINDS} do limits[place] = tonumber(ARGV[4 + place]) end
-for place = 1, 3 do
-  need[place], spare[place] = tonumber(ARGV[4 + {_KINDS} + place]), tonumber(ARGV[7 + {_KINDS} + place])
+for index = 1, {_KINDS} do limits[index] = tonumber(ARGV[4 + index]) end
+for unit = 1, 3 do
+  need[unit], spare[unit] = tonumber(ARGV[4 + {_KINDS} + unit]), tonumber(ARGV[7 + {_KINDS} + unit])
 end
 local day, month = day_and_month(now)
 local period, used = {{day=day, month=month}}, {{}}
@@ -111,8 +111,8 @@ local oldest = math.floor(now) - WINDOW + 1
 local windows = {{r = {{used = 0, seconds = {{}}}}, t = {{used = 0, seconds = {{}}}}}}
 local elsewhere, holders, gone, promised = 0, 1, {{}}, {{}}
 local all = redis.call('HGETALL', key)
-for place = 1, #all, 2 do
-  local name, value = all[place], all[place + 1]
+for index = 1, #all, 2 do
+  local name, value = all[index], all[index + 1]
   local kind = string.sub(name, 1, 1)
   if kind == 'r' or kind == 't' then
     local second = tonumber(string.sub(name, 2))
@@ -141,7 +141,7 @@ local function view(window, limit)
   if last >= 0 then full = last + WINDOW - now end
   return math.max(0, limit - window.used), tostring(full)
 end
-local function room_in(kind, wanted, limit)
+local function wait_for(kind, wanted, limit)
   local window = windows[kind]
   if window.used + wanted <= limit then return 0 end
   local before, at = 0, now
@@ -156,29 +156,29 @@ local function room_in(kind, wanted, limit)
   end
   return math.min({LONGEST_PROMISE_S}, WINDOW * (1 + (needed - freed) / limit))
 end
-local refused, wait = 0, 0
+local denied, wait = 0, 0
 for _, kind in ipairs(CALENDAR) do
-  local limit = limits[kind.place]
-  if refused == 0 and limit >= 0 and used[kind.code] + need[kind.unit] > limit then refused = kind.place end
+  local limit = limits[kind.index]
+  if denied == 0 and limit >= 0 and used[kind.code] + need[kind.unit] > limit then denied = kind.index end
 end
-if refused == 0 then
+if denied == 0 then
   for _, kind in ipairs(KINDS) do
-    local limit, wanted = limits[kind.place], need[kind.unit]
+    local limit, wanted = limits[kind.index], need[kind.unit]
     if kind.span == 'minute' and limit >= 0 and wanted > 0 then
-      local room = room_in(kind.code, math.min(wanted, limit), limit)
-      if room > wait then refused, wait = kind.place, room end
+      local seconds = wait_for(kind.code, math.min(wanted, limit), limit)
+      if seconds > wait then denied, wait = kind.index, seconds end
     end
   end
   for _, kind in ipairs(KINDS) do
-    local limit = limits[kind.place]
-    if refused == 0 and kind.span == 'moment' and limit >= 0 and need[3] > 0 and elsewhere + held + need[3] > limit then
-      refused = kind.place
+    local limit = limits[kind.index]
+    if denied == 0 and kind.span == 'moment' and limit >= 0 and need[3] > 0 and elsewhere + held + need[3] > limit then
+      denied = kind.index
     end
   end
 end
 local got = {{0, 0, 0}}
-if refused == 0 then
-  local function some(limit, used, asked)
+if denied == 0 then
+  local function granted(limit, used, asked)
     if limit < 0 then return asked end
     return math.max(0, math.min(asked, math.floor(math.floor(limit * {SPARE_PART}) / holders),
       math.floor((limit - used) / (4 * holders))))
@@ -188,42 +188,42 @@ if refused == 0 then
     local before = elsewhere + held
     if kind.span == 'minute' then before = windows[kind.code].used
     elseif calendar[kind.code] then before = used[kind.code] end
-    got[kind.unit] = some(limits[kind.place], before + need[kind.unit], got[kind.unit])
+    got[kind.unit] = granted(limits[kind.index], before + need[kind.unit], got[kind.unit])
   end
   for unit = 1, 3 do got[unit] = need[unit] + got[unit] end
   local second = math.floor(now)
   charge(got[1], got[2], second)
-  for place, kind in ipairs({{'r', 't'}}) do
+  for unit, kind in ipairs({{'r', 't'}}) do
     local window, found = windows[kind], false
-    window.used = window.used + got[place]
+    window.used = window.used + got[unit]
     for _, each in ipairs(window.seconds) do
-      if each[1] == second then each[2], found = each[2] + got[place], true end
+      if each[1] == second then each[2], found = each[2] + got[unit], true end
     end
-    if not found then window.seconds[#window.seconds + 1] = {{second, got[place]}} end
+    if not found then window.seconds[#window.seconds + 1] = {{second, got[unit]}} end
   end
 end
-hear(held + got[3])
+update_holder(held + got[3])
 local left_r, full_r = view(windows.r, limits[1])
 local left_t, full_t = view(windows.t, limits[2])
-return {{refused, tostring(wait), got[1], got[2], got[3], left_r, full_r, left_t, full_t, tostring(now)}}
+return {{denied, tostring(wait), got[1], got[2], got[3], left_r, full_r, left_t, full_t, tostring(now)}}
 """
 )
 _REPORT = (
     _COMMON
     + """
-hear(held)
-for place = 5, #ARGV, 3 do
-  charge(tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2]), math.floor(now - ARGV[place]))
+update_holder(held)
+for index = 5, #ARGV, 3 do
+  charge(tonumber(ARGV[index + 1]), tonumber(ARGV[index + 2]), math.floor(now - ARGV[index]))
 end
 """
 )
 
 
 class RedisLimitStore:
-    """See LimitStore.
+    """LimitStore in Redis.
 
-    The URL may hold a password; it is in no message and no repr. `clock`, for tests, gives seconds since the epoch in
-    place of Redis's own. Raises SettingsError for a URL that cannot be read; connects at the first call.
+    The URL may hold a password; it is in no message and no repr. `clock`, for tests, gives seconds since the epoch and
+    replaces Redis's own. Raises SettingsError for a URL that cannot be read; connects at the first call.
     """
 
     def __init__(self, url: SecretStr, *, name: str = "limits", clock: Callable[[], float] | None = None) -> None:
@@ -236,7 +236,7 @@ class RedisLimitStore:
     async def acquire(self, acquisition: Acquisition) -> Granted | Denied:
         """See LimitStore."""
         need, spare, limits = acquisition.need, acquisition.spare, acquisition.limits
-        refused, wait, *figures = await self._run(
+        denied, wait, *figures = await self._run(
             self._take,
             acquisition.team,
             acquisition.holder,
@@ -251,9 +251,9 @@ class RedisLimitStore:
             _window(limits.requests_per_minute, left_requests, full_requests),
             _window(limits.tokens_per_minute, left_tokens, full_tokens),
         )
-        if not refused:
+        if not denied:
             return Granted(Amounts(requests, tokens, slots), *windows)
-        kind = LIMIT_KINDS[refused - 1]
+        kind = LIMIT_KINDS[denied - 1]
         return Denied(kind.name, _wait(kind, float(wait), float(now)), *windows)
 
     async def report(self, reports: Sequence[Report]) -> None:
@@ -263,7 +263,7 @@ class RedisLimitStore:
             await self._run(self._report, each.team, each.holder, each.sequence, each.held, *corrections)
 
     async def seed(self, used: Mapping[str, tuple[int, int]]) -> None:
-        """See LimitStore. Redis has it all."""
+        """See LimitStore. Does nothing: Redis outlives restarts."""
 
     async def close(self) -> None:
         """See LimitStore."""

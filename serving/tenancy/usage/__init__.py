@@ -1,1 +1,1 @@
-"""What teams used, by day, model and effort."""
+"""Usage of teams, by day, model and effort."""

@@ -1,4 +1,4 @@
-"""The seam between what was used and where it is kept."""
+"""Usage store: the protocol, and the counts it keeps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UsageKey = tuple[str, str, str, str]
 
 @dataclass(slots=True)
 class Counts:
-    """Requests and tokens, a count for each of COUNTS.
+    """Counts of requests and tokens, one for each of COUNTS.
 
     `failed` requests are among `requests`; their tokens were spent all the same. `cached_tokens` are among those of the
     prompt, those of `channels` among those of the completion, whose rest is structure and calls' arguments. Those of
@@ -43,26 +43,26 @@ class Counts:
     replayed_tokens: int = 0
 
     def add(self, other: Counts) -> None:
-        """Count the other's too."""
+        """Add the counts of `other`."""
         for name in _OWN:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.channels.add(other.channels)
 
     def values(self) -> tuple[int, ...]:
-        """In the order of COUNTS."""
+        """Values in the order of COUNTS."""
         own = {name: getattr(self, name) for name in _OWN}
         by_channel = {column: self.channels[channel] for channel, column in USAGE_COLUMNS.items()}
         return tuple((own | by_channel)[name] for name in COUNTS)
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, int]) -> Counts:
-        """From values by the names of COUNTS; those that are not there are 0."""
+        """Make counts from values by the names of COUNTS; missing ones are 0."""
         by_channel = {channel: columns.get(column, 0) for channel, column in USAGE_COLUMNS.items()}
         return cls(**{name: columns.get(name, 0) for name in _OWN}, channels=TokenCounts(**by_channel))
 
     @classmethod
     def of(cls, record: RequestRecord) -> Counts:
-        """What one request was."""
+        """Counts of one request."""
         usage = record.usage
         counts = cls(requests=1, failed=int(record.outcome != "ok"))
         if usage is not None and usage.cache is not None:
@@ -78,23 +78,23 @@ UsageRow = tuple[UsageKey, Counts]
 
 
 class UsageStore(Protocol):
-    """Implemented in memory, in a SQLite file, in Redis, and by the handle to an actor in the cluster.
+    """Usage store: in memory, in a SQLite file, in Redis, or in an actor of the cluster.
 
     Methods raise StoreUnavailableError when the backend cannot be reached or does not answer.
     """
 
     async def add(self, rows: Sequence[UsageRow]) -> None:
-        """Count these too, all or none."""
+        """Add the counts of all rows, or of none."""
         ...
 
     async def read(self, first_day: str, last_day: str) -> list[UsageRow]:
-        """What was used on these days and those between, in order."""
+        """Rows of these days and those between, in order."""
         ...
 
     async def forget(self, before_day: str) -> None:
-        """Keep nothing of days before that."""
+        """Remove the days before `before_day`."""
         ...
 
     async def close(self) -> None:
-        """Let go of files and connections. May be called more than once."""
+        """Close files and connections. May be called more than once."""
         ...

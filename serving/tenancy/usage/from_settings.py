@@ -1,4 +1,4 @@
-"""The store of usage that the settings ask for."""
+"""Choice of the usage store by the settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from serving.tenancy.usage.sqlite import SqliteUsageStore
 
 
 def make_usage_store(settings: Settings) -> UsageStore:
-    """`memory` is this process's own. Nothing is connected to before the first call. Raises SettingsError."""
+    """Make the usage store that the settings name; `memory` is this process's own.
+
+    Connects to nothing before the first call. Raises SettingsError.
+    """
     if settings.usage.backend == "sqlite" and settings.usage.database is not None:
         return SqliteUsageStore(Path(settings.usage.database))
     if settings.usage.backend == "redis" and settings.redis.url is not None:

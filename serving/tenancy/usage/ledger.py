@@ -1,4 +1,4 @@
-"""Collects what finished requests used, and brings it to the store once a second."""
+"""Usage ledger: collects what finished requests used, and adds it to the store once a second."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ NO_EFFORT = "none"
 
 
 def day_of(epoch_s: float) -> str:
-    """The UTC day, as 2026-11-21."""
+    """UTC day, as 2026-11-21."""
     return datetime.fromtimestamp(epoch_s, UTC).date().isoformat()
 
 
 class UsageLedger:
-    """`record` is a sink for telemetry's records. What the store does not take is kept and brought again.
+    """Ledger of usage, an observer of telemetry's records. Keeps what the store does not take, and adds it again.
 
-    What is kept is bounded by days, teams, models and efforts, not by requests. A process that is killed loses its last
+    The ledger's size is bounded by days, teams, models and efforts, not by requests. A killed process loses its last
     second. `clock` gives seconds since the epoch.
     """
 
@@ -43,11 +43,11 @@ class UsageLedger:
         self._flushing = asyncio.Lock()
 
     def record(self, record: RequestRecord) -> None:
-        """Count a request that got as far as an engine, or was meant to; see OnRecord."""
+        """Count a request for which a model was resolved; see OnRecord."""
         if record.model is None or record.api == "tokenize":
             return
         day = day_of(record.started_at)
-        # An adapter's name is a model's to whoever asks for it.
+        # To clients an adapter's name is a model's.
         model = record.adapter or record.model
         key = (day, record.team or OPEN.team, model, record.effort or NO_EFFORT)
         self._pending.setdefault(key, Counts()).add(Counts.of(record))
@@ -66,11 +66,11 @@ class UsageLedger:
         """Flush every second, until cancelled."""
         while True:
             await asyncio.sleep(_FLUSH_S)
-            # To its end, once begun: half way nobody knows whether the store has it.
+            # Not cancelled once begun: half way it is unknown whether the store has it.
             await asyncio.shield(self.flush())
 
     async def flush(self) -> None:
-        """Bring what is pending to the store."""
+        """Add pending counts to the store."""
         async with self._flushing:
             pending, self._pending = self._pending, {}
             try:
@@ -85,7 +85,7 @@ class UsageLedger:
                     self._pending.setdefault(key, Counts()).add(counts)
 
     async def close(self) -> None:
-        """Bring the last, and let go of the store."""
+        """Add the last counts, and close the store."""
         await self.flush()
         await self.store.close()
 

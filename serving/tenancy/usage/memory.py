@@ -1,4 +1,4 @@
-"""Usage in this process; in a cluster, in the process of one actor. Gone when that stops."""
+"""Usage store in this process's memory; in a cluster, in the process of one actor. Lost when it stops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serving.tenancy.usage.base import Counts, UsageKey, UsageRow
 
 
 class MemoryUsageStore:
-    """See UsageStore."""
+    """UsageStore in memory."""
 
     def __init__(self) -> None:
         self._counts: dict[UsageKey, Counts] = {}

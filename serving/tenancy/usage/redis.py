@@ -1,4 +1,4 @@
-"""Usage in Redis, for all replicas of all machines."""
+"""Usage store in Redis, for all replicas of all machines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOST = "The Redis that keeps usage cannot be reached now."
 
 
 class RedisUsageStore:
-    """See UsageStore. A hash a day; its fields are JSON, ["team","model","effort","requests"].
+    """UsageStore in Redis: a hash a day; its fields are JSON, ["team","model","effort","requests"].
 
     The URL may hold a password; it is in no message. Raises SettingsError for a URL that cannot be read.
     """
@@ -25,7 +25,7 @@ class RedisUsageStore:
     def __init__(self, url: SecretStr, *, name: str = "usage", keep_days: int = 400) -> None:
         self._prefix = f"gpt-oss-serving:{name}:"
         self._keep_s = (keep_days + 1) * 86400
-        # What was counted and not confirmed would be counted twice.
+        # A retry would count twice what was counted and not confirmed.
         self._redis = connect(url, timeout_s=_TIMEOUT_S, connections=_CONNECTIONS, retries=0)
 
     async def add(self, rows: Sequence[UsageRow]) -> None:
@@ -57,7 +57,7 @@ class RedisUsageStore:
         return [(key, Counts.from_columns(rows[key])) for key in sorted(rows)]
 
     async def forget(self, before_day: str) -> None:
-        """See UsageStore. Redis forgets by itself."""
+        """See UsageStore. Does nothing: Redis expires days itself."""
 
     async def close(self) -> None:
         """See UsageStore."""

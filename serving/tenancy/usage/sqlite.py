@@ -1,4 +1,4 @@
-"""Usage in a SQLite file, for all ingress replicas of one machine."""
+"""Usage store in a SQLite file, for all ingress replicas of one machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ADD = (
 
 
 class SqliteUsageStore:
-    """See UsageStore. The file is made at the first call; each call is one transaction in a thread.
+    """UsageStore in SQLite. The first call makes the file; each call is one transaction in a thread.
 
     Write-ahead logging lets `serving usage` read while replicas write, and a killed process loses nothing that was
     added. Not for network file systems, whose locks SQLite cannot rely on.
@@ -80,7 +80,7 @@ class SqliteUsageStore:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch the file to write-ahead logging. SQLite does not wait by itself where another is just doing the same."""
+    """Switch the file to write-ahead logging, again and again while another process is just doing the same."""
     deadline = time.monotonic() + _BUSY_S
     while True:
         try:
@@ -93,7 +93,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _add_columns(connection: sqlite3.Connection) -> None:
-    """Counts that the file does not have yet: it was made by an older version."""
+    """Add the columns that a file of an older version lacks."""
     there = {row[1] for row in connection.execute("PRAGMA table_info(usage)")}
     if there.issuperset(COUNTS):
         return

@@ -1,4 +1,4 @@
-"""Usage summed up the way somebody asks for it."""
+"""Sums of usage by day, team, model or effort."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
 
 
 def groupings_in(text: str) -> list[Grouping] | None:
-    """Names with commas between them; None where one is not known, or comes twice."""
+    """Groupings in a list of names with commas; None where one is unknown or comes twice."""
     names = [name.strip() for name in text.split(",")]
     known = [each for name in names for each in GROUPINGS if each == name]
     return known if len(known) == len(names) == len(set(known)) else None
 
 
 def summarize(rows: Iterable[UsageRow], by: Sequence[Grouping], team: str | None = None) -> list[dict[str, Any]]:
-    """A dict for each combination of what is grouped by, those first, then the counts; in order.
+    """Sum `rows` by `by`: a dict for each combination of values, the values first, then the counts; in order.
 
-    With `team`, that team's alone.
+    With `team`, of that team alone.
     """
-    places = [KEY.index(name) for name in by]
+    indexes = [KEY.index(name) for name in by]
     sums: dict[tuple[str, ...], Counts] = {}
     for key, counts in rows:
         if team is None or key[1] == team:
-            sums.setdefault(tuple(key[place] for place in places), Counts()).add(counts)
+            sums.setdefault(tuple(key[index] for index in indexes), Counts()).add(counts)
     return [dict(zip((*by, *COUNTS), (*key, *counts.values()), strict=True)) for key, counts in sorted(sums.items())]

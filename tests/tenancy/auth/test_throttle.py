@@ -64,11 +64,11 @@ async def test_only_so_many_are_held_at_a_time() -> None:
     throttle = AuthThrottle(Clock())
     for _ in range(30):
         throttle.count("10.0.0.1")
-    held = [asyncio.create_task(throttle.punish("10.0.0.1")) for _ in range(256)]
+    held = [asyncio.create_task(throttle.delay("10.0.0.1")) for _ in range(256)]
     await asyncio.sleep(0)
 
     began = time.perf_counter()
-    await throttle.punish("10.0.0.1")
+    await throttle.delay("10.0.0.1")
 
     assert time.perf_counter() - began < 1  # 2 s for those that are held
     assert not any(task.done() for task in held)

@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from serving.tenancy.flow_control.fair_queue import FairQueue, NoRoom, Waiting
+from serving.tenancy.flow_control.fair_queue import FairQueue, QueueEntry, QueueFull
 
 
 @dataclass
@@ -36,16 +36,16 @@ def run(loads: Mapping[str, Load], *, slots: int = 16, finished: int = 6000, see
 
     `guess` is what a request is said to cost, as a part of its true cost.
     """
-    chance, queue = random.Random(seed), FairQueue(slots, reserve=1, most_waiting=10_000)
+    chance, queue = random.Random(seed), FairQueue(slots, reserve=1, max_queued=10_000)
     outcome, now, counter = Run(), 0.0, itertools.count()
-    ends: list[tuple[float, int, Waiting, float]] = []
+    ends: list[tuple[float, int, QueueEntry, float]] = []
     true_cost: dict[int, float] = {}
     arrived: dict[int, float] = {}
 
     def arrive(team: str) -> None:
         load = loads[team]
         cost = load.cost(chance)
-        item = Waiting(team, load.weight, load.rank, tokens=cost * guess)
+        item = QueueEntry(team, load.weight, load.rank, tokens=cost * guess)
         true_cost[id(item)], arrived[id(item)] = cost, now
         queue.arrive(item)
 
@@ -76,7 +76,7 @@ def spread(mean: float) -> Callable[[random.Random], float]:
     return lambda chance: 1 + chance.expovariate(1 / mean)
 
 
-# A share of less than one of the 16 slots is rounded up to one: there is always a place for who has none.
+# A share of less than one of the 16 places is rounded up to one: there is always a place for who has none.
 @given(
     weights=st.lists(st.floats(1, 4), min_size=2, max_size=4),
     means=st.lists(st.integers(50, 1000), min_size=4, max_size=4),
@@ -101,10 +101,10 @@ def test_long_answers_do_not_get_a_team_more() -> None:
 
 
 def test_a_higher_class_goes_first_and_a_lower_one_starts_when_it_is_done() -> None:
-    queue = FairQueue(1, reserve=0, most_waiting=100)
+    queue = FairQueue(1, reserve=0, max_queued=100)
     for number in range(3):
-        queue.arrive(Waiting("low", rank=2, tokens=number))
-        queue.arrive(Waiting("high", rank=0, tokens=number))
+        queue.arrive(QueueEntry("low", rank=2, tokens=number))
+        queue.arrive(QueueEntry("high", rank=0, tokens=number))
     order = []
     while item := queue.next():
         order.append((item.team, item.tokens))
@@ -123,36 +123,36 @@ def test_a_flood_waits_behind_itself_only() -> None:
 
 
 def test_one_who_comes_while_another_floods_finds_a_place() -> None:
-    queue = FairQueue(8, reserve=1, most_waiting=100)
+    queue = FairQueue(8, reserve=1, max_queued=100)
     for _ in range(20):
-        queue.arrive(Waiting("flood"))
+        queue.arrive(QueueEntry("flood"))
     let_in = list(iter(queue.next, None))
     assert len(let_in) == 7
 
-    comer = Waiting("calm")
+    comer = QueueEntry("calm")
     queue.arrive(comer)
 
     assert queue.next() is comer
 
 
 def test_a_team_alone_has_every_place() -> None:
-    queue = FairQueue(8, reserve=1, most_waiting=100, newcomers=False)
+    queue = FairQueue(8, reserve=1, max_queued=100, newcomers=False)
     for _ in range(20):
-        queue.arrive(Waiting("only"))
+        queue.arrive(QueueEntry("only"))
 
     assert len(list(iter(queue.next, None))) == 8
 
 
 def test_having_been_away_saves_up_nothing() -> None:
-    queue = FairQueue(1, reserve=0, most_waiting=1000)
+    queue = FairQueue(1, reserve=0, max_queued=1000)
     for _ in range(100):
-        queue.arrive(Waiting("steady", tokens=10))
+        queue.arrive(QueueEntry("steady", tokens=10))
     for _ in range(50):
         item = queue.next()
         assert item is not None
         queue.free(item.team, item.slots)
     for _ in range(20):
-        queue.arrive(Waiting("back", tokens=10))
+        queue.arrive(QueueEntry("back", tokens=10))
     order = []
     for _ in range(20):
         item = queue.next()
@@ -164,15 +164,15 @@ def test_having_been_away_saves_up_nothing() -> None:
 
 
 def test_a_wide_request_is_not_overtaken_for_ever() -> None:
-    queue = FairQueue(4, reserve=0, most_waiting=1000)
-    narrow = [Waiting("many") for _ in range(4)]
+    queue = FairQueue(4, reserve=0, max_queued=1000)
+    narrow = [QueueEntry("many") for _ in range(4)]
     for item in narrow:
         queue.arrive(item)
     running = list(iter(queue.next, None))
-    wide = Waiting("wide", slots=4)
+    wide = QueueEntry("wide", slots=4)
     queue.arrive(wide)
     for _ in range(50):
-        queue.arrive(Waiting("many"))
+        queue.arrive(QueueEntry("many"))
     while wide not in running:
         if following := queue.next():
             running.append(following)
@@ -184,8 +184,8 @@ def test_a_wide_request_is_not_overtaken_for_ever() -> None:
 
 
 def test_a_request_wider_than_all_places_gets_all_it_can() -> None:
-    queue = FairQueue(4, reserve=1, most_waiting=10)
-    queue.arrive(Waiting("a", slots=100))
+    queue = FairQueue(4, reserve=1, max_queued=10)
+    queue.arrive(QueueEntry("a", slots=100))
 
     item = queue.next()
 
@@ -195,53 +195,53 @@ def test_a_request_wider_than_all_places_gets_all_it_can() -> None:
 
 class TestFull:
     def test_alone_it_is_we_who_are_full(self) -> None:
-        queue = FairQueue(1, reserve=0, most_waiting=2)
-        queue.arrive(Waiting("a"))
-        queue.arrive(Waiting("a"))
+        queue = FairQueue(1, reserve=0, max_queued=2)
+        queue.arrive(QueueEntry("a"))
+        queue.arrive(QueueEntry("a"))
 
-        with pytest.raises(NoRoom) as raised:
-            queue.arrive(Waiting("a"))
+        with pytest.raises(QueueFull) as raised:
+            queue.arrive(QueueEntry("a"))
 
         assert raised.value.reason == "full"
 
     def test_beside_others_it_is_the_team_over_its_share(self) -> None:
-        queue = FairQueue(1, reserve=0, most_waiting=4)
+        queue = FairQueue(1, reserve=0, max_queued=4)
         for team in ("a", "a", "a", "b"):
-            queue.arrive(Waiting(team))
+            queue.arrive(QueueEntry(team))
 
-        with pytest.raises(NoRoom) as raised:
-            queue.arrive(Waiting("a"))
+        with pytest.raises(QueueFull) as raised:
+            queue.arrive(QueueEntry("a"))
 
         assert raised.value.reason == "over_share"
 
     def test_room_is_made_by_the_newest_of_who_has_most(self) -> None:
-        queue = FairQueue(1, reserve=0, most_waiting=4)
-        items = [Waiting("a") for _ in range(4)]
+        queue = FairQueue(1, reserve=0, max_queued=4)
+        items = [QueueEntry("a") for _ in range(4)]
         for item in items:
             queue.arrive(item)
 
-        assert queue.arrive(Waiting("b")) is items[-1]
+        assert queue.arrive(QueueEntry("b")) is items[-1]
         assert (queue.waiting, queue.waiting_of("a"), queue.waiting_of("b")) == (4, 3, 1)
 
     def test_equal_teams_at_their_share_are_both_told_that_we_are_full(self) -> None:
-        queue = FairQueue(1, reserve=0, most_waiting=3)
+        queue = FairQueue(1, reserve=0, max_queued=3)
         for team in ("a", "b", "c"):
-            queue.arrive(Waiting(team))
+            queue.arrive(QueueEntry(team))
 
-        with pytest.raises(NoRoom) as raised:
-            queue.arrive(Waiting("d"))
+        with pytest.raises(QueueFull) as raised:
+            queue.arrive(QueueEntry("d"))
 
         assert raised.value.reason == "full"
 
     def test_a_lower_class_makes_room_for_a_higher_one_and_never_the_other_way(self) -> None:
-        queue = FairQueue(1, reserve=0, most_waiting=2)
-        low, high = Waiting("low", rank=2), Waiting("high", rank=0)
+        queue = FairQueue(1, reserve=0, max_queued=2)
+        low, high = QueueEntry("low", rank=2), QueueEntry("high", rank=0)
         queue.arrive(low)
         queue.arrive(high)
 
-        assert queue.arrive(Waiting("high", rank=0)) is low
-        with pytest.raises(NoRoom):
-            queue.arrive(Waiting("low", rank=2))
+        assert queue.arrive(QueueEntry("high", rank=0)) is low
+        with pytest.raises(QueueFull):
+            queue.arrive(QueueEntry("low", rank=2))
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -249,16 +249,16 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = FairQueue(6, reserve=1, most_waiting=8)
-        self.waiting: list[Waiting] = []
-        self.running: list[Waiting] = []
+        self.queue = FairQueue(6, reserve=1, max_queued=8)
+        self.waiting: list[QueueEntry] = []
+        self.running: list[QueueEntry] = []
 
     @rule(team=st.sampled_from("abc"), rank=st.integers(0, 1), slots=st.integers(1, 9), tokens=st.floats(0, 1e4))
     def arrive(self, team: str, rank: int, slots: int, tokens: float) -> None:
-        item = Waiting(team, weight=1.0, rank=rank, tokens=tokens, slots=slots)
+        item = QueueEntry(team, weight=1.0, rank=rank, tokens=tokens, slots=slots)
         try:
             gone = self.queue.arrive(item)
-        except NoRoom:
+        except QueueFull:
             assert len(self.waiting) == 8
             return
         if gone is not None:

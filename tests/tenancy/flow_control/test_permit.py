@@ -1,7 +1,8 @@
-"""Permits of requests that cost nothing, and of answers that outlive their request; more is in api/test_access.py."""
+"""Permits of requests that cost nothing, and of answers that outlive their request; more in answering/test_access."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
@@ -15,7 +16,7 @@ from serving.tenancy.flow_control.permit import AdmissionPermit
 from serving.tenancy.rate_limits.limiter import Limiter
 from serving.tenancy.rate_limits.memory import MemoryLimitStore
 
-LEG = EngineRequest("r", list(range(100)), Sampling(max_tokens=50))
+SEGMENT = EngineRequest("r", list(range(100)), Sampling(max_tokens=50))
 
 
 @dataclass
@@ -32,10 +33,12 @@ class Desk:
     def __init__(self, **limits: int) -> None:
         self.clock = Clock()
         self.identity = Identity("research", Team(**limits))
-        self.limiter = Limiter(
-            MemoryLimitStore(self.clock), holder="one", replicas=1, clock=self.clock, wall=self.clock
-        )
+        self.store = MemoryLimitStore(self.clock)
+        self.limiter = self._limiter("one")
         self.admission = AdmissionQueue("demo", Capacity(2, 0, 4), self.clock, many_teams=False)
+
+    def _limiter(self, holder: str) -> Limiter:
+        return Limiter(self.store, holder=holder, replicas=1, clock=self.clock, wall=self.clock)
 
     def permit(self, deadline: float | None = None) -> AdmissionPermit:
         return AdmissionPermit(self.identity, self.limiter, self.admission, self.clock, deadline)
@@ -43,8 +46,8 @@ class Desk:
     async def left(self) -> tuple[int, int]:
         """Requests and tokens of this minute, once everything is told."""
         await self.limiter.close()
-        again = Limiter(self.limiter._store, holder="two", replicas=1, clock=self.clock, wall=self.clock)
-        (await again.acquire(self.identity, 0)).undo()
+        again = self._limiter("two")
+        (await again.acquire(self.identity, 0)).cancel()
         requests, tokens = again.windows(self.identity)
         assert requests is not None
         assert tokens is not None
@@ -52,17 +55,17 @@ class Desk:
 
 
 async def worked(permit: AdmissionPermit, tokens: int) -> None:
-    """One leg of engine work."""
-    await permit.acquire(LEG)
-    permit.count_tokens(LEG, tokens, 0)
+    """One segment of engine work."""
+    await permit.acquire(SEGMENT)
+    permit.spent.add(SEGMENT, tokens, 0)
     permit.release()
 
 
 async def test_a_request_that_is_admitted_costs_itself_alone() -> None:
     desk = Desk(requests_per_minute=10, tokens_per_minute=1000)
     permit = desk.permit()
-    await permit.charge_request()
-    await permit.charge_request()
+    await permit.reserve_request()
+    await permit.reserve_request()
     permit.close()
     assert await desk.left() == (9, 1000)
 
@@ -70,75 +73,76 @@ async def test_a_request_that_is_admitted_costs_itself_alone() -> None:
 async def test_it_is_refused_over_the_limit_and_says_so() -> None:
     desk = Desk(requests_per_minute=1)
     refusals: list[object] = []
-    await desk.permit().charge_request()
+    await desk.permit().reserve_request()
     permit = desk.permit()
-    permit.on_refused = refusals.append
+    permit.on_denied = refusals.append
     with pytest.raises(RateLimitError):
-        await permit.charge_request()
+        await permit.reserve_request()
     assert len(refusals) == 1
 
 
 async def test_it_counts_among_concurrent_requests_until_it_is_over() -> None:
     desk = Desk(concurrent_requests=1)
     first = desk.permit()
-    await first.charge_request()
+    await first.reserve_request()
     with pytest.raises(RateLimitError):
-        await desk.permit().charge_request()
+        await desk.permit().reserve_request()
     first.close()
-    await desk.permit().charge_request()
+    await desk.permit().reserve_request()
 
 
 async def test_one_that_needs_an_engine_after_all_pays_once_and_for_that() -> None:
     desk = Desk(requests_per_minute=10, tokens_per_minute=1000)
     permit = desk.permit()
-    await permit.charge_request()
+    await permit.reserve_request()
     await worked(permit, 20)
     permit.close()
     assert await desk.left() == (9, 1000 - 120)
 
 
-async def test_a_lent_permit_pays_for_what_is_made_after_its_request_is_over() -> None:
+async def test_a_shared_ticket_pays_for_what_is_made_after_its_request_is_over() -> None:
     desk = Desk(requests_per_minute=10, tokens_per_minute=1000)
     permit = desk.permit()
-    permit.detach()
+    permit.share()
     await worked(permit, 20)
     permit.close()
     await worked(permit, 30)
     assert desk.admission.in_use <= 1
-    permit.attach()
+    permit.unshare()
     assert await desk.left() == (9, 1000 - 150)
     assert not desk.admission.in_use
 
 
-async def test_a_lent_permit_that_is_given_back_first_is_settled_by_its_request() -> None:
+async def test_a_shared_ticket_that_is_given_back_first_is_settled_by_its_request() -> None:
     desk = Desk(requests_per_minute=10, tokens_per_minute=1000)
     permit = desk.permit()
-    permit.detach()
+    permit.share()
     await worked(permit, 20)
-    permit.attach()
+    permit.unshare()
     permit.close()
     assert await desk.left() == (9, 1000 - 120)
 
 
-async def test_a_lent_permit_that_was_never_used_costs_nothing() -> None:
+async def test_a_shared_ticket_that_was_never_used_costs_nothing() -> None:
     desk = Desk(requests_per_minute=10, tokens_per_minute=1000)
     permit = desk.permit()
-    permit.detach()
+    permit.share()
     permit.close()
-    permit.attach()
+    permit.unshare()
     assert await desk.left() == (10, 1000)
 
 
-async def test_its_deadline_stops_no_work_while_it_is_lent() -> None:
+async def test_its_deadline_stops_no_work_while_it_is_shared() -> None:
     desk = Desk()
     permit = desk.permit(deadline=desk.clock.now + 5)
     assert permit.stops_at == permit.deadline
-    permit.detach()
+    permit.share()
     assert permit.stops_at is None
     await worked(permit, 1)
     desk.clock.now += 10
     # Another segment, with its slots given up in between.
-    permit._release_idle()
+    await asyncio.sleep(0.05)
+    assert not desk.admission.in_use
     await worked(permit, 1)
-    permit.attach()
+    permit.unshare()
     assert permit.stops_at == permit.deadline

@@ -170,8 +170,8 @@ async def test_concurrent_requests_end_by_settling_and_by_undoing(store: Countin
     assert await taken(one, identity) is None
 
     first.settle(5)
-    second.undo()
-    second.undo()
+    second.cancel()
+    second.cancel()
     clock.now += 1
     await one.flush()
     await two.flush()
@@ -183,7 +183,7 @@ async def test_concurrent_requests_end_by_settling_and_by_undoing(store: Countin
 
 async def test_undoing_gives_back_the_request(store: CountingStore, clock: Clock) -> None:
     one, identity = limiter(store, clock), team(requests_per_minute=1, tokens_per_minute=10)
-    (await one.acquire(identity, 10)).undo()
+    (await one.acquire(identity, 10)).cancel()
     await one.flush()
 
     assert await taken(one, identity, 10)
@@ -248,7 +248,7 @@ async def test_a_store_that_is_still_starting_is_waited_for_longer(
             return await super().acquire(acquisition)
 
     # Given a store that takes longer to answer than it may later
-    monkeypatch.setattr("serving.tenancy.rate_limits.limiter._PATIENCE_S", 0.05)
+    monkeypatch.setattr("serving.tenancy.rate_limits.limiter._TIMEOUT_S", 0.05)
     store, identity = Slow(clock), team(requests_per_minute=1)
     replicas = [limiter(store, clock, "one", replicas=2), limiter(store, clock, "two", replicas=2)]
     # When two replicas ask it for the first time
