@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -85,44 +85,46 @@ class CachedAnswerer:
         self._asked_for = asked_for
         self._refuse = refuse
 
-    async def answer(self, request: ChatGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+    def answer(self, request: ChatGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
         """See Answerer."""
         if not self._uses_cache(request.sampling):
-            self._refuse()
-            events = self._inner.answer(request, streaming=streaming)
-        else:
-            planned = await self._inner.plan(request)
-            events = self._answered(
-                _Question(
-                    chat_key(model_key(self._identity, self._settings, await self._inner.info()), planned),
-                    functools.partial(self._inner.answer, planned, streaming=streaming),
-                    planned.prompt_token_ids,
-                ),
-                streaming,
-            )
-        async with aclosing(events):
-            async for event in events:
-                yield event
+            return self._made(functools.partial(self._inner.answer, request, streaming=streaming))
+        return self._answered(functools.partial(self._chat_question, request, streaming), streaming)
 
-    async def complete_raw(self, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
+    def complete_raw(self, request: CompletionGeneration, *, streaming: bool) -> AsyncGenerator[ChatEvent]:
         """See Answerer."""
-        make = functools.partial(self._inner.complete_raw, request, streaming=streaming)
         if not self._uses_cache(request.sampling):
-            self._refuse()
-            events = make()
-        else:
-            info = await self._inner.info()
-            key = completion_key(model_key(self._identity, self._settings, info), request, info)
-            events = self._answered(_Question(key, make), streaming)
-        async with aclosing(events):
+            return self._made(functools.partial(self._inner.complete_raw, request, streaming=streaming))
+        return self._answered(functools.partial(self._raw_question, request, streaming), streaming)
+
+    async def _chat_question(self, request: ChatGeneration, streaming: bool) -> _Question:
+        planned = await self._inner.plan(request)
+        return _Question(
+            chat_key(model_key(self._identity, self._settings, await self._inner.info()), planned),
+            functools.partial(self._inner.answer, planned, streaming=streaming),
+            planned.prompt_token_ids,
+        )
+
+    async def _raw_question(self, request: CompletionGeneration, streaming: bool) -> _Question:
+        info = await self._inner.info()
+        return _Question(
+            completion_key(model_key(self._identity, self._settings, info), request, info),
+            functools.partial(self._inner.complete_raw, request, streaming=streaming),
+        )
+
+    async def _made(self, make: Callable[[], AsyncGenerator[ChatEvent]]) -> AsyncGenerator[ChatEvent]:
+        """The engine's answer, which is not kept."""
+        self._refuse()
+        async with aclosing(make()) as events:
             async for event in events:
                 yield event
 
     def _uses_cache(self, sampling: Sampling) -> bool:
         return self._asked_for or self._cache.takes(sampling)
 
-    async def _answered(self, question: _Question, streaming: bool) -> AsyncGenerator[ChatEvent]:
+    async def _answered(self, ask: Callable[[], Awaitable[_Question]], streaming: bool) -> AsyncGenerator[ChatEvent]:
         """The answer: one that is being made, one that is kept, or a new one."""
+        question = await ask()
         owner, key = self._permit.identity.team, question.key
         while True:
             reader = self._cache.join(owner, key, streaming=streaming)

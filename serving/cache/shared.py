@@ -36,6 +36,7 @@ class SharedGeneration:
         self.over = False
         self.error: Exception | None = None
         self.too_large = False
+        self.end = 0  # events so far, those that are gone included
         self._most_bytes = most_bytes
         self._on_closed = on_closed
         self._closed = False
@@ -71,10 +72,6 @@ class SharedGeneration:
             self.task.cancel()
             await asyncio.wait({self.task})
 
-    def has(self, position: int) -> bool:
-        """Whether the event of that number has arrived."""
-        return position < self._gone + len(self._events)
-
     def read(self, reader: Reader) -> ChatEvent:
         """Next event of the reader, which has arrived."""
         event = self._events[reader.position - self._gone]
@@ -104,16 +101,18 @@ class SharedGeneration:
 
     def _add(self, event: ChatEvent) -> None:
         self._events.append(event)
+        self.end += 1
         if not self._closed:
             self._bytes += _size(event)
             if self._bytes > self._most_bytes:
                 self.too_large = True
                 self._close()
-        self._wake()
+        for reader in self._readers:
+            reader.grown.set()
 
     def _is_ahead(self) -> bool:
         most = max((reader.position for reader in self._readers), default=0)
-        return self._gone + len(self._events) - most > _AHEAD
+        return self.end - most > _AHEAD
 
     def _let_go(self) -> None:
         done = min(reader.position for reader in self._readers) - self._gone if self._readers else 0
@@ -168,7 +167,7 @@ class Reader:
         """Events of the answer from its beginning; raises the generation's error."""
         shared = self._shared
         while True:
-            while shared.has(self.position):
+            while self.position < shared.end:
                 yield shared.read(self)
             if shared.over:
                 break
