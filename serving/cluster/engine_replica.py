@@ -88,13 +88,13 @@ def _checkpoint(model: ModelSettings, cache_dir: str | None) -> Path | str:
 
 
 def _place() -> str:
-    """Where a path of this node is, in a cluster of several."""
+    """The suffix that names this node beside one of its paths; "" on a cluster of one machine."""
     address = ray.util.get_node_ip_address()
     return "" if address in LOOPBACK else f" on node {address}"
 
 
 class EngineReplica:
-    """What Serve constructs, calls and health-checks."""
+    """Engine replica: Serve constructs it, routes calls to it and checks its health."""
 
     async def __init__(self, settings: Settings, name: str) -> None:  # type: ignore[misc]  # Serve awaits a constructor
         bind_to_node_address()
@@ -120,11 +120,11 @@ class EngineReplica:
         stages.report(name, "ready")
 
     async def info(self) -> EngineInfo:
-        """What is served here."""
+        """Description of the engine, at once."""
         return await self._engine.prepare()
 
     async def generate(self, request: EngineRequest, address: Address | None) -> Reply:
-        """The whole completion; to `address`, where there is one, its tokens go as they are made.
+        """Complete `request`; returns all of it. Its tokens also go to `address`, if there is one, as they are made.
 
         Cancelling the call stops the engine's work.
         """
@@ -169,11 +169,11 @@ class EngineReplica:
         return await self._engine.reports()
 
     async def check_health(self) -> None:
-        """Raises when the engine is dead; Serve then replaces this replica."""
+        """Raise when the engine is dead; Serve then replaces this replica."""
         await self._engine.check_health()
 
     async def metrics(self, openmetrics: bool) -> ReplicaMetrics:
-        """What this process has counted. vLLM registers its own with prometheus_client's global registry."""
+        """Metrics of this process. vLLM registers its own with prometheus_client's global registry."""
         body = exposed(prometheus_client.REGISTRY, openmetrics=openmetrics)
         return ReplicaMetrics(replica_labels()["replica"], body)
 

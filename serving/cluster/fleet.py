@@ -62,7 +62,7 @@ class ServeReplicas:
 
 
 def running_replicas(handle: DeploymentHandle) -> int | None:
-    """How many replicas run; None before the router has heard of any."""
+    """Number of running replicas; None before the router has heard of any."""
     if not handle.running_replicas_populated():
         return None
     # No public name tells the number: ray/serve/_private/router.py, AsyncioRouter.

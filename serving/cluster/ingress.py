@@ -58,7 +58,7 @@ class Ingress:
         return self._gate
 
     async def metrics(self, openmetrics: bool) -> ReplicaMetrics:
-        """What this replica has counted; GET /metrics at any replica asks all of them."""
+        """Metrics of this replica; GET /metrics at any replica asks all of them."""
         body = await self._parts.telemetry.exposition(openmetrics=openmetrics)
         return ReplicaMetrics(self._labels["replica"], body)
 

@@ -1,4 +1,4 @@
-"""What stands outside of Ray Serve's own HTTP layers in every replica."""
+"""Middleware outside of Ray Serve's own HTTP layers, in every replica."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.api.middleware.request_ids import RequestIdMiddleware
 
 
 def outermost() -> list[Middleware]:
-    """Called by Ray Serve (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH).
+    """Middleware that Ray Serve puts outermost (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH).
 
     Serve adds an x-request-id of its own to every reply; ours, outside of it, leaves one.
     """

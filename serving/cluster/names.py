@@ -1,4 +1,4 @@
-"""Names that the graph, its replicas and whoever watches them must agree on."""
+"""Names shared by the graph, its replicas and the tools that watch them."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def node_id(processes: Iterable[psutil.Process]) -> str | None:
 
 
 def replicas(processes: Iterable[psutil.Process]) -> int:
-    """How many of `processes` are replicas of Serve's."""
+    """Number of Serve's replicas among `processes`."""
     return sum(next(iter(_command_line(process)), "").startswith(REPLICA_TITLE) for process in processes)
 
 
@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def _say(line: str) -> None:
-    """Where the container's log can show it: what a hook prints goes nowhere. Best effort."""
+    """Write a line to the container's log, at best effort: a hook's own output goes nowhere."""
     text = f"node drain: {line}\n"
     try:
         Path("/proc/1/fd/1").write_text(text)

@@ -35,5 +35,5 @@ def _is_engine(process: psutil.Process) -> bool:
 
 
 def _has_owner(process: psutil.Process) -> bool:
-    """True where some process above it, other than init and another engine process, is alive."""
+    """True if a process above it is alive, other than init and engine processes."""
     return any(parent.pid != 1 and not _is_engine(parent) for parent in process.parents())

@@ -1,7 +1,7 @@
-"""How many replicas of a model Ray Serve runs: a policy for its autoscaler, asked again and again by its controller.
+"""Autoscaling policy: the number of replicas that Ray Serve runs of a model. Serve's controller calls it repeatedly.
 
 Serve's own policy scales by load alone, and never ends the last replica of a model that it may not start again by
-itself. This one does what that does, between the same bounds and with the same delays, while the model is wanted.
+itself. This policy scales likewise, between the same bounds and with the same delays, while the model is wanted.
 
 Serve pickles this module by value: nothing in it may refer to what cannot be pickled.
 """
@@ -19,6 +19,7 @@ from ray.serve.config import AutoscalingContext
 from serving.cluster.stores.lifecycle import keep_replicas, wanted_now
 
 POLICY = "serving.cluster.scaling:LifePolicy"
+"""Import path of the policy. The charts of installed releases name it too, so the class keeps its name."""
 
 UPSCALE_DELAY_S = 30.0
 DOWNSCALE_DELAY_S = 600.0
@@ -31,10 +32,10 @@ _UNLOAD_AFTER_S = 2.5
 
 
 class LifePolicy:
-    """Serve makes one for each deployment, and another when the deployment changes.
+    """Autoscaling by a model's lifecycle. Serve makes one for each deployment, and another when the deployment changes.
 
-    `fewest` replicas are there while the model is wanted, and as many as Serve's configuration allows where nobody says
-    otherwise: a fixed number. Then the keywords are the same for any number, of which a change restarts nothing.
+    `fewest` is the number of replicas at least, while the model is wanted. None means a fixed number: as many as
+    Serve's configuration allows. The keywords are then the same for any number, and changing it restarts no replica.
     """
 
     def __init__(self, model: str, fewest: int | None = None) -> None:
@@ -48,7 +49,7 @@ class LifePolicy:
         self._drift = Drift()
 
     def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
-        """The replicas that there should be, and no state that Serve should keep."""
+        """The number of replicas that Serve is to run, and an empty state for Serve to keep."""
         now = time.monotonic()
         if now - self._read_at >= _READ_EVERY_S:
             self._read_at = now

@@ -1,4 +1,4 @@
-"""What engines on this machine run on, and which kernels can be had there, told without importing torch or vLLM."""
+"""The accelerator of this machine's engines and the kernels available on it, found without importing torch or vLLM."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def device_problem(accelerator: Accelerator) -> str | None:
 
 
 def multiplies_bfloat16(flags: Iterable[str]) -> bool:
-    """Whether a CPU with these flags has instructions for it."""
+    """True if a CPU with these flags multiplies bfloat16 in hardware."""
     return not _BFLOAT16_FLAGS.isdisjoint(flags)
 
 

@@ -1,4 +1,4 @@
-"""The seam between a request and whatever makes its tokens: token ids in, token deltas out."""
+"""The protocols of engines: token ids in, token deltas out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are chosen. Names, ranges and defaults are vLLM's SamplingParams'.
+    """Sampling parameters. Names, ranges and defaults are vLLM's SamplingParams'.
 
     `logprobs` is the number of alternatives reported for each token (0: the sampled token alone; None: none at all).
     """
@@ -35,7 +35,7 @@ ConstraintKind = Literal["json_object", "json_schema", "regex", "choice", "gramm
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the text must match: `value` is a JSON schema, a regular expression, a JSON list of strings or a grammar.
+    """Constraint on the text: `value` is a JSON schema, a regular expression, a JSON list of strings or a grammar.
 
     Kinds and their meaning are those of vLLM's StructuredOutputsParams; "json_object" needs no value.
     """
@@ -104,7 +104,7 @@ class TokenDelta:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine says of itself once it has started.
+    """Description of a started engine.
 
     `max_output_tokens` is the most that one answer may have, where that is less than the context leaves.
     `max_num_seqs` is how many sequences it decodes together, where it knows.
@@ -159,26 +159,26 @@ class OwnedEngine(Engine, Owned, Protocol):
 
 @runtime_checkable
 class AdapterHost(Protocol):
-    """What can hold adapters. A request's adapter is loaded when it comes, so these are for who wants to know first."""
+    """An engine that holds adapters. It loads a request's adapter itself; these methods load one beforehand."""
 
     async def load_adapter(self, adapter: Adapter) -> None:
-        """Have it ready. Raises InvalidValueError (`source`) for what is no adapter that may be loaded here.
+        """Load it. Raises InvalidValueError (`source`) for a source that is no adapter or may not be loaded here.
 
         Also raises EngineNotReadyError, and OverloadedError where all that fit are in use.
         """
         ...
 
     async def unload_adapter(self, adapter: Adapter) -> None:
-        """Put it away as soon as no request uses it; nothing where it is not loaded. Raises EngineNotReadyError."""
+        """Unload it as soon as no request uses it; do nothing if it is not loaded. Raises EngineNotReadyError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """What one engine says of itself.
+    """Report of one engine replica.
 
-    `memory_bytes` of the machine's memory are its processes'; `device_memory_bytes` are in use on its GPUs, by
-    whoever uses them: None where it has none, or does not tell.
+    `memory_bytes` is the machine's memory that its processes use; `device_memory_bytes` is in use on its GPUs, by any
+    process, and None without GPUs or if they cannot be asked.
     """
 
     asleep: bool
@@ -188,21 +188,21 @@ class EngineReport:
 
 @runtime_checkable
 class Sleeper(Protocol):
-    """What can give its accelerator's memory back and stay, and what tells how it is."""
+    """An engine with sleep mode: it gives its accelerator's memory back without ending, and reports its state."""
 
     async def sleep(self) -> None:
-        """Give it back; nothing where it sleeps. Raises ConflictError where it is at work, or cannot sleep at all.
+        """Give the memory back; do nothing if it sleeps. Raises ConflictError if it is at work, or has no sleep mode.
 
         Also raises EngineNotReadyError.
         """
         ...
 
     async def wake(self) -> None:
-        """Be ready again; nothing where it is. Raises EngineNotReadyError."""
+        """Take the memory again; do nothing if it is awake. Raises EngineNotReadyError."""
         ...
 
     async def reports(self) -> list[EngineReport]:
-        """How it is; of several, how each is that answers."""
+        """One report for each replica that answers."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the installed vLLM runs on, told without importing it."""
+"""The kind of device that the installed vLLM is built for, found without importing it."""
 
 from __future__ import annotations
 

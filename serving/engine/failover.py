@@ -1,7 +1,7 @@
-"""Lets an answer survive its engine.
+"""Failover: a completion survives the loss of its engine.
 
-Prompt and completion are token ids on both sides of an engine, so a completion whose engine is lost goes on at another
-one from the tokens there are. Whoever reads the deltas notices a pause.
+Prompt and completion are token ids on both sides of an engine, so another engine continues a lost completion from the
+tokens there are. The reader of the deltas notices a pause.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 FailoverOutcome = Literal["resumed", "restarted", "given_up", "poison"]
 OnFailover = Callable[[FailoverOutcome, float], None]
-"""Told how each loss ended, and after how many seconds."""
+"""Called with the outcome of each loss and the seconds that it took."""
 
 _MOST_DEATHS = 2
 """Engines that may die on a request before it has a single new token; then it is taken for the cause."""
@@ -34,7 +34,7 @@ _SEED_STRIDE = 0xD1B54A32D192ED03
 
 
 class ReadinessMemory(Protocol):
-    """Outlives the process that asks it."""
+    """Memory of whether a model has had a ready engine; it outlives this process."""
 
     async def recall(self) -> bool:
         """True when the model has had a ready engine before."""
@@ -46,11 +46,11 @@ class ReadinessMemory(Protocol):
 
 
 class FailoverEngine:
-    """`engine`, which routes each request to one of several, with losses made good.
+    """An engine that repeats and continues requests whose engine was lost; `engine` routes each to one of several.
 
-    Bounded by `settings` in attempts and time. A request whose engine died before it had a new token may be what
-    killed it. Such requests are let in one at a time until their first token, so that the next death has one suspect;
-    a second death ends the request and nobody else's.
+    `settings` bound the attempts and their time. A request whose engine died before it had a new token may have caused
+    that death. The engine takes such requests one at a time until their first token, so that the next death has one
+    suspect; a second death ends that request alone.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class FailoverEngine:
         self._grace_until = asyncio.get_running_loop().time() + _STARTUP_GRACE_S
 
     async def prepare(self) -> EngineInfo:
-        """See Engine. An engine that was there and is gone is being replaced: its return is waited for.
+        """See Engine. Waits up to `hold_s` for the return of an engine that was ready and is gone.
 
-        So is the first word of one, for the little while that it takes to be heard of by a process that has just begun.
+        A process that has just begun, and may not have heard of its engine yet, waits for the startup grace period.
         """
         try:
             info = await self._engine.prepare()
@@ -152,7 +152,7 @@ class _Attempt:
         self._clock = asyncio.get_running_loop().time
 
     async def deltas(self) -> AsyncGenerator[TokenDelta]:
-        """What this attempt brings."""
+        """The deltas of one attempt."""
         self._progressed = False
         request, self._number = self._next(), self._number + 1
         suspects = self._owner._suspects if self._deaths else None

@@ -310,7 +310,7 @@ def last_user_text(prompt_token_ids: list[int]) -> str:
 
 
 def continuation(line: ScriptLine, request: EngineRequest) -> list[int]:
-    """What the line has after the completion so far.
+    """The rest of the line after the completion so far.
 
     One that left the script (a header was forced on it) goes on behind the same header in the script, where there is
     one; otherwise there is nothing more to say. Under a choice, the first of its texts that the script has is said.
@@ -332,7 +332,7 @@ def continuation(line: ScriptLine, request: EngineRequest) -> list[int]:
 
 
 def _cut(token_ids: list[int], finish: FinishReason, sampling: Sampling) -> tuple[list[int], FinishReason]:
-    """What is left of the tokens once stop tokens and max_tokens have had their way; a stop token is the last."""
+    """The tokens up to a stop token, which is the last one, or up to max_tokens."""
     for position, token_id in enumerate(token_ids[: sampling.max_tokens]):
         if token_id in sampling.stop_token_ids:
             return token_ids[: position + 1], "stop"

@@ -1,6 +1,6 @@
-"""An engine in its own process, with what surrounds its work: prompts to warm up with, and sleep when it is idle.
+"""A replica's engine with warm-up prompts and sleep mode: it sleeps when it is idle.
 
-A request that comes to a sleeping engine wakes it, so nobody has to know which engines sleep.
+A request wakes a sleeping engine, so that no router has to know which engines sleep.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class SleepingEngine:
                     return  # it cannot, and will not be able to
 
     async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
-        """Cancelled half way, nobody would know whether it sleeps."""
+        """Complete a change that its caller may abandon: half way the engine would neither sleep nor be awake."""
         task = asyncio.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changed)

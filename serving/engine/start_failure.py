@@ -149,17 +149,17 @@ class StartFailure:
 
 @dataclass(frozen=True, slots=True)
 class FailedStarts:
-    """What is known of one model: its last start where that failed, and all that failed since the cluster began."""
+    """The failed starts of one model: its last start where that failed, and all that failed since the cluster began."""
 
     last: StartFailure | None = None
     totals: Mapping[StartFailureReason, int] = field(default_factory=dict)
 
 
 class StartFailures(Protocol):
-    """Where starts that failed are known, wherever the engines run."""
+    """Reader of failed starts, wherever the engines run."""
 
     async def read(self, models: Sequence[str]) -> Mapping[str, FailedStarts]:
-        """What is known of these models. Never raises, answers in a second; what cannot be read is left out."""
+        """The failed starts of these models. Returns within a second, never raises, leaves out unreadable ones."""
         ...
 
 
@@ -172,7 +172,7 @@ class NoStartFailures:
 
 
 class ProcessLog:
-    """What this process and its children write to their output from now on, where that goes to files."""
+    """The output of this process and its children from now on, if it goes to files."""
 
     def __init__(self, descriptors: Sequence[int] = (2, 1)) -> None:
         self._marks: dict[Path, int] = {}
@@ -293,7 +293,7 @@ def classify(told: str) -> StartFailureReason:
 
 
 def start_failure(error: BaseException, log: ProcessLog, place: str = "") -> StartFailure:
-    """What is to be told of a start that raised `error`. `place` goes behind the log's path."""
+    """The report of a start that raised `error`. `place` goes behind the log's path."""
     told, path = root_cause(error, log.written())
     reason: StartFailureReason
     if isinstance(error, CheckpointError):

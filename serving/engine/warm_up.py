@@ -38,4 +38,4 @@ async def warm_up(run: Run, prompts: Sequence[str], effort: Effort, today: date)
 
 
 def _ignore(delta: TokenDelta) -> None:
-    """Nobody reads it."""
+    """Drop a delta of a warm-up answer."""

@@ -11,7 +11,7 @@ from serving.engine.base import Engine, EngineInfo, EngineRequest, TokenDelta
 
 @dataclass(slots=True)
 class EngineSegment:
-    """One call of an engine. Moments are monotonic seconds; `parsing_s` is the time that its tokens took elsewhere."""
+    """Times of one engine request, in monotonic seconds; `parsing_s` is the time of its tokens outside the engine."""
 
     began: float
     first_delta: float | None = None

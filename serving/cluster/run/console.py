@@ -1,4 +1,4 @@
-"""What `serving up` prints while it starts: stages with elapsed time, then how to call what runs."""
+"""Output of `serving up` while it starts: stages with elapsed time, then how to call what runs."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Console:
 
 
 def base_url(settings: Settings) -> str:
-    """Where clients on this machine find the API."""
+    """The API's base URL for clients on this machine."""
     host = settings.host
     if host in LOOPBACK or host in ("0.0.0.0", "::"):
         host = "127.0.0.1" if host != "::1" else "[::1]"

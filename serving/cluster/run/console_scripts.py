@@ -1,4 +1,4 @@
-"""Where an installation has put its commands: beside the interpreter, or elsewhere (--user, --target, --prefix)."""
+"""Folders of an installation's commands: beside the interpreter, or elsewhere (--user, --target, --prefix)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How `serving up --update` hands its settings to the `serving up` that runs on its port.
+"""Hand-over of settings from `serving up --update` to the `serving up` that runs on its port.
 
-A Unix socket in a folder of the user's own; the other side must be the same user. Settings travel pickled, which is why
-nobody else may speak here.
+A Unix socket in a folder of the user's own; the other side must be the same user. Settings travel pickled, so no other
+user may connect.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def hand_over(settings: Settings) -> Iterator[str]:
 
 
 def is_listening(port: int) -> bool:
-    """True where a `serving up` of this user's takes updates on that port."""
+    """True if a `serving up` of this user's takes updates on that port."""
     with socket.socket(socket.AF_UNIX) as connection:
         return connection.connect_ex(str(_path(port))) == 0
 

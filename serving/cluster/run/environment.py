@@ -1,4 +1,4 @@
-"""What Ray and Ray Serve read from the environment, and nothing else sets: to be in place before Ray is imported."""
+"""Environment variables of Ray and Ray Serve that have no other setting; they must be set before Ray is imported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOG_MONITOR = {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_IN
 def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
     """Variables for the process that starts Ray; every process of the cluster inherits them.
 
-    How often something is looked at stays as this process's own environment has it.
+    Intervals of polling stay as this process's own environment has them.
 
     HAProxy and throughput mode must be on in all of them. On loopback Ray is made to take 127.0.0.1 for the node's
     address: it otherwise looks for one that other machines reach, and several of its own ports answer HTTP there
@@ -62,7 +62,7 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now; "" is every interface. Raises OSError when the host is not ours."""
+    """True if a server could listen there now; "" is every interface. Raises OSError when the host is not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,6 @@
-"""What is wanted of models, in the key-value store of Ray's GCS: ingress replicas write it, Serve's controller reads.
+"""Lifecycle store in the key-value store of Ray's GCS: ingress replicas write it, Serve's controller reads it.
 
-There it outlives every replica, and needs no actor of ours that the controller would have to wait for.
+The GCS outlives every replica, and the controller waits for no actor of ours.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class ClusterLifecycleStore:
 
 
 def wanted_now(model: str, timeout_s: float) -> Wanted | None:
-    """What is wanted of a model. Blocks; for Serve's controller. Raises RayError or TimeoutError."""
+    """The wanted state of a model. Blocks; for Serve's controller. Raises RayError or TimeoutError."""
     return read_wanted(_client().internal_kv_get(_wanted(model), _NAMESPACE, timeout_s))
 
 
 def keep_replicas(model: str, count: int, timeout_s: float) -> None:
-    """Have everybody know how many replicas a model is to have. Blocks; for Serve's controller. Raises likewise."""
+    """Publish the number of replicas that a model is to have. Blocks; for Serve's controller. Raises likewise."""
     _client().internal_kv_put(_replicas(model), repr(count).encode(), True, _NAMESPACE, timeout_s)
 
 
 def replicas_at_first(model: str, fewest: int, most: int) -> int:
-    """How many replicas a deployment begins with: what it has if it runs, none where it is to be unloaded.
+    """Number of replicas that a deployment begins with: as many as it has if it runs, 0 if it is to be unloaded.
 
-    Blocks; for whoever builds the graph, where there is a cluster or not.
+    Blocks; for the builder of the graph, with or without a cluster.
     """
     if not internal_kv._internal_kv_initialized():
         return fewest
@@ -81,7 +81,7 @@ def forget(model: str) -> None:
 
 
 def read_wanted(value: bytes | None) -> Wanted | None:
-    """What want() has written; None for nothing, and for what cannot be read."""
+    """Decode the value that want() has written; None for no value and for one that cannot be decoded."""
     try:
         read = json.loads(value or b"null")
         cause = next(cause for cause in get_args(Cause) if cause == read["cause"])

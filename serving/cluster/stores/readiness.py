@@ -1,4 +1,4 @@
-"""Which models have had a ready engine since this Ray cluster began: kept by Ray, so that it outlives every replica.
+"""Memory of the models that have had a ready engine since this Ray cluster began; Ray keeps it for all replicas.
 
 An ingress replica that begins while engines are being replaced has never seen one. With this it knows that one will
 come back, and holds requests instead of refusing them.

@@ -66,7 +66,7 @@ class ClusterStartFailures:
 
 
 def decoded(last: bytes | None, totals: bytes | None) -> FailedStarts:
-    """What record() has written; nothing for what cannot be read, as of another version of ours."""
+    """Decode the value that record() has written; an empty one if another version of ours wrote it."""
     try:
         failure = None if last is None else StartFailure(**json.loads(last))
         counts = json.loads(totals or b"{}")

@@ -1,6 +1,6 @@
-"""How far each engine replica's start has come, told through Ray's key-value store.
+"""Stages of engine replicas' starts, published through Ray's key-value store.
 
-Serve routes no call to a replica that is still being constructed, so whoever waits for it cannot ask it.
+Serve routes no call to a replica that is still being constructed, so nobody can ask the replica itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A store in one actor of the cluster, shared by all ingress replicas and outliving each of them.
 
-What it holds lies in memory: it is gone when its node is, and Ray then starts it again, empty.
+The actor keeps it in memory: it is gone when its node is, and Ray then starts it again, empty.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _actor_name(name: StoreName) -> str:
 
 
 class StoreActor:
-    """What Ray constructs: a MemoryStore with its limits."""
+    """Actor of a store: a MemoryStore with its limits."""
 
     def __init__(self, store_limits: StoreLimits) -> None:
         self._store = MemoryStore(store_limits)

@@ -1,4 +1,4 @@
-"""Token frames: what an engine replica tells an ingress replica while their unary call is under way.
+"""Token frames: messages of an engine replica to an ingress replica while their unary call is under way.
 
 A frame is one message with the new tokens of all streams that the two have in common. It is a courtesy: the call's
 reply carries every token, so a frame that is lost, late, doubled or broken costs time and nothing else.
@@ -16,9 +16,9 @@ _Logprobs = tuple[int, float, list[tuple[int, float]]]
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where an ingress replica takes frames, and the stream it takes them for.
+    """Address of a stream: the endpoint of an ingress replica and the stream's id.
 
-    `stream` is 16 random bytes: who does not know it cannot write into the stream. `curve_key` is the endpoint's
+    `stream` is 16 random bytes, a secret that is needed to write into the stream. `curve_key` is the endpoint's
     public key where the connection is to be encrypted.
     """
 

@@ -23,9 +23,9 @@ _LONGEST_FRAME = 16 * 1024 * 1024
 
 
 class Stream:
-    """What has arrived of one call: from frames first, and at last from the reply.
+    """Tokens of one call as they arrive: from frames first, and at last from the reply.
 
-    One reader. What waits for it is bounded by the tokens the call may make, and holds nobody else back.
+    For one reader. The call's tokens bound the backlog, and a slow reader delays no other stream.
     """
 
     __slots__ = ("_cached_tokens", "_end", "_logprobs", "_seen", "_tokens", "_waiter", "address", "model")

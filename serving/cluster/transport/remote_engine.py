@@ -32,15 +32,15 @@ _BEGUN_AFTER_S = 1.0
 
 
 class RemoteEngine:
-    """Routes requests to one of a model's engine replicas by Serve's router.
+    """A model's engine replicas as one engine: Serve's router chooses the replica of each request.
 
-    A request is one unary call: Serve's routing, load accounting, cancellation and errors are its life. The tokens of
-    one that streams come as frames into `inbox`; the call's reply has them all and fills in what frames did not bring.
+    A request is one unary call, under Serve's routing, load accounting, cancellation and errors. The tokens of a
+    streamed request come as frames into `inbox`; the call's reply has all tokens and fills in those that frames lost.
 
-    Serve holds a call until a replica appears, however long that takes. A client is better told; so a task asks for
-    EngineInfo all the time, and a request that comes while nobody answers is refused. While the router knows of no
-    replica nothing is asked: a call that waits has Serve start one, also of a model that nobody wants. `running` says
-    how many it knows of.
+    Serve holds a call until a replica appears, however long that takes. So that clients are refused instead, a task
+    asks for EngineInfo once a second, and prepare() raises while no replica answers. The task asks nothing while the
+    router knows of no replica: a call that waits has Serve start one, also of an unloaded model. `running` returns the
+    number of replicas that the router knows.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class RemoteEngine:
         return self._info
 
     def sequences(self) -> int | None:
-        """How many sequences one of its replicas decodes together; None before any has said so."""
+        """Number of sequences that one replica decodes together; None before any replica has said so."""
         return None if self._info is None else self._info.max_num_seqs
 
     async def check_health(self) -> None:
@@ -119,7 +119,7 @@ class RemoteEngine:
         return [report for reports in await self._ask_all("reports") for report in reports]
 
     async def _ask_all(self, method: str, *arguments: object) -> list[Any]:
-        """What the replicas that run return. Raises what one of them said, EngineNotReadyError where none answered."""
+        """Replies of all running replicas. Raises the error of one of them, EngineNotReadyError if none answered."""
         if self._info is None:
             raise self._not_ready()
         try:
@@ -144,7 +144,7 @@ class RemoteEngine:
         return answers
 
     async def close(self) -> None:
-        """Stop asking. The replicas are Serve's, the inbox is whose who made it."""
+        """Stop asking the replicas for their state. Serve goes on owning the replicas, and the caller the inbox."""
         watch, self._watch, self._info = self._watch, None, None
         if watch is not None:
             watch.cancel()

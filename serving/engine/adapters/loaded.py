@@ -1,4 +1,4 @@
-"""Which adapters an engine has in memory: as many as fit, those in use for certain."""
+"""The adapters in an engine's memory: as many as fit, and always those in use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LoadedAdapters(Generic[_T]):
 
     @property
     def adapters(self) -> list[Adapter]:
-        """What is loaded, the longest unused first; those that leave once they are idle are not among them."""
+        """The loaded adapters, the longest unused first, without those that are unloaded once they are idle."""
         return [adapter for adapter, loaded in self._loaded.items() if not loaded.leaving]
 
     async def load(self, adapter: Adapter) -> None:
@@ -87,7 +87,7 @@ class LoadedAdapters(Generic[_T]):
             loaded.users -= 1
 
     async def close(self) -> None:
-        """Stop what is under way. What is loaded goes with the engine."""
+        """Stop loads under way. Loaded adapters go with the engine."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

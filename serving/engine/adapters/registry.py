@@ -36,7 +36,7 @@ class KnownAdapter:
 
 
 class Adapters:
-    """Made once by whoever makes the application, who calls `start` and `close`.
+    """The adapters of an application, those of the settings and those added; its maker calls `start` and `close`.
 
     `hosts` are the models' engines. `new_version` gives a token that never comes twice. Added adapters are shared
     through `registrations`: what one ingress replica is told the others know 2 s later. Engines need not be told: each

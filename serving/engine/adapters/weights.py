@@ -1,4 +1,4 @@
-"""Whether an adapter's matrices fit the model that they are put over; by names and shapes, without reading them.
+"""Check of an adapter's matrices against the model that they change: by names and shapes, without reading them.
 
 vLLM leaves out matrices that it finds no place for, and copies what fits of those that are too small or too large
 (vllm/lora/layers), so that an adapter for another model is loaded and changes nothing, or anything.
@@ -27,7 +27,7 @@ class Base:
 
 
 def misfit(shapes: Mapping[str, tuple[int, ...]], base: Base) -> str | None:
-    """What is wrong with an adapter whose tensors have these shapes, by their names; None where nothing is."""
+    """The problem of an adapter whose tensors have these shapes, by their names; None if there is none."""
     foreign = next((name for name in shapes if not name.endswith(_PARTS)), None)
     if foreign is not None or not shapes:
         return f"should hold LoRA matrices and nothing else; it has {foreign}"

@@ -1,1 +1,1 @@
-"""When a model is in memory: loaded and unloaded by an administrator, by want of use, and by the next request."""
+"""Model lifecycle: an administrator, idleness and the next request load and unload a model."""

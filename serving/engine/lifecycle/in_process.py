@@ -13,7 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 class EngineReplicas:
-    """See Replicas. `engines` are taken to be started; from then on they are closed and started as is wanted."""
+    """Replicas in one process: `engines`, which the caller has started.
+
+    They are closed and started again as their models are unloaded and loaded.
+    """
 
     def __init__(self, engines: Mapping[str, OwnedEngine]) -> None:
         self._engines = engines
@@ -34,7 +37,7 @@ class EngineReplicas:
             task.add_done_callback(lambda _: self._tasks.pop(model, None))
 
     async def close(self) -> None:
-        """See Replicas. The engines are closed by whoever made them."""
+        """See Replicas. The caller closes the engines."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

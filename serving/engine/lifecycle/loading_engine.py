@@ -1,4 +1,4 @@
-"""An engine whose model may not be in memory: a request for it has it loaded, and waits."""
+"""An engine whose model may be unloaded: a request loads it and waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOK_EVERY_S = 0.1
 
 
 class LoadingEngine:
-    """An engine that prepare() has loaded where it is not; `engine` stays its owner's to start and close."""
+    """An engine that prepare() loads if it is unloaded, and waits for."""
 
     def __init__(self, engine: OwnedEngine, manager: ModelManager, lifecycle: ModelLifecycle) -> None:
         self._engine = engine

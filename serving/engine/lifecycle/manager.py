@@ -1,8 +1,8 @@
-"""Lifecycles of all models, as one ingress process sees and steers them.
+"""Manager of all models' lifecycles in one ingress process.
 
-What is wanted is kept in a store that all processes read once a second. Bringing it about is left to `Replicas`: in a
-cluster, to the policy by which Ray Serve scales a model. It waits before it ends replicas until every process has read
-that none are wanted, so that none hands them a request then.
+A store keeps the wanted state of each model, and all processes read it once a second. `Replicas` bring that state
+about: in a cluster, the policy by which Ray Serve scales a model. The policy ends replicas only after every process has
+read that none are wanted, so that no request goes to an ending replica.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Change = Literal["load", "unload", "sleep", "wake"]
 
 
 class Busy(Protocol):
-    """Whoever knows whether requests are at work."""
+    """Callback: whether requests to a model are at work."""
 
     def __call__(self, model: str) -> bool:
         """True while an engine works on a request to `model`."""
@@ -36,7 +36,7 @@ class Busy(Protocol):
 
 
 class ModelManager:
-    """Made once by whoever makes the application, who calls `start` and `close`.
+    """The models' lifecycles; the maker of the application makes it once, starts and closes it.
 
     `sleepers` are the engines that can be put to sleep. `clock` gives seconds since the epoch, `monotonic` seconds
     that never go back.
@@ -68,7 +68,7 @@ class ModelManager:
         self._unreadable = False
 
     def watch(self, busy: Busy) -> None:
-        """Ask `busy` from now on whether a model is in use, which long answers say of no request that comes."""
+        """Ask `busy`, once a second, whether a model is in use: a long answer uses it without a new request."""
         self._busy = busy
 
     def of(self, model: str) -> ModelLifecycle:
@@ -98,7 +98,7 @@ class ModelManager:
         await self._replicas.close()
 
     async def change(self, model: str, change: Change) -> ModelLifecycle:
-        """What an administrator asks for; returns once it is under way.
+        """Begin a change that an administrator asks for.
 
         Raises ModelNotFoundError, ConflictError where a model that is not loaded, or cannot, is to sleep or to wake,
         EngineNotReadyError, StoreUnavailableError.
@@ -118,10 +118,7 @@ class ModelManager:
         return lifecycle
 
     async def reached(self, lifecycle: ModelLifecycle, change: Change, *, wait: bool) -> bool:
-        """Whether what `change` asked for is there.
-
-        With `wait` it is waited for, no longer than requests may wait for the model.
-        """
+        """Whether `change` is complete; with `wait`, wait for that as long as requests may wait for the model."""
         goal = {"load": "loaded", "unload": "unloaded"}.get(change, lifecycle.state)
         if not wait:
             return lifecycle.state == goal
@@ -135,7 +132,7 @@ class ModelManager:
             return False
 
     async def reports(self, model: str) -> list[EngineReport]:
-        """What the model's replicas say of themselves; those that do not answer are left out."""
+        """Reports of the model's replicas that answer."""
         sleeper = self._sleepers.get(model)
         if sleeper is None:
             return []
@@ -145,11 +142,11 @@ class ModelManager:
             return []
 
     async def read(self) -> None:
-        """Know what other processes have changed since the last look; nothing where the store cannot be read."""
+        """Read the changes of other processes from the store; keep the last state if the store cannot be read."""
         await self._refresh()
 
     def observe(self) -> None:
-        """Tell the observer how things are; before each scrape."""
+        """Give the observer the current states; called before each scrape."""
         for lifecycle in self._lifecycles.values():
             self._observer.model_is(lifecycle.name, lifecycle.state)
             self._observer.requests_held(lifecycle.name, lifecycle.held)

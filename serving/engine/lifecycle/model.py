@@ -1,4 +1,4 @@
-"""One model's life, as one ingress process knows it."""
+"""The lifecycle of one model in one ingress process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _RETRY_AFTER_S = 5.0
 
 
 class Replicas(Protocol):
-    """Whoever runs the models' replicas."""
+    """The replicas of all models: a protocol of the cluster, and of a single process."""
 
     def running(self, model: str) -> int | None:
-        """How many can answer now; None while that is not known. Asks nobody."""
+        """Number of running replicas, from memory; None while it is unknown."""
         ...
 
     def want(self, model: str, loaded: bool) -> None:
-        """Told again and again what is wanted. Where others bring it about there is nothing to do."""
+        """Load or unload the model. Called repeatedly; does nothing where the cluster follows the store itself."""
         ...
 
     async def close(self) -> None:
@@ -40,24 +40,24 @@ class Observer(Protocol):
     """Counts what happens; the metrics of telemetry do."""
 
     def model_changed(self, model: str, loaded: bool, cause: Cause) -> None:
-        """This process has had a model loaded or unloaded."""
+        """This process has begun to load or unload a model."""
         ...
 
     def model_back(self, model: str, seconds: float) -> None:
-        """A model that this process has had loaded answers after so long."""
+        """A model that this process loads is ready, after `seconds`."""
         ...
 
     def model_is(self, model: str, state: State) -> None:
-        """How a model is now."""
+        """The current state of a model."""
         ...
 
     def requests_held(self, model: str, count: int) -> None:
-        """So many requests wait for it here."""
+        """Number of requests that wait for a model in this process."""
         ...
 
 
 class ModelLifecycle:
-    """`take` is told what the store has, `attend` looks whether it is idle, `use` is told of each request."""
+    """The lifecycle of one model: `take` the store's state, `tick` once a second, `ensure_loaded` for each request."""
 
     def __init__(
         self,
@@ -90,41 +90,41 @@ class ModelLifecycle:
 
     @property
     def wanted(self) -> Wanted:
-        """Whether it is to be loaded, as far as is known here."""
+        """The wanted state, as last read from the store or changed here."""
         return self._wanted
 
     @property
     def target(self) -> int | None:
-        """How many replicas it is to have; None where whoever scales it has not said."""
+        """Number of replicas that the autoscaler wants; None before the autoscaler has said so."""
         return self._target if self._wanted.loaded else 0
 
     @property
     def running(self) -> int | None:
-        """How many replicas run; None while that is not known."""
+        """Number of running replicas; None while it is unknown."""
         return self._replicas.running(self.name)
 
     @property
     def used_at(self) -> float | None:
-        """When it was used last, in seconds since the epoch; None: not since anybody remembers."""
+        """Time of the last use, in seconds since the epoch; None if there is no record."""
         return max(self._used, self._own_use) or None
 
     @property
     def state(self) -> State:
-        """How it is now."""
+        """The current state."""
         if self._wanted.loaded:
             return "loaded" if self.running else "loading"
         return "unloading" if self.running else "unloaded"
 
     @property
     def unloaded_on_purpose(self) -> bool:
-        """True while it is unloaded, or being loaded again, because that was wanted: no fault of anybody's."""
+        """True while the model is unloaded, or being loaded again, because that was wanted: no failure."""
         return not self._wanted.loaded or (self.state == "loading" and self.longest_wait > 0)
 
     @property
     def longest_wait(self) -> float:
-        """How long a request that comes now may wait for it to be loaded, in seconds.
+        """How long a request that comes now may wait for loading, in seconds.
 
-        None does where nobody has had it loaded lately: there is more to it then than the time that loading takes.
+        0 unless the wanted state changed within `hold.longest_s`: later, loading alone does not explain its absence.
         """
         if self._wanted.cause == "settings":
             return 0.0
@@ -132,7 +132,7 @@ class ModelLifecycle:
         return longest if self._clock() - self._wanted.since < longest else 0.0
 
     def take(self, kept: Kept) -> None:
-        """What the store has of it."""
+        """Adopt the store's state."""
         self._read_at = self._monotonic()
         self._target = kept.replicas
         self._used = max(self._used, kept.used or 0.0)
@@ -141,11 +141,11 @@ class ModelLifecycle:
         self._replicas.want(self.name, self._wanted.loaded)
 
     async def read(self) -> None:
-        """Know what the store has now. Raises StoreUnavailableError."""
+        """Adopt the store's state of this moment. Raises StoreUnavailableError."""
         self.take((await self._store.read([self.name]))[self.name])
 
     async def tick(self, busy: bool) -> None:
-        """Once a second: say that it is used, or see that it is idle. Raises StoreUnavailableError."""
+        """Record use, and unload the model if it is idle; called once a second. Raises StoreUnavailableError."""
         if self._loading_since is not None and self.state == "loaded":
             self._observer.model_back(self.name, self._monotonic() - self._loading_since)
             self._loading_since = None
@@ -164,7 +164,7 @@ class ModelLifecycle:
             await self.want(loaded=False, cause="idle")
 
     async def want(self, *, loaded: bool, cause: Cause) -> None:
-        """Have it loaded or unloaded; nothing where it is already. Raises StoreUnavailableError."""
+        """Load or unload the model; do nothing if it is so already. Raises StoreUnavailableError."""
         await self.read()
         before = self._wanted
         # What an administrator unloads stays so, though it was unloaded already.
@@ -179,16 +179,16 @@ class ModelLifecycle:
             logger.info("model %s is to be %s (%s)", self.name, "loaded" if loaded else "unloaded", cause)
 
     async def ensure_loaded(self) -> None:
-        """A request has come. Has the model loaded where it may be.
+        """Record a request's use, and load the model if it is unloaded.
 
-        Raises ModelUnloadedError where an administrator has unloaded it, StoreUnavailableError.
+        Raises ModelUnloadedError if an administrator has unloaded it, StoreUnavailableError.
         """
         self._own_use = self._clock()
         if not self._wanted.loaded:
             await self._reload()
 
     def refuse_if_gone(self) -> None:
-        """Raise ModelUnloadedError where an administrator has unloaded it and no replica is left."""
+        """Raise ModelUnloadedError if an administrator has unloaded the model and no replica is left."""
         if not self._wanted.loaded and self._wanted.cause == "admin" and not self.running:
             raise self._unloaded()
 
@@ -203,10 +203,10 @@ class ModelLifecycle:
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[Callable[[], None]]:
-        """Around the wait of a request for the model, with something to call again and again while it waits.
+        """Context of a request's wait for the model; gives a check that the request calls while it waits.
 
-        That raises EngineNotReadyError after the longest wait, ModelUnloadedError where it is unloaded meanwhile. The
-        block itself raises OverloadedError where too many wait.
+        The check raises EngineNotReadyError after the longest wait, and ModelUnloadedError if an administrator unloads
+        the model meanwhile. Entering the context raises OverloadedError if too many requests wait.
         """
         if self.held >= self.settings.hold.most:
             raise OverloadedError(
@@ -232,7 +232,7 @@ class ModelLifecycle:
             self.held -= 1
 
     def _last_wanted(self) -> float:
-        """When anybody last wanted it loaded."""
+        """Time of the last use or wish to load."""
         return max(self._used, self._own_use, self._wanted.since, self._began)
 
     def _unloaded(self) -> ModelUnloadedError:

@@ -1,14 +1,14 @@
-"""How a model can be, and why."""
+"""States of a model, and their causes."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 State = Literal["loaded", "loading", "unloaded", "unloading"]
-"""What is wanted, and whether it is so already. A model whose engines are being replaced is loading too."""
+"""The wanted state, and whether it is reached. A model whose engines are being replaced is loading too."""
 
 Cause = Literal["settings", "admin", "idle", "request"]
-"""Who wants it so: the settings since the start, an administrator, nobody who would use it, or somebody who does."""
+"""Cause of the wanted state: the settings, an administrator, idleness, or a request."""
 
 LOAD_CAUSES: tuple[Cause, ...] = ("admin", "request")
 UNLOAD_CAUSES: tuple[Cause, ...] = ("admin", "idle")

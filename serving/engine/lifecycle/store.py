@@ -1,4 +1,4 @@
-"""What all processes have to know of a model's life, and who keeps it for them."""
+"""Lifecycle state that all ingress processes share, and the protocol of its store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.engine.lifecycle.state import Cause
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Whether a model is to be loaded, why, and since when in seconds since the epoch."""
+    """Wanted state of a model: loaded or not, its cause, and its time in seconds since the epoch."""
 
     loaded: bool
     cause: Cause
@@ -20,9 +20,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """All that is kept of one model; None is for what nobody has said.
+    """The stored state of one model; None for values that were never written.
 
-    `used` is when it was used last, in seconds since the epoch; `replicas` is how many whoever scales it wants.
+    `used` is the time of the last use, in seconds since the epoch; `replicas` the number that the autoscaler wants.
     """
 
     wanted: Wanted | None = None
@@ -31,23 +31,23 @@ class Kept:
 
 
 class LifecycleStore(Protocol):
-    """Shared by all ingress replicas, and outlives each. Every method raises StoreUnavailableError."""
+    """Store of lifecycles, shared by all ingress replicas. Every method raises StoreUnavailableError."""
 
     async def read(self, models: Iterable[str]) -> Mapping[str, Kept]:
-        """What is kept of each of them."""
+        """The stored state of each model."""
         ...
 
     async def want(self, model: str, wanted: Wanted) -> None:
-        """Keep this; the last one to speak is heard."""
+        """Write the wanted state; the last writer wins."""
         ...
 
     async def use(self, model: str, at: float) -> None:
-        """Keep that it was used."""
+        """Write the time of a use."""
         ...
 
 
 class MemoryLifecycleStore:
-    """See LifecycleStore. For one process, and for tests of several."""
+    """Store of lifecycles in memory: for one process, and for tests of several."""
 
     def __init__(self) -> None:
         self._wanted: dict[str, Wanted] = {}

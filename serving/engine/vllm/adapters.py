@@ -44,7 +44,7 @@ async def load_adapter(
 
 
 def _base_of(config: Any, modules: Sequence[str] | None) -> Base:
-    """What adapters have to fit, from a checkpoint's config (transformers' GptOssConfig)."""
+    """The shapes that adapters have to fit, from a checkpoint's config (transformers' GptOssConfig)."""
     hidden = config.hidden_size
     queries, keys = (count * config.head_dim for count in (config.num_attention_heads, config.num_key_value_heads))
     widths = {

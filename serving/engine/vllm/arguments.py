@@ -36,7 +36,7 @@ def _annotations(module: ast.Module) -> dict[str, str]:
 
 
 def engine_argument_problems(settings: Settings, types: Mapping[str, str]) -> list[tuple[KeyPath, str]]:
-    """What is wrong with the models' engine_args: names that vLLM does not have, plain values of a wrong type."""
+    """Problems of the models' engine_args: names that vLLM does not have, plain values of a wrong type."""
     problems: list[tuple[KeyPath, str]] = []
     known = types.keys() - OWNED_ENGINE_ARGS.keys()
     for name, model in settings.models.items():
@@ -60,7 +60,7 @@ def _members(annotation: str) -> Sequence[str]:
 
 
 def _fits(value: Any, wanted: Sequence[str]) -> bool:
-    """Whether `value` may be right; only unions of plain types are judged, and None is left to vLLM."""
+    """True if `value` may be right; only unions of plain types are judged, and None is left to vLLM."""
     if value is None or not all(member in _SCALARS or member == "None" for member in wanted):
         return True
     accepted = {kind for member in wanted for kind in _SCALARS.get(member, ())}

@@ -54,10 +54,10 @@ _REPORT_S = 5.0
 
 
 class VllmEngine:
-    """One AsyncLLM with all its processes.
+    """Engine on vLLM: one AsyncLLM with all its processes.
 
-    `checkpoint` turns a model's source into what vLLM loads: a directory or a hub id. `progress` is told the stage
-    of start() in words: "model", "engine import", "weights", then each step of vLLM's, "warm-up".
+    `checkpoint` turns a model's source into what vLLM loads: a directory or a hub id. `progress` is called with the
+    stage of start(): "model", "engine import", "weights", then each step of vLLM's, "warm-up".
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class VllmEngine:
         logger.info("engine of %s ready after %.1f s", self._name, time.monotonic() - started)
 
     async def _told(self, creating: Coroutine[Any, Any, AsyncLLM], steps: Steps) -> AsyncLLM:
-        """Wait for the engine, telling each of its steps meanwhile."""
+        """Wait for the engine, and report each of its steps meanwhile."""
         task = asyncio.create_task(creating)
         try:
             while not (await asyncio.wait({task}, timeout=_STEPS_EVERY_S))[0]:
@@ -241,7 +241,7 @@ class VllmEngine:
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
-        """Around what a dead engine cannot do."""
+        """Context of a call that a dead engine refuses; raises EngineNotReadyError."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:

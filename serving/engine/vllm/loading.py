@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def prepare_environment(model: ModelSettings, accelerator: Accelerator, cache_dir: Path) -> None:
-    """Settings that vLLM takes from the environment alone; what the operator has set stays."""
+    """Set the variables that vLLM takes from the environment alone; those that the operator has set stay."""
     for key, chosen in engine_environment(model, accelerator, kernel_cache(cache_dir, accelerator)).items():
         os.environ.setdefault(key, chosen.value)
     if accelerator.device == "cpu":
@@ -51,6 +51,6 @@ def vllm_version() -> str:
 
 
 def own_output() -> Callable[[], Iterator[str]]:
-    """What this process and vLLM's, which share its output, print from now on."""
+    """Reader of the output of this process and of vLLM's from now on."""
     log = ProcessLog()
     return lambda: (text for _, text in log.written())

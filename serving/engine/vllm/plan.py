@@ -1,4 +1,4 @@
-"""What vLLM is started with, and why: each argument and variable with where its value comes from."""
+"""Arguments and environment of vLLM's start: each argument and variable with where its value comes from."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _on_gpu(model: ModelSettings, accelerator: Accelerator) -> dict[str, Chosen]
 
 
 def _profile(model: ModelSettings, trtllm_attention: bool) -> dict[str, Chosen]:
-    """What `profile` comes to. Asynchronous scheduling and the backend for MXFP4 are vLLM's own choice in all of them.
+    """The profile's arguments. Asynchronous scheduling and the backend for MXFP4 are vLLM's own choice in all of them.
 
     Sources: vLLM's recipe for gpt-oss on Hopper and Blackwell, which NVIDIA wrote, and vLLM's performance modes.
     """
@@ -194,7 +194,7 @@ def _profile(model: ModelSettings, trtllm_attention: bool) -> dict[str, Chosen]:
 
 
 def has_flashinfer_kernels(accelerator: Accelerator) -> bool:
-    """Whether FlashInfer's kernels can be had: installed, or compiled when they are first needed."""
+    """True if FlashInfer's kernels are installed, or can be compiled when they are first needed."""
     return accelerator.prebuilt or accelerator.compiler
 
 

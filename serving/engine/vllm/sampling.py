@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def sampling_params(request: EngineRequest) -> SamplingParams:
-    """What vLLM is asked for. Raises InvalidRequestError for values that vLLM refuses."""
+    """vLLM's parameters for a request. Raises InvalidRequestError for values that vLLM refuses."""
     from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 

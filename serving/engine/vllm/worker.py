@@ -1,4 +1,4 @@
-"""What each of vLLM's workers can be asked beyond what vLLM has: its base class of our own (`worker_extension_cls`)."""
+"""Extension of vLLM's worker class by calls of our own (`worker_extension_cls`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class WorkerExtension:
         device: torch.device | None
 
     def used_device_memory(self) -> int | None:
-        """Bytes in use on the worker's GPU, by whoever uses it; None without a GPU.
+        """Bytes in use on the worker's GPU, by any process; None without a GPU.
 
         torch's own count leaves out what sleep mode's allocator holds and what the driver takes.
         """

@@ -1,4 +1,4 @@
-"""Lets a grammar go on where another engine, or an earlier segment, left it.
+"""Patch: a grammar continues where another engine, or an earlier segment of the completion, left it.
 
 vLLM 0.32 begins every grammar with a request's first new token. A request that takes over a body in its middle has the
 body's first tokens in its prompt; they are accepted here as soon as the grammar is made. Loaded by vLLM in each of its

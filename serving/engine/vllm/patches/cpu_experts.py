@@ -1,4 +1,4 @@
-"""Lets an engine on a CPU have LoRA adapters at all.
+"""Patch: LoRA adapters on a CPU.
 
 Where adapters are allowed vLLM 0.32 takes Triton's kernels for a model's experts, which a CPU has not, and the first
 step fails; even though no adapter changes experts there (vllm/model_executor/layers/fused_moe/oracle/unquantized.py,

@@ -1,8 +1,8 @@
-"""Has vLLM's engine processes come from a fork server, which imports vLLM while the replica does: some 15 s each.
+"""Patch: engine processes from a fork server, which imports vLLM while the replica does; the import takes some 15 s.
 
 In a Ray actor vLLM 0.32 has its processes spawned (vllm/utils/system_utils.py, _maybe_force_spawn), because Ray's
 threads do not survive a fork, and a spawned process imports everything again. A fork server has none of those threads.
-Replaced is get_mp_context in vllm/v1/engine/utils.py.
+The patch replaces get_mp_context in vllm/v1/engine/utils.py.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _MODULES: Mapping[Device, tuple[str, ...]] = {
 
 
 def start_fork_server(device: Device) -> None:
-    """Returns at once; the import goes on in another process, which ends with this one.
+    """Start the fork server and return at once; it imports vLLM, and ends with this process.
 
     The engine's processes have the environment of this moment.
     """
@@ -72,7 +72,7 @@ def start_fork_server(device: Device) -> None:
 
 
 def make_engines_with_it() -> None:
-    """From now on vLLM makes its engine processes with the fork server."""
+    """Have vLLM make its engine processes with the fork server from now on."""
     from vllm.v1.engine import utils
 
     # vLLM knows spawn and fork only; utils takes the context from there, and makes nothing but engine processes.

@@ -1,7 +1,7 @@
-"""Pushes a request's outputs from vLLM's output handler, without a queue and a task switch between.
+"""Patch: vLLM's output handler pushes a request's outputs, without a queue and a task switch between.
 
 vLLM 0.32 hands each output to the request's RequestOutputCollector (vllm/v1/engine/output_processor.py), by calling
-its put() from AsyncLLM's output handler. Here put() is replaced, on the collector of one request.
+its put() from AsyncLLM's output handler. The patch replaces put() on the collector of one request.
 """
 
 from __future__ import annotations

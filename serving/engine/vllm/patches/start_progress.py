@@ -1,4 +1,4 @@
-"""How far the start of a vLLM engine has come, told while vLLM itself is silent for a minute or two.
+"""Patch: steps of a vLLM engine's start, reported while vLLM itself is silent for a minute or two.
 
 vLLM logs each step in its own processes, below the level that is printed. `report_steps` is loaded there by vLLM like
 parent.py and writes the steps that people want to hear of into a file; `Steps` reads it where the engine was asked for.
@@ -49,7 +49,7 @@ _BAR = re.compile(r"Capturing[^\r\n]*CUDA graphs[^\r\n]*?\s(\d+)/(\d+)\s")
 
 
 def step_of(message: str) -> str | None:
-    """What one of vLLM's log messages says to a person who waits; None where it says nothing to one."""
+    """The step that one of vLLM's log messages reports, in words; None if it reports none."""
     if message.startswith(("Loading model from scratch", "Starting to load model")):
         return "loading weights"
     if found := _LOADED.search(message):
@@ -68,7 +68,7 @@ def step_of(message: str) -> str | None:
 
 
 def graphs_in(output: str) -> str | None:
-    """How many CUDA graphs are captured, by the last progress bar in the output of vLLM's processes, in quarters."""
+    """Progress of CUDA graph capture by the last progress bar in the output of vLLM's processes, in quarters."""
     bars = _BAR.findall(output)
     if not bars:
         return None
@@ -92,7 +92,7 @@ class _StepHandler(logging.Handler):
 
 
 def report_steps() -> None:
-    """In vLLM's processes: have its log written for Steps. What is printed stays as it was: handlers have levels."""
+    """Have vLLM's log written for Steps, in vLLM's processes. Printed output stays the same: handlers have levels."""
     path = os.environ.get(VARIABLE)
     if path is None or multiprocessing.parent_process() is None:
         return
@@ -114,7 +114,7 @@ class Steps:
         self._told: set[str] = set()
 
     def new(self) -> list[str]:
-        """Those that have come since the last call. Workers of one engine say the same; each is told once."""
+        """The steps since the last call, each once: workers of one engine report the same ones."""
         try:
             lines = self._path.read_text(encoding="utf-8").splitlines()
         except OSError:
