@@ -13,7 +13,7 @@ from serving.engine.base import Adapter, Engine
 from serving.errors import ModelNotFoundError, SettingsError
 from serving.settings.backends import LOCAL_PROVIDER
 from serving.settings.models import ModelSettings
-from serving.settings.presets import VariantSettings
+from serving.settings.presets import PresetSettings
 
 OWNER = "gpt-oss-serving"
 
@@ -82,7 +82,7 @@ class ModelRegistry:
         engines: Mapping[str, Engine],
         created: int,
         backends: Backends | None = None,
-        variants: Mapping[str, VariantSettings] | None = None,
+        variants: Mapping[str, PresetSettings] | None = None,
         adapters: Adapters | None = None,
     ) -> None:
         problems: list[tuple[str, str]] = []
@@ -167,7 +167,7 @@ def _with_adapter(served: ServedModel, known: KnownAdapter) -> ServedModel:
     )
 
 
-def _varied(served: ServedModel, variant: VariantSettings) -> ServedModel:
+def _varied(served: ServedModel, variant: PresetSettings) -> ServedModel:
     """`served` with the variant's effort and budget for requests that name none."""
     defaults = {"default_effort": variant.effort, "default_max_reasoning_tokens": variant.max_reasoning_tokens}
     changes = {name: value for name, value in defaults.items() if value is not None}

@@ -13,7 +13,7 @@ from serving.answering.request_context import context_of
 from serving.engine.lifecycle.manager import ModelManager
 from serving.engine.start_failure import StartFailures
 from serving.settings.http import HttpSettings
-from serving.settings.presets import VariantSettings
+from serving.settings.presets import PresetSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ApiContext:
     new_id: Callable[[], str]
     model_manager: ModelManager
     start_failures: StartFailures
-    variants: Mapping[str, VariantSettings] = field(default_factory=dict)
+    variants: Mapping[str, PresetSettings] = field(default_factory=dict)
 
 
 def request_id(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Where limits are counted, where usage is kept, and the audit log."""
+"""Settings of the limit store, the usage store and the audit log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.settings.loading.problems import several
 
 
 class LimitSettings(Section):
-    """Where the limits of teams are counted."""
+    """Store that counts the limits of teams."""
 
     backend: Literal["memory", "redis"] = Field(
         "memory", description="memory: in the cluster; redis: in the Redis at redis.url, where they outlive it."
@@ -19,7 +19,7 @@ class LimitSettings(Section):
 
 
 class UsageSettings(Section):
-    """Where the tokens that teams used are kept."""
+    """Store of the tokens that teams used."""
 
     backend: Literal["memory", "sqlite", "redis"] = Field(
         "memory", description="memory: until the stop; sqlite: in a local file; redis: in the Redis at redis.url."
@@ -36,7 +36,7 @@ class UsageSettings(Section):
 
 
 class AuditSettings(Section):
-    """A log of who asked what and how it ended, as JSON lines; never of content."""
+    """Audit log of requests, their teams and outcomes, as JSON lines; never of content."""
 
     file: str | None = Field(
         None, min_length=1, description="Each ingress replica's file begins like this; unset: none."

@@ -1,4 +1,4 @@
-"""What the settings say of a model's LoRA adapters."""
+"""Settings of a model's LoRA adapters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from serving.settings.base import Section
 from serving.settings.loading.problems import several
 
 DEMO = "demo"
-"""The source that stands for the demo model's own adapter, which begins answers like a pirate."""
+"""Source of the demo model's own adapter, which begins answers like a pirate."""
 
 
 class AdapterSettings(Section):
-    """One adapter, which engines load when they start."""
+    """LoRA adapter, which engines load when they start."""
 
     source: str = Field(
         min_length=1, description="A directory with an adapter in PEFT's format, on the engines' machines, or `demo`."
@@ -22,7 +22,7 @@ class AdapterSettings(Section):
 
 
 class LoraSettings(Section):
-    """Room for adapters. Names and defaults are vLLM's where it has them (vllm/config/lora.py)."""
+    """Capacity for adapters. Names and defaults are vLLM's where it has them (vllm/config/lora.py)."""
 
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = Field(
         16, description="Highest rank of an adapter; each place for one takes as much memory as this rank needs."

@@ -1,4 +1,4 @@
-"""How requests wait for an engine."""
+"""Settings of admission queues."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serving.settings.base import Section
 
 
 class AdmissionSettings(Section):
-    """How requests wait for an engine."""
+    """Admission queues: how requests wait for an engine."""
 
     margin: float = Field(
         0.1, ge=0, le=1, description="Requests handed to engines beyond max_num_seqs, as a part of it."

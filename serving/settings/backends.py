@@ -1,4 +1,4 @@
-"""The `backends` section: which other servers there are, which may be added, and how much patience they get."""
+"""Settings of backends: other servers, which of them may be added while running, and their timeouts and retries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving.settings.loading.problems import several
 BackendType = Literal["openai", "ollama", "lmstudio", "huggingface", "vllm", "serving"]
 
 LOCAL_PROVIDER = "local"
-"""The provider in selectors that means our own engines."""
+"""Provider in selectors that means our own engines."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
@@ -27,7 +27,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class KnownType:
-    """Where servers of a type are unless told otherwise.
+    """Type of backend with its default address.
 
     `url_variable` overrides `url`; `key_variable` names the key, which goes to the type's own address alone.
     """
@@ -45,11 +45,11 @@ KNOWN_TYPES: Mapping[BackendType, KnownType] = {
     "vllm": KnownType(None, "VLLM_BASE_URL"),
     "serving": KnownType(None, "GPT_OSS_SERVING_BASE_URL"),
 }
-"""`serving` is another copy of this server. Addresses are those that each program documents as its default."""
+"""Types of backends; `serving` is another copy of this server. Addresses are each program's documented default."""
 
 
 def checked_name(name: str) -> str:
-    """A backend's name; raises ValueError."""
+    """Check a backend's name; raises ValueError."""
     if name == LOCAL_PROVIDER or not _NAME.fullmatch(name):
         raise ValueError(
             "a backend's name is 1 to 64 letters, digits, dots, dashes and _, "
@@ -59,7 +59,7 @@ def checked_name(name: str) -> str:
 
 
 def checked_url(url: str) -> str:
-    """A base URL, with /v1 where it has no path; raises ValueError. What may be reached is checked elsewhere."""
+    """Complete a base URL, with /v1 where it has no path; raises ValueError. Does not check the host."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -79,7 +79,7 @@ def _named(models: object) -> object:
 
 
 class BackendSettings(Section):
-    """One server that speaks OpenAI's API."""
+    """Backend: a server that speaks OpenAI's API."""
 
     type: BackendType | None = Field(None, description="Its dialect; unset: the backend's name, where that is a type.")
     url: str | None = Field(None, description="Its base URL, such as http://host:8000/v1; unset: where its type is.")
@@ -117,7 +117,7 @@ class BackendSettings(Section):
 
 
 class RetrySettings(Section):
-    """How long backends are waited for, and how often one is asked."""
+    """Timeouts and retries of requests to backends."""
 
     connect_s: float = Field(5.0, gt=0, description="Longest time to connect, in seconds.")
     first_token_s: float = Field(120.0, gt=0, description="Longest time from asking to the first token, in seconds.")
@@ -203,22 +203,22 @@ class BackendsSettings(Section):
 
     @staticmethod
     def type_of(name: str, backend: BackendSettings) -> BackendType | None:
-        """The backend's type, from its settings or its name."""
+        """Type of the backend, from its settings or its name."""
         return backend.type or next((type_ for type_ in KNOWN_TYPES if type_ == name), None)
 
     def url_of(self, type_: BackendType, backend: BackendSettings) -> str | None:
-        """Where the backend is; None where nothing says so."""
+        """URL of the backend; None where no setting names one."""
         url = backend.url or self.base_urls.get(type_) or KNOWN_TYPES[type_].url
         return None if url is None else checked_url(url)
 
     def key_of(self, type_: BackendType, backend: BackendSettings) -> SecretStr | None:
-        """The backend's key. A type's usual key goes to the type's usual address only, never to one that was given."""
+        """API key of the backend. A type's usual key goes to the type's usual address only, never to another."""
         name = backend.api_key_env or (KNOWN_TYPES[type_].key_variable if backend.url is None else None)
         return None if name is None else self.keys.get(name)
 
 
 def variables_of(backends: Mapping[str, object]) -> set[str]:
-    """The environment variables with keys that a raw `backends` section asks for, and the usual ones."""
+    """Names of the environment variables with keys that a raw `backends` section needs, and the usual ones."""
     names = {known.key_variable for known in KNOWN_TYPES.values() if known.key_variable}
     further = backends.get("key_variables")
     if isinstance(further, list | tuple):

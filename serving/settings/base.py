@@ -1,4 +1,4 @@
-"""The base of all sections."""
+"""Base class of all sections."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A part of the tree: unknown keys are refused, values never change after loading."""
+    """Section of the settings: rejects unknown keys, and is frozen after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)

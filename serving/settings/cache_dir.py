@@ -1,4 +1,4 @@
-"""The folder for checkpoints and compiled kernels where `cache_dir` is unset."""
+"""Default folder for checkpoints and compiled kernels, where `cache_dir` is unset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serving.errors import CheckpointError
 
 
 def default_cache_dir() -> Path:
-    """Where checkpoints go unless told otherwise, after the XDG base directory specification."""
+    """Default cache folder, by the XDG base directory specification."""
     chosen = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(chosen):
         return Path(chosen) / "gpt-oss-serving"

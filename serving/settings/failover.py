@@ -1,4 +1,4 @@
-"""Answers whose engine is lost."""
+"""Settings of failover."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serving.settings.base import Section
 
 
 class FailoverSettings(Section):
-    """What becomes of answers whose engine is lost."""
+    """Failover of answers whose engine is lost."""
 
     attempts: int = Field(5, ge=1, description="Engines tried for one request at most; 1 ends it with its engine.")
     longest_s: float = Field(180.0, gt=0, description="Longest time a request waits for another engine, in seconds.")

@@ -1,4 +1,4 @@
-"""Token frames between engine replicas and ingress replicas."""
+"""Settings of token frames between engine replicas and ingress replicas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.settings.loading.problems import several
 
 
 class FrameSettings(Section):
-    """How tokens travel from engines to the processes that speak HTTP."""
+    """Token frames, which carry tokens from engine replicas to ingress replicas."""
 
     pace_ms: float = Field(
         40.0,
@@ -39,7 +39,7 @@ class FrameSettings(Section):
 
     @property
     def curve_keys(self) -> tuple[bytes, bytes] | None:
-        """The public and the secret key, where frames are encrypted."""
+        """Public and secret key, where frames are encrypted."""
         if self.curve_public_key is None or self._secret is None:
             return None
         return self.curve_public_key.encode(), self._secret.encode()

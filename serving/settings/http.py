@@ -1,4 +1,4 @@
-"""Limits of the public port."""
+"""Settings of the public HTTP port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class HttpSettings(Section):
-    """Limits of the public port."""
+    """Limits of the public HTTP port."""
 
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Largest request body read, in bytes.")
     keep_alive_s: float = Field(15.0, gt=0, description="Silence after which a stream gets a comment line, in seconds.")

@@ -1,4 +1,4 @@
-"""API keys: how they are made, written, stored and compared.
+"""API keys: their format, creation, storage and comparison.
 
 A key is `sk-`, 10 characters that name it, 43 that are secret (256 random bits), 6 of checksum; letters and digits
 alone, so that a double click takes all of it. What is stored is the name and a salted hash of the secret.
@@ -42,7 +42,7 @@ _LOOKS_LIKE_A_KEY = re.compile(r"sk-[0-9A-Za-z_-]{8,}")
 
 @dataclass(frozen=True, slots=True)
 class KeyHash:
-    """A secret, hashed. Written as `blake2b:SALT:DIGEST`, 16 and 32 bytes in hexadecimal."""
+    """Hash of a secret, written as `blake2b:SALT:DIGEST`, 16 and 32 bytes in hexadecimal."""
 
     salt: bytes
     digest: bytes
@@ -52,20 +52,20 @@ class KeyHash:
 
     @classmethod
     def parse(cls, text: str) -> KeyHash:
-        """Raises ValueError, which never repeats `text`: it may be a key, put into the wrong place."""
+        """Parse `text`; raises ValueError, which never repeats `text`: it may be a key, put into the wrong place."""
         found = _STORED.fullmatch(text)
         if found is None:
             raise ValueError(f"should be {_SCHEME}:SALT:DIGEST, as `serving keys new` prints it")
         return cls(bytes.fromhex(found["salt"]), bytes.fromhex(found["digest"]))
 
     def matches(self, secret: str) -> bool:
-        """Whether `secret` is the one that was hashed; takes the same time either way."""
+        """Whether `secret` has this hash; takes the same time either way."""
         return hmac.compare_digest(_digest(secret, self.salt), self.digest)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key in the clear; only its owner has it, and its repr hides the secret."""
+    """API key in the clear, which only its owner has; its repr hides the secret."""
 
     id: str
     secret: str
@@ -75,34 +75,34 @@ class Key:
 
     @property
     def text(self) -> str:
-        """What a client sends."""
+        """Text of the key, as a client sends it."""
         return f"{PREFIX}{self.id}{self.secret}{_checksum(self.id + self.secret)}"
 
     def hashed(self, salt: bytes) -> KeyHash:
-        """What is stored; `salt` is 16 random bytes."""
+        """Hash to store; `salt` is 16 random bytes."""
         return KeyHash(salt, _digest(self.secret, salt))
 
 
 def new_key(choose: Callable[[str], str] = secrets.choice) -> Key:
-    """A fresh key."""
+    """Make a random key."""
     return Key(
         "".join(choose(_ALPHABET) for _ in range(ID_LENGTH)), "".join(choose(_ALPHABET) for _ in range(_SECRET_LENGTH))
     )
 
 
 def new_salt() -> bytes:
-    """16 random bytes for Key.hashed."""
+    """Make 16 random bytes for Key.hashed."""
     return secrets.token_bytes(_SALT_BYTES)
 
 
 def split(text: str) -> Key | None:
-    """The key's parts, or None for what cannot be a key. The checksum is not looked at: see is_mistyped."""
+    """Split a key into its parts; None for a text that cannot be a key. Ignores the checksum: see is_mistyped."""
     found = _KEY.fullmatch(text)
     return Key(found["id"], found["secret"]) if found else None
 
 
 def is_mistyped(text: str) -> bool:
-    """Whether the checksum tells that `text` is no key as it was printed.
+    """Whether `text` contradicts its checksum, so that it is no key as it was printed.
 
     For people at their own terminal. A server says nothing of it: to a stranger it would be a hint.
     """
@@ -111,7 +111,7 @@ def is_mistyped(text: str) -> bool:
 
 
 def hide_keys(text: str) -> str:
-    """`text` with whatever looks like a key in it made unreadable, for messages and logs."""
+    """Mask everything in `text` that looks like a key, for messages and logs."""
     return _LOOKS_LIKE_A_KEY.sub(f"{PREFIX}...", text)
 
 

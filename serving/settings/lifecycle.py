@@ -1,4 +1,4 @@
-"""What the settings say of a model that is not always in memory."""
+"""Settings of a model's lifecycle: when it sleeps or is unloaded, and how requests wait for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.settings.base import Section
 
 
 class IdleSettings(Section):
-    """What becomes of a model that nobody uses."""
+    """Sleep and unloading of a model without requests."""
 
     after_s: float = Field(900.0, ge=5, description="A model that nobody has used for so long is idle, in seconds.")
     action: Literal["unload", "sleep"] = Field(
@@ -21,7 +21,7 @@ class IdleSettings(Section):
 
 
 class HoldSettings(Section):
-    """Requests that come while a model is loaded again."""
+    """Queueing of requests while a model is loaded again."""
 
     longest_s: float = Field(600.0, gt=0, description="Longest time a request waits for the model, in seconds.")
     most: int = Field(

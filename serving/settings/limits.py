@@ -1,4 +1,4 @@
-"""The kinds of limits that a team can have: one table that counting, refusing, metrics and the teams file follow."""
+"""Limit kinds: one table, which stores, leases, denials, metrics and the teams file follow."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 Unit = Literal["requests", "tokens", "slots"]
-"""Requests, tokens of prompt and answer together, and requests under way at one time."""
+"""Units: requests, tokens of prompt and answer together, and concurrent requests."""
 
 Span = Literal["minute", "day", "month", "moment"]
-"""A sliding minute, a day and a month of UTC, and this moment."""
+"""Spans: a sliding minute, a day and a month of UTC, and this moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitKind:
-    """One kind: `name` is its field in the teams file, `reason` its label in serving_rejections_total."""
+    """Limit kind: `name` is its field in the teams file, `reason` its label in serving_rejections_total."""
 
     name: str
     unit: Unit
@@ -32,21 +32,21 @@ LIMIT_KINDS: tuple[LimitKind, ...] = (
 )
 
 KIND_OF = {kind.name: kind for kind in LIMIT_KINDS}
-"""The kinds by name."""
+"""Limit kinds by name."""
 
 CALENDAR = tuple(
     sorted((kind for kind in LIMIT_KINDS if kind.span in ("day", "month")), key=lambda kind: kind.span != "month")
 )
-"""Kinds that begin anew with a day or a month, months first: of two that are used up, the longer wait is told."""
+"""Kinds that begin anew with a day or a month, months first: of two used up, the client is told the longer wait."""
 
 
 def period_of(span: Span, now: float) -> str:
-    """The day ("20784", days since the epoch) or the month ("2026-11") of `now`, in seconds since the epoch."""
+    """Day ("20784", days since the epoch) or month ("2026-11") of `now`, in seconds since the epoch."""
     return str(int(now // 86400)) if span == "day" else datetime.fromtimestamp(now, UTC).strftime("%Y-%m")
 
 
 def period_end(span: Span, now: float) -> float:
-    """When that day or month ends, in seconds since the epoch."""
+    """End of the day or month of `now`, in seconds since the epoch."""
     if span == "day":
         return (now // 86400 + 1) * 86400
     first = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""A served model: its checkpoint, its devices, its engine and its replicas."""
+"""Settings of a served model: checkpoint, devices, engine and replicas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving.settings.reasoning import ReasoningSettings
 
 
 class ReplicaSettings(Section):
-    """How many copies of something Ray Serve runs."""
+    """Number of replicas that Ray Serve runs."""
 
     min: int = Field(
         1, ge=0, description="Replicas while the model is loaded; with 0 it is loaded when it is asked for."
@@ -69,7 +69,7 @@ OWNED_ENGINE_ARGS: Mapping[str, str] = {
     "kv_offloading_size": "set `kv_offload_gib`",
     "trust_remote_code": "code from a checkpoint is never run; gpt-oss needs none",
 }
-"""Arguments of vLLM that are not for `engine_args`, and what to do instead."""
+"""Arguments of vLLM that `engine_args` rejects, and what to set instead."""
 
 
 COMMON_NODE_GPUS = 8
@@ -85,7 +85,7 @@ _KNOWN_SHAPES: Mapping[str, tuple[int, int]] = {
 
 
 class ModelSettings(Section):
-    """One served model."""
+    """Served model."""
 
     source: str = Field(
         "demo", min_length=1, description="`demo`, a directory with a checkpoint, or a hub id like openai/gpt-oss-20b."
@@ -137,17 +137,17 @@ class ModelSettings(Section):
 
     @property
     def lora_settings(self) -> LoraSettings | None:
-        """The room for adapters that there is; None: the engine is started without."""
+        """Capacity for adapters; None where the engine starts without any."""
         return self.lora or (LoraSettings() if self.adapters else None)
 
     @property
     def idle_settings(self) -> IdleSettings | None:
-        """When it leaves memory; None: it stays. What has no replica to begin with has none in the end either."""
+        """Settings of sleep and unloading; None where the model stays. `replicas.min: 0` means the defaults."""
         return self.idle or (IdleSettings() if self.replicas.min == 0 else None)
 
     @property
     def sleeps(self) -> bool:
-        """Whether its engines are started so that they can sleep, which costs a little memory."""
+        """Whether engines start with sleep mode, which costs a little memory."""
         asked = self.engine_args.get("enable_sleep_mode") is True
         return asked or (self.idle is not None and self.idle.action == "sleep")
 
@@ -158,14 +158,14 @@ class ModelSettings(Section):
 
     @property
     def resolved_executor(self) -> Literal["mp", "ray"]:
-        """What `executor: auto` comes to."""
+        """Executor, with `auto` resolved."""
         if self.executor == "auto":
             return "mp" if self.devices <= COMMON_NODE_GPUS else "ray"
         return self.executor
 
     @property
     def gpus(self) -> tuple[int, int]:
-        """GPUs asked for by the fewest and by the most replicas; on a CPU machine, CPU devices in their place."""
+        """GPUs of the fewest and of the most replicas; on a CPU machine, CPU devices in their place."""
         fewest = self.replicas.min
         return self.devices * fewest, self.devices * (self.replicas.max or fewest)
 

@@ -1,4 +1,4 @@
-"""What a variant sets."""
+"""Presets: models under names of their own, with instructions, sampling, tools and a form of answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from serving.settings.base import Section
 from serving.settings.loading.problems import several
 
 
-class VariantTool(Section):
-    """A function that requests to the variant offer."""
+class PresetTool(Section):
+    """Function that requests to the preset offer."""
 
     name: str = Field(min_length=1, description="The function's name.")
     description: str | None = Field(None, description="What the model is told of it.")
@@ -21,8 +21,8 @@ class VariantTool(Section):
     strict: bool = Field(False, description="Hold arguments to the schema as they are written.")
 
 
-class VariantAnswer(Section):
-    """The form of a variant's answers."""
+class PresetAnswer(Section):
+    """Form of a preset's answers."""
 
     name: str = Field("answer", pattern=r"^[\w-]{1,64}$", description="What the model is told the form is called.")
     description: str | None = Field(None, description="What the model is told of the form.")
@@ -36,8 +36,8 @@ class VariantAnswer(Section):
         return schema
 
 
-class VariantSettings(Section):
-    """A model under a name of its own, with presets; what a request says itself wins, but for instructions."""
+class PresetSettings(Section):
+    """Preset of a model under a name of its own. What a request says itself wins, except for instructions."""
 
     model: str = Field(min_length=1, description="The model or alias that answers.")
     instructions: str | None = Field(None, description="Put before the instructions that a request has.")
@@ -47,8 +47,8 @@ class VariantSettings(Section):
     )
     temperature: float | None = Field(None, ge=0, le=2, description="Temperature of a request that names none.")
     top_p: float | None = Field(None, ge=0, le=1, description="top_p of a request that names none.")
-    tools: tuple[VariantTool, ...] = Field((), description="Tools of a request that offers none.")
-    answer: VariantAnswer | None = Field(None, description="Form of the answer to a request that asks for none.")
+    tools: tuple[PresetTool, ...] = Field((), description="Tools of a request that offers none.")
+    answer: PresetAnswer | None = Field(None, description="Form of the answer to a request that asks for none.")
 
     @model_validator(mode="after")
     def _distinct_tools(self) -> Self:

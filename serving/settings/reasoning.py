@@ -1,4 +1,4 @@
-"""How much a model thinks."""
+"""Settings of reasoning: efforts and budgets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving.settings.loading.problems import several
 
 
 class ReasoningSettings(Section):
-    """How much a model thinks."""
+    """Reasoning of a model: efforts and budgets."""
 
     default_effort: Effort = Field("medium", description="Effort of a request that names none.")
     highest_effort: Effort = Field("high", description="Most effort a request gets.")

@@ -1,4 +1,4 @@
-"""The Redis that replicas share."""
+"""Settings of the Redis that replicas share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.settings.base import Section
 
 
 class RedisSettings(Section):
-    """A Redis that replicas share."""
+    """Redis that replicas share."""
 
     url: SecretStr | None = Field(
         None,

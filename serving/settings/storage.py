@@ -1,4 +1,4 @@
-"""Stored responses and cached answers: where, how long and how much."""
+"""Settings of stored responses and of cached answers: backend, lifetime and size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.settings.base import Section
 
 
 class StoreSettings(Section):
-    """Where stored responses are kept, for how long, and how much of them."""
+    """Store of responses: backend, lifetime and size."""
 
     backend: Literal["memory", "redis"] = Field(
         "memory", description="memory: in the cluster, gone with it; redis: in the Redis at redis.url."
@@ -27,7 +27,7 @@ class StoreSettings(Section):
 
 
 class CacheSettings(Section):
-    """Answers kept for requests of the same team that ask the very same again."""
+    """Cache of answers, for equal requests of the same team."""
 
     backend: Literal["off", "memory", "cluster", "redis"] = Field(
         "off",

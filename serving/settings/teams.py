@@ -1,4 +1,4 @@
-"""The teams file's content: teams, their keys, what they may do and how much.
+"""Content of the teams file: teams, their keys, permissions and limits.
 
 ```yaml
 defaults:                       # of every team below
@@ -30,7 +30,7 @@ from serving.settings.loading.problems import several
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
-"""Classes, first served first."""
+"""Priority classes, first served first."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
@@ -42,7 +42,7 @@ def _hash(value: Any) -> KeyHash:
 
 
 def _moment(value: Any) -> datetime:
-    """A day ends with itself; a time without a zone is UTC."""
+    """Read an end of validity: a day ends with itself; a time without a zone is UTC."""
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if not isinstance(value, str):
@@ -65,7 +65,7 @@ def _key_id(value: str) -> str:
 
 
 class StoredKey(Section):
-    """One key of a team, without its secret."""
+    """Key of a team, without its secret."""
 
     id: Annotated[str, AfterValidator(_key_id)]
     hash: Annotated[KeyHash, BeforeValidator(_hash), PlainSerializer(str)]
@@ -75,18 +75,18 @@ class StoredKey(Section):
     note: str = Field("", max_length=200, description="For people.")
 
     def usable(self, now: float) -> bool:
-        """Whether the key is accepted at `now`, in seconds since the epoch."""
+        """Whether the key is valid at `now`, in seconds since the epoch."""
         return not self.revoked and (self.expires is None or now < self.expires.timestamp())
 
 
 class EffortUnderLoad(Section):
-    """From which fill of a model's queue on (0: empty, 1: full) requests are answered with less effort."""
+    """Fill of a model's admission queue (0: empty, 1: full) from which requests are answered with less effort."""
 
     medium_above: float | None = Field(None, ge=0, le=1, description="high becomes medium.")
     low_above: float | None = Field(None, ge=0, le=1, description="high and medium become low.")
 
     def most(self, fill: float) -> Effort:
-        """The highest effort at that fill."""
+        """Highest effort at that fill."""
         if self.low_above is not None and fill > self.low_above:
             return "low"
         if self.medium_above is not None and fill > self.medium_above:
@@ -95,7 +95,7 @@ class EffortUnderLoad(Section):
 
 
 class Team(Section):
-    """What one team may do. A limit that is not set does not hold."""
+    """Policy of a team: permissions and limits. A limit that is not set does not hold."""
 
     keys: tuple[StoredKey, ...] = ()
     models: tuple[str, ...] | None = Field(None, description="Names and aliases it may use; unset: all.")
@@ -116,7 +116,7 @@ class Team(Section):
     effort_under_load: EffortUnderLoad = Field(EffortUnderLoad(), description="Less effort while many wait.")
 
     def limit(self, kind: LimitKind) -> int | None:
-        """The limit of that kind; None: it does not hold."""
+        """Limit of that kind; None where it does not hold."""
         found: int | None = getattr(self, kind.name)
         return found
 
@@ -133,7 +133,7 @@ class Team(Section):
 
 
 class TeamsFile(Section):
-    """The whole file. `defaults` lies under every team; a team's own line wins."""
+    """Teams file. `defaults` lies under every team; a team's own line wins."""
 
     defaults: dict[str, Any] = Field(default_factory=dict)
     teams: dict[str, Team] = Field(min_length=1)

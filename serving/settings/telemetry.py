@@ -1,4 +1,4 @@
-"""Log lines and traces."""
+"""Settings of logs and traces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.settings.base import Section
 
 
 class LoggingSettings(Section):
-    """What the service says of itself. Prompts, answers and keys are never in it."""
+    """Logs. They never hold prompts, answers or keys."""
 
     format: Literal["auto", "json", "text"] = Field(
         "auto", description="json: an object a line; text: for people; auto: text on a terminal, else json."

@@ -1,4 +1,4 @@
-"""The whole configuration as one tree."""
+"""Settings of a server as one tree."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from serving.settings.keys import KeyHash
 from serving.settings.loading.layer import KeyPath
 from serving.settings.loading.problems import several
 from serving.settings.models import ModelSettings
-from serving.settings.presets import VariantSettings
+from serving.settings.presets import PresetSettings
 from serving.settings.redis import RedisSettings
 from serving.settings.storage import CacheSettings, StoreSettings
 from serving.settings.telemetry import LoggingSettings, TracingSettings
 
 
 class Settings(Section):
-    """The tree's root.
+    """Root of the settings.
 
     `Settings(...)` takes what it is given and reads nothing else; load_settings reads a file and the environment.
     """
@@ -40,7 +40,7 @@ class Settings(Section):
         min_length=1,
         description="Served models by the name clients use.",
     )
-    variants: dict[str, VariantSettings] = Field(
+    variants: dict[str, PresetSettings] = Field(
         default_factory=dict, description="Presets over a model, each under a name that clients use like a model's."
     )
     ingress_replicas: int = Field(1, ge=1, description="Copies of the process that speaks HTTP.")
@@ -194,5 +194,5 @@ NAME_RULE = "a model's name is 1 to 200 printable characters without blanks, as 
 
 
 def is_model_name(name: str) -> bool:
-    """Whether clients can be given that name for a model; see NAME_RULE."""
+    """Whether clients can be given `name` for a model; see NAME_RULE."""
     return 0 < len(name) <= 200 and name.isprintable() and not any(map(str.isspace, name))

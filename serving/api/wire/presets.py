@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.settings.presets import VariantAnswer, VariantSettings
+from serving.settings.presets import PresetAnswer, PresetSettings
 
 Body = dict[str, Any]
 Expand = Callable[[Body], Body]
@@ -23,7 +23,7 @@ Filling = tuple[Sequence[str], Any]
 class Dialect:
     """An API's names for what a preset sets. `samples` is false for routes that count tokens and generate nothing."""
 
-    fillings: Callable[[VariantSettings, Body], Iterator[Filling]]
+    fillings: Callable[[PresetSettings, Body], Iterator[Filling]]
     instruct: Callable[[Body, str], Body]
     samples: bool = True
 
@@ -33,7 +33,7 @@ def unchanged(body: Body) -> Body:
     return body
 
 
-def expanding(presets: Mapping[str, VariantSettings], dialect: Dialect) -> Expand:
+def expanding(presets: Mapping[str, PresetSettings], dialect: Dialect) -> Expand:
     """Make the function that expands each request's body; a body that names no preset stays as it is."""
 
     def expand(body: Body) -> Body:
@@ -62,7 +62,7 @@ def _filled(body: Body, path: Sequence[str], value: Any) -> Body:
     return {**body, name: _filled(said or {}, rest, value)}
 
 
-def _in_chat(preset: VariantSettings, body: Body) -> Iterator[Filling]:
+def _in_chat(preset: PresetSettings, body: Body) -> Iterator[Filling]:
     if preset.tools:
         functions = [tool.model_dump(exclude_none=True) for tool in preset.tools]
         yield ("tools",), [{"type": "function", "function": function} for function in functions]
@@ -78,7 +78,7 @@ def _instruct_chat(body: Body, instructions: str) -> Body:
     return {**body, "messages": [{"role": "system", "content": instructions}, *messages]}
 
 
-def _in_responses(preset: VariantSettings, _: Body) -> Iterator[Filling]:
+def _in_responses(preset: PresetSettings, _: Body) -> Iterator[Filling]:
     if preset.tools:
         yield ("tools",), [{"type": "function", **tool.model_dump(exclude_none=True)} for tool in preset.tools]
     if preset.answer is not None:
@@ -89,7 +89,7 @@ def _instruct_responses(body: Body, instructions: str) -> Body:
     return _before_text(body, "instructions", instructions)
 
 
-def _in_messages(preset: VariantSettings, _: Body) -> Iterator[Filling]:
+def _in_messages(preset: PresetSettings, _: Body) -> Iterator[Filling]:
     if preset.tools:
         tools = [tool.model_dump(exclude={"parameters"}) for tool in preset.tools]
         schemas = [tool.parameters or {"type": "object"} for tool in preset.tools]
@@ -112,7 +112,7 @@ def _before_text(body: Body, name: str, instructions: str) -> Body:
     return {**body, name: f"{instructions}\n\n{said}"} if isinstance(said, str) else body
 
 
-def _form(answer: VariantAnswer) -> Body:
+def _form(answer: PresetAnswer) -> Body:
     form: Body = {"name": answer.name, "schema": answer.json_schema}
     return form if answer.description is None else {**form, "description": answer.description}
 

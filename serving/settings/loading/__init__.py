@@ -1,1 +1,1 @@
-"""Where settings come from: a YAML file, the environment and flags, each value with its origin."""
+"""Loader of settings from a YAML file, the environment and flags, each value with its origin."""

@@ -21,7 +21,7 @@ from serving.settings.loading.tree import TreeType, members, shape_of, suggestio
 
 PREFIX = "SERVING_"
 CONFIG_VARIABLE = "SERVING_CONFIG"
-"""Names the settings file; the one variable of ours that is not a setting."""
+"""Variable that names the settings file; the only one of ours that is not a setting."""
 
 # What Kubernetes puts into every pod of a namespace that has a Service called serving or serving-something.
 _KUBERNETES_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)")
@@ -32,7 +32,7 @@ _KUBERNETES_HINT = (
 
 
 def read_environment(environ: Mapping[str, str], root: TreeType, lower: Layer) -> Layer:
-    """The settings among `environ`. `lower` is the layer below, whose model names variables may refer to."""
+    """Read the settings in `environ`. `lower` is the layer below, whose model names variables may refer to."""
     layer = Layer()
     ours = [name for name in environ if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE]
     # Whole sections first: what a longer name says goes into them.
@@ -59,11 +59,11 @@ def read_environment(environ: Mapping[str, str], root: TreeType, lower: Layer) -
 
 
 class _UnknownVariable(Exception):
-    """The name of a variable means no setting."""
+    """Error: the name of a variable means no setting."""
 
 
 class _BadValue(Exception):
-    """The text of a variable cannot be its setting's value."""
+    """Error: the text of a variable cannot be its setting's value."""
 
 
 def _locate(name: str, root: TreeType, layers: Sequence[Layer]) -> tuple[KeyPath, Any]:

@@ -1,4 +1,4 @@
-"""One source of settings as a nested dict that remembers where each value came from."""
+"""Layer of settings: one source as a nested dict that remembers the origin of each value."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ KeyPath = tuple[str, ...]
 
 
 class Problem(NamedTuple):
-    """One mistake: the field in dotted form, and what is wrong with it and how to put it right."""
+    """Problem with a setting: the field in dotted form, the mistake and its fix."""
 
     field: str
     message: str
 
 
 def dotted(path: KeyPath) -> str:
-    """The field as people write it; the root is "settings"."""
+    """Name of a field as people write it; the root is "settings"."""
     return ".".join(path) or "settings"
 
 
 @dataclass(slots=True)
 class Layer:
-    """Nested values, the origin of each ("serving.yaml line 3", "SERVING_PORT", "--port"), and what was wrong.
+    """Layer: nested values, the origin of each ("serving.yaml line 3", "SERVING_PORT", "--port"), and problems.
 
     Lists are single values: merging replaces them whole, and an origin is kept for the list, not for its items.
     """
@@ -50,7 +50,7 @@ class Layer:
                 self._mark((*path, key), item, origin)
 
     def get(self, path: KeyPath) -> Any:
-        """The value at `path`, or None."""
+        """Value at `path`, or None."""
         value: Any = self.values
         for key in path:
             if not isinstance(value, dict):
@@ -59,19 +59,19 @@ class Layer:
         return value
 
     def origin(self, path: KeyPath) -> str | None:
-        """Where the value at `path`, or the nearest mapping around it, came from."""
+        """Origin of the value at `path`, or of the nearest mapping around it."""
         for length in range(len(path), 0, -1):
             if (found := self.origins.get(path[:length])) is not None:
                 return found
         return None
 
     def report(self, path: KeyPath, message: str) -> None:
-        """Note a problem with the value at `path`, and where that value came from."""
+        """Record a problem with the value at `path`, with the value's origin."""
         origin = self.origin(path)
         self.problems.append(Problem(dotted(path), f"{message} ({origin})" if origin else message))
 
     def under(self, higher: Layer) -> Layer:
-        """Both layers in one; where both have a value, `higher` wins."""
+        """Merge `higher` over this layer; where both have a value, `higher` wins."""
         return Layer(
             values=merged(self.values, higher.values),
             origins=self.origins | higher.origins,

@@ -1,4 +1,4 @@
-"""Settings from all their sources: flags over variables over a file over defaults."""
+"""Loading of settings from all sources: flags over variables over a file over defaults."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from serving.settings.tree import Settings
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and where each that is not a default came from."""
+    """Settings, with the origin of each value that is not a default."""
 
     settings: Settings
     layer: Layer
 
     def located(self, path: KeyPath, message: str) -> Problem:
-        """A problem with the setting at `path`, with where that was set."""
+        """Problem with the setting at `path`, with the origin of its value."""
         origin = self.layer.origin(path)
         return Problem(dotted(path), f"{message} ({origin})" if origin else message)
 
@@ -37,7 +37,7 @@ def load_settings(
     models: Sequence[str] = (),
     tensor_parallel_size: int | None = None,
 ) -> Settings:
-    """Flags over variables over the file over defaults; raises SettingsError with every mistake found.
+    """Load flags over variables over the file over defaults; raises SettingsError with every mistake found.
 
     `config` is the file, else SERVING_CONFIG names it, else there is none. `overrides` are flags, nested as the tree
     is; `models` and `tensor_parallel_size` are --model and --tensor-parallel-size (see configuration.selection).
@@ -48,7 +48,7 @@ def load_settings(
 
 
 def load(layer: Layer) -> Loaded:
-    """The settings in `layer`, which read_sources has made; raises SettingsError."""
+    """Validate the settings in `layer`, which read_sources has made; raises SettingsError."""
     problems: list[tuple[str, str]] = list(layer.problems)
     try:
         settings = Settings(**layer.values)

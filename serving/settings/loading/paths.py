@@ -1,4 +1,4 @@
-"""Relative paths in settings, made absolute: engines run in processes with other working directories."""
+"""Absolute paths for relative ones in settings: engines run in processes with other working directories."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def is_path(source: str) -> bool:
 
 
 def absolute(path: str, base: Path) -> str:
-    """`path`, with `~` expanded, as seen from the directory `base`."""
+    """Expand `~` in `path`, and make it absolute from the directory `base`."""
     return os.path.abspath(base / os.path.expanduser(path))
 
 
 def absolute_paths(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """A copy of raw settings in which the files and directories that they name are absolute."""
+    """Copy raw settings with absolute paths of all files and directories that they name."""
     result = dict(values)
     for key in ("script", "cache_dir", "teams_file", "admin_key_file"):
         if isinstance(path := result.get(key), str) and path:

@@ -1,4 +1,4 @@
-"""Pydantic's errors in words that say which setting to change and how."""
+"""Problems of settings from pydantic's errors, in words that say which setting to change and how."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SEVERAL = "several_settings"
 
 
 def several(findings: Sequence[tuple[KeyPath, str]]) -> PydanticCustomError:
-    """An error for a validator that looks at many fields at once: each finding keeps its own field."""
+    """Make the error of a validator that checks many fields at once: each finding keeps its own field."""
     text = "; ".join(f"{dotted(path)}: {message}" for path, message in findings)
     return PydanticCustomError(_SEVERAL, "{text}", {"text": text, "findings": list(findings)})
 
 
 def from_validation(error: ValidationError, layer: Layer) -> list[Problem]:
-    """Each of pydantic's errors as a problem, with where the value came from."""
+    """Make a problem of each of pydantic's errors, with the value's origin."""
     problems: list[Problem] = []
     for details in error.errors(include_url=False):
         path = tuple(str(part) for part in details["loc"] if part != "[key]")

@@ -1,4 +1,4 @@
-"""The environment variables that other programs use for their servers, as settings: OLLAMA_BASE_URL, OPENAI_API_KEY."""
+"""Settings from environment variables of other programs, such as OLLAMA_BASE_URL and OPENAI_API_KEY."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serving.settings.loading.layer import Layer
 
 
 def usual_variables(environ: Mapping[str, str], lower: Layer) -> Layer:
-    """What `environ` says of where servers are and of their keys; `lower` says which backends there are.
+    """Read addresses and keys of servers from `environ`; `lower` has the backends.
 
     Keys are read only by the names that a type usually has, that a backend gives, or that `key_variables` lists, and
     only where there is a `backends` section.

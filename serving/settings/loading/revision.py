@@ -1,4 +1,4 @@
-"""A settings file that arrives later than the order to use it, as a mounted ConfigMap does."""
+"""Wait for a revision of a settings file that arrives later than the order to use it, as a mounted ConfigMap does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from serving.errors import SettingsError
 
 WAIT_S = 240.0
-"""Kubelets renew mounted ConfigMaps about once a minute, and cache them for as long again."""
+"""Timeout in seconds: kubelets renew mounted ConfigMaps about once a minute, and cache them for as long again."""
 
 _MARK = re.compile(r"^# revision (?P<revision>\S+)\s*$", re.MULTILINE)
 _POLL_S = 0.5

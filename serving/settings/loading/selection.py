@@ -1,4 +1,4 @@
-"""`--model` and `--tensor-parallel-size`: which of the models to serve, and with how many devices."""
+"""Selection of the models to serve and of their devices: `--model` and `--tensor-parallel-size`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TENSOR_PARALLEL_SIZE = "--tensor-parallel-size"
 
 
 def select(layer: Layer, wanted: Sequence[str], tensor_parallel_size: int | None, base: Path) -> Layer:
-    """`layer` with the `wanted` models alone, or all its models where none is wanted.
+    """Keep the `wanted` models of `layer` alone, or all its models where none is wanted.
 
     A wanted model is a name that the layer has, or a source: `demo`, a directory (seen from `base`), a hub id. A
     source gets its last part for a name, and what the layer says of a model of that name goes for it too.

@@ -1,4 +1,4 @@
-"""All sources of settings in one layer: flags over variables over the file."""
+"""Merge of all sources of settings in one layer: flags over variables over the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_sources(
     models: Sequence[str] = (),
     tensor_parallel_size: int | None = None,
 ) -> Layer:
-    """Everything that was set, with names that `root` does not know taken out and reported.
+    """Merge everything that was set; names that `root` does not know are taken out and reported.
 
     Relative paths are seen from the file they stand in, those of flags and variables from the working directory.
     """

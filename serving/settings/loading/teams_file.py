@@ -1,4 +1,4 @@
-"""Reads a teams file, or says what is wrong with it and on which line."""
+"""Reader of teams files, which reports each mistake with its line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving.settings.teams import TeamsFile
 
 
 def read_teams_file(path: Path) -> TeamsFile:
-    """The teams in `path`; raises SettingsError with every mistake found, none of which shows a key."""
+    """Read the teams in `path`; raises SettingsError with every mistake found, none of which shows a key."""
     layer = read_yaml(path)
     problems = [("teams_file" if field == "config" else field, message) for field, message in layer.problems]
     teams: TeamsFile | None = None

@@ -1,4 +1,4 @@
-"""What a pydantic tree of settings looks like from outside: where its mappings are, and which keys it knows."""
+"""Shape of a pydantic tree of settings: where its mappings are, and which keys it knows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TreeType = type[BaseModel]
 
 
 class Shape(NamedTuple):
-    """What a field holds: a section, named sections, a free mapping, or a value (lists are values)."""
+    """Shape of a field: a section, named sections, a free mapping, or a value (lists are values)."""
 
     kind: Literal["section", "sections", "mapping", "value"]
     section: TreeType | None = None
 
 
 def shape_of(annotation: Any) -> Shape:
-    """The shape of a field with this annotation."""
+    """Shape of a field with this annotation."""
     if _is_section(annotation):
         return Shape("section", annotation)
     if get_origin(annotation) is dict:
@@ -36,12 +36,12 @@ def _is_section(annotation: Any) -> bool:
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union; a single one of anything else."""
+    """Alternatives of a union; a single one of anything else."""
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
 def suggestion(name: str, known: Iterable[str], stem: str = "") -> str:
-    """What to say after "unknown ...": the nearest known name, or all of them. `stem` goes before what is shown."""
+    """Hint to follow "unknown ...": the nearest known name, or all of them, each after `stem`."""
     names = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), names, n=1)
     if near:
@@ -50,7 +50,7 @@ def suggestion(name: str, known: Iterable[str], stem: str = "") -> str:
 
 
 def checked(layer: Layer, root: TreeType) -> Layer:
-    """`layer` without the keys that `root` does not know, each reported with the key that may have been meant.
+    """Remove the keys of `layer` that `root` does not know; report each with the key that may have been meant.
 
     Also reports true and false given for a number, which pydantic would take for 1 and 0.
     """

@@ -10,14 +10,14 @@ import yaml
 from serving.settings.loading.layer import KeyPath, Layer, Problem, dotted
 
 _MOST_NODES = 10_000
-"""Settings are small. Anchors that multiply each other are not followed beyond this."""
+"""Most nodes of a file: settings are small, and anchors may multiply each other."""
 
 _MAP = "tag:yaml.org,2002:map"
 _SEQUENCE = "tag:yaml.org,2002:seq"
 
 
 def read_yaml(path: Path) -> Layer:
-    """The settings in `path`. Mistakes are in the layer's problems; an empty file is no settings."""
+    """Read the settings in `path`. Mistakes go into the layer's problems; an empty file has no settings."""
     layer = Layer()
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -39,7 +39,7 @@ def read_yaml(path: Path) -> Layer:
 
 
 class _Reader:
-    """Builds values from YAML's node graph, which still has the lines that its finished values have lost."""
+    """Builder of values from YAML's node graph, which still has the lines that finished values have lost."""
 
     def __init__(self, name: str, text: str, layer: Layer) -> None:
         self._name = name

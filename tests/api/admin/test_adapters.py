@@ -16,7 +16,7 @@ from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.errors import StoreUnavailableError
 from serving.settings.keys import new_key, new_salt
 from serving.settings.models import ModelSettings
-from serving.settings.presets import VariantSettings
+from serving.settings.presets import PresetSettings
 from serving.settings.storage import CacheSettings
 from serving.settings.tree import Settings
 from serving.store.redis_registrations import RedisRegistrations
@@ -58,7 +58,7 @@ async def test_its_name_is_a_model_to_every_api(serve: Serve) -> None:
 
 
 async def test_it_is_listed_with_the_model_it_is_over(serve: Serve) -> None:
-    variants = {"captain": VariantSettings(model="pirate", instructions="Command.")}
+    variants = {"captain": PresetSettings(model="pirate", instructions="Command.")}
     async with serve(*LINES, **DECLARED, further={"variants": variants}) as served:
         cards = {card.id: card.to_dict() async for card in await served.openai.models.list()}
         captain = await served.chat(model="captain")

@@ -10,7 +10,7 @@ import yaml
 
 from serving.harmony.vocabulary import decode
 from serving.settings.keys import new_key, new_salt
-from serving.settings.presets import VariantSettings
+from serving.settings.presets import PresetSettings
 
 if TYPE_CHECKING:
     import httpx
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.http_server import Serve, Served
 
 SCHEMA = {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]}
-TRIAGE = VariantSettings.model_validate(
+TRIAGE = PresetSettings.model_validate(
     {
         "model": "gpt-oss",
         "instructions": "Judge the finding.",

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from serving.settings.loading.load import load_settings
-from serving.settings.presets import VariantAnswer, VariantSettings, VariantTool
+from serving.settings.presets import PresetAnswer, PresetSettings, PresetTool
 
 PAGE = (Path(__file__).parents[3] / "docs" / "presets.md").read_text()
 
@@ -17,7 +17,7 @@ def test_the_settings_are_right_and_complete(tmp_path: Path) -> None:
     file.write_text(text)
     variants = load_settings(config=file, overrides={}, environ={}).variants
     triage = variants["gpt-oss-triage"]
-    assert triage.model_fields_set == set(VariantSettings.model_fields)
-    assert triage.tools[0].model_fields_set == set(VariantTool.model_fields)
+    assert triage.model_fields_set == set(PresetSettings.model_fields)
+    assert triage.tools[0].model_fields_set == set(PresetTool.model_fields)
     assert triage.answer is not None
-    assert triage.answer.model_fields_set == set(VariantAnswer.model_fields)
+    assert triage.answer.model_fields_set == set(PresetAnswer.model_fields)

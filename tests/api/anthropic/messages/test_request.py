@@ -16,7 +16,7 @@ from serving.api.wire.anthropic_errors import messages_error
 from serving.api.wire.presets import MESSAGES, expanding
 from serving.errors import ApiError
 from serving.harmony.render import render_prompt
-from serving.settings.presets import VariantAnswer, VariantSettings, VariantTool
+from serving.settings.presets import PresetAnswer, PresetSettings, PresetTool
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 anything = st.recursive(
@@ -65,11 +65,11 @@ bodies = objects(
 )
 EXPAND = expanding(
     {
-        "triage": VariantSettings(
+        "triage": PresetSettings(
             model="demo",
             instructions="Judge.",
-            tools=(VariantTool(name="look_up", parameters=None, description=None, strict=False),),
-            answer=VariantAnswer(name="answer", description=None, json_schema={"type": "object"}),
+            tools=(PresetTool(name="look_up", parameters=None, description=None, strict=False),),
+            answer=PresetAnswer(name="answer", description=None, json_schema={"type": "object"}),
             effort="low",
             max_reasoning_tokens=None,
             temperature=0.5,
