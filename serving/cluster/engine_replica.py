@@ -7,6 +7,7 @@ import functools
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import prometheus_client
@@ -19,6 +20,7 @@ from serving.cluster.orphans import describe_orphans
 from serving.cluster.stores import start_failures as start_failure
 from serving.cluster.stores import start_stages as stages
 from serving.cluster.transport.frames import Address, Reply
+from serving.cluster.transport.load_reports import LoadReports
 from serving.cluster.transport.outbox import Outbox
 from serving.demo.checkpoint import ensure_checkpoint
 from serving.engine.base import (
@@ -43,6 +45,7 @@ from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
 from serving.telemetry.exposition import exposed
 from serving.telemetry.logs import configure_logging
+from serving.tenancy.flow_control.saturation import REPORT_EVERY_S
 
 logger = logging.getLogger(__name__)
 
@@ -117,14 +120,17 @@ class EngineReplica:
             raise
         with contextlib.suppress(RayError, TimeoutError):  # the engine answers; what was is only told a little longer
             start_failure.clear(name)
+        self._load_reports = LoadReports(self._engine.load, self._outbox, REPORT_EVERY_S)
         stages.report(name, "ready")
 
     async def info(self) -> EngineInfo:
         """Description of the engine, at once."""
-        return await self._engine.prepare()
+        return replace(await self._engine.prepare(), load=self._engine.load())
 
     async def generate(self, request: EngineRequest, address: Address | None) -> Reply:
         """Complete `request`; returns all of it. Its tokens also go to `address`, if there is one, as they are made.
+
+        Reports of the engine's load go there too; without an address the load is in the reply.
 
         Cancelling the call stops the engine's work.
         """
@@ -143,10 +149,12 @@ class EngineReplica:
             if logprobs is not None:
                 logprobs.extend(delta.logprobs or ())
 
-        await self._engine.run(request, push)
+        with contextlib.nullcontext() if address is None else self._load_reports.request(address):
+            await self._engine.run(request, push)
         if finish_reason is None:
             raise EngineDiedError("The engine stopped sending before the answer was complete.")
-        return Reply(token_ids, finish_reason, cached_tokens, logprobs)
+        load = self._engine.load() if address is None else None
+        return Reply(token_ids, finish_reason, cached_tokens, logprobs, load)
 
     async def load_adapter(self, adapter: Adapter) -> None:
         """See AdapterHost."""
@@ -185,4 +193,5 @@ class EngineReplica:
         # Serve calls and awaits this when it retires the replica; never reached when the constructor failed early.
         if hasattr(self, "_engine"):
             await self._engine.close()
+            self._load_reports.close()
             self._outbox.close()

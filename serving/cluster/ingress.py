@@ -125,6 +125,8 @@ async def cluster_parts(
             ),
         )
         parts = await stack.enter_async_context(Parts.open(settings, engines, platform))
+        for name, reporting in remote.items():
+            reporting.take_loads(parts.tenancy.admission(name).report)
         yield parts
 
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from serving.engine.load import EngineLoad
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -107,7 +109,7 @@ class EngineInfo:
     """Description of a started engine.
 
     `max_output_tokens` is the most that one answer may have, where that is less than the context leaves.
-    `max_num_seqs` is how many sequences it decodes together, where it knows.
+    `max_num_seqs` is how many sequences it decodes together, where it knows. `load` is its load when it was asked.
     """
 
     model: str
@@ -115,6 +117,7 @@ class EngineInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     max_output_tokens: int | None = None
     max_num_seqs: int | None = None
+    load: EngineLoad | None = None
 
 
 class Engine(Protocol):
@@ -234,4 +237,8 @@ class PushingEngine(Owned, AdapterHost, Protocol):
 
     async def used_device_memory(self) -> int | None:
         """See EngineReport. Raises EngineNotReadyError."""
+        ...
+
+    def load(self) -> EngineLoad | None:
+        """The engine's load now; None where it does not tell."""
         ...

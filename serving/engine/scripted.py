@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from serving.engine.base import (
     TokenDelta,
     TokenLogprobs,
 )
+from serving.engine.load import EngineLoad, KvCache
 from serving.errors import (
     CheckpointError,
     EngineDiedError,
@@ -50,6 +52,7 @@ from serving.harmony.vocabulary import (
 )
 from serving.settings.models import ModelSettings
 
+_BLOCK_TOKENS = 16
 DEFAULT_MAX_MODEL_LEN = 131072
 """gpt-oss's own context, in tokens."""
 
@@ -148,7 +151,8 @@ class ScriptedEngine:
     """Plays a script. `running` is the number of generations under way, those waiting for their next step included.
 
     Sampling is ignored but for max_tokens, logprobs and stop_token_ids. A completion that has begun goes on where the
-    script has what it ends with (see continuation()); of constraints only a choice is kept to.
+    script has what it ends with (see continuation()); of constraints only a choice is kept to. `kv_blocks` is the size
+    of the KV cache that its load reports; there is none, so that one too small changes nothing else.
     """
 
     def __init__(
@@ -160,6 +164,9 @@ class ScriptedEngine:
         settings: ModelSettings | None = None,
     ) -> None:
         self.running = 0
+        self.kv_blocks: int | None = None
+        self._kv_tokens = 0
+        self._id = uuid.uuid4().hex
         self.asleep = False
         self._script = script
         self._settings = settings or ModelSettings()
@@ -203,17 +210,22 @@ class ScriptedEngine:
             loop = asyncio.get_running_loop()
             begun = loop.time()
             self.running += 1
+            held = len(request.prompt_token_ids) + len(request.completion_token_ids)
+            self._kv_tokens += held
             try:
                 for number in range(steps):
                     # Due times are reckoned from the beginning: waiting late once does not slow the pace.
                     due = begun + (number + first_step) * line.step_ms / 1000
                     await self._sleep(due - loop.time())
                     tokens = token_ids[number * step : (number + 1) * step]
+                    held += len(tokens)
+                    self._kv_tokens += len(tokens)
                     ended = finish if number == steps - 1 else None
                     logprobs = _logprobs(tokens, request.sampling.logprobs)
                     yield TokenDelta(tokens, ended, logprobs)
             finally:
                 self.running -= 1
+                self._kv_tokens -= held
 
     async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
         """See PushingEngine."""
@@ -252,6 +264,13 @@ class ScriptedEngine:
     async def used_device_memory(self) -> int | None:
         """See PushingEngine."""
         return None
+
+    def load(self) -> EngineLoad | None:
+        """See PushingEngine. Whatever comes runs at once, so that nothing waits."""
+        cache = None
+        if self.kv_blocks is not None:
+            cache = KvCache(self.kv_blocks, math.ceil(self._kv_tokens / _BLOCK_TOKENS), _BLOCK_TOKENS)
+        return EngineLoad(self._id, self.running, 0, 0, kv_cache=cache)
 
     async def check_health(self) -> None:
         """See Engine."""

@@ -16,6 +16,7 @@ import psutil
 
 from serving.background import Background
 from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, PushingEngine, TokenDelta
+from serving.engine.load import EngineLoad
 from serving.engine.warm_up import warm_up
 from serving.errors import ApiError, ConflictError
 from serving.settings.models import ModelSettings
@@ -96,6 +97,10 @@ class SleepingEngine:
             asyncio.to_thread(_memory_bytes), self._engine.used_device_memory()
         )
         return [EngineReport(self._asleep, memory, device_memory)]
+
+    def load(self) -> EngineLoad | None:
+        """See PushingEngine."""
+        return self._engine.load()
 
     async def close(self) -> None:
         """See Engine."""

@@ -212,6 +212,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         "serving_engine_ready", "gauge", "1 while a model's engines answer this ingress replica, else 0.", ("model",)
     ),
     Definition(
+        "serving_engine_saturation_ratio",
+        "gauge",
+        "Part in use of the KV cache and prompts that engines may have from an ingress replica; requests wait near 1.",
+        ("model",),
+    ),
+    Definition(
         "serving_engine_start_failures_total",
         "counter",
         "Starts of a model's engines that failed, by why; every ingress replica has the figure of the whole cluster.",

@@ -195,6 +195,10 @@ class Metrics:
         """Set whether the model's engines answer this process."""
         self._gauges["serving_engine_ready"].labels(self._models.fold(model)).set(ready)
 
+    def engine_saturated(self, model: str, ratio: float) -> None:
+        """Set how much of what a model's engines may have from this process is in use."""
+        self._gauges["serving_engine_saturation_ratio"].labels(self._models.fold(model)).set(ratio)
+
     def model_changed(self, model: str, loaded: bool, cause: Cause) -> None:
         """Count a request to load or unload a model."""
         name = "serving_model_loads_total" if loaded else "serving_model_unloads_total"

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from serving.background import Background
@@ -76,6 +76,11 @@ class Tenancy:
         }
         self._background = Background()
         self._started = False
+
+    @property
+    def models(self) -> Collection[str]:
+        """Names of the models in the settings."""
+        return self._queues.keys()
 
     def admission(self, model: str) -> AdmissionQueue:
         """Admission queue of a model, by its name in the settings."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,34 @@ class TestLine:
             await asyncio.gather(*asked, return_exceptions=True)
 
         assert (queue["running"], queue["places"]) == (2, 2)
+
+    async def test_a_request_waits_while_the_engine_has_no_memory_left_for_it(self, serve: Any, until: Any) -> None:
+        async with serve(SLOW, models={"demo": ModelSettings(max_num_seqs=8)}) as served:
+            admission, engine = served.tenancy.admission("demo"), served.engine
+            # Given room for one prompt and its answer, as far as it is known yet: 256 tokens
+            engine.kv_blocks = 40
+            admission.report(engine.load())
+            asked = [asyncio.create_task(served.chat()) for _ in range(3)]
+            await until(lambda: (admission.in_use, admission.waiting) == (1, 2))
+            # When the engine reports more of it, the oldest goes in
+            await until(lambda: engine.running == 1)
+            engine.kv_blocks = 60
+            admission.report(engine.load())
+            metrics = (await served.http.get("/metrics")).text
+            assert (admission.in_use, admission.waiting) == (2, 1)
+            # And when one is over, without a report
+            asked[0].cancel()
+            await until(lambda: (admission.in_use, admission.waiting) == (2, 0))
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            await until(lambda: engine.running == 0)
+
+        (ratio,) = re.findall(r'^serving_engine_saturation_ratio\{.*model="demo".*\} (.*)$', metrics, re.MULTILINE)
+        assert 0.5 < float(ratio) < 1
+        assert engine.load().idle
+        assert engine.load().kv_cache.used == 0
+        assert admission._saturation._answer_tokens == 0
 
     @pytest.mark.parametrize(("waiting", "effort"), [(0, "high"), (1, "medium"), (3, "low")])
     async def test_effort_falls_while_many_wait(

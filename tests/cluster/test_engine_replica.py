@@ -14,6 +14,7 @@ from serving.cluster.engine_replica import EngineReplica, build_engine
 from serving.cluster.stores import start_failures, start_stages
 from serving.cluster.transport.frames import Address
 from serving.engine.base import EngineRequest, Sampling, TokenDelta
+from serving.engine.load import EngineLoad
 from serving.engine.scripted import ScriptedEngine
 from serving.engine.vllm.engine import VllmEngine
 from serving.errors import ConflictError, EngineDiedError, EngineNotReadyError
@@ -37,6 +38,12 @@ class Sent:
 
     def add(self, address: Address, offset: int, delta: TokenDelta) -> None:
         self.added.append((address, offset, delta))
+
+    def greet(self, address: Address) -> None:
+        assert address == ADDRESS
+
+    def report(self, load: EngineLoad) -> None:
+        assert load.kv_cache is None
 
     def close(self) -> None:
         self.closed = True

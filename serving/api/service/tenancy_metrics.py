@@ -1,4 +1,4 @@
-"""Gauges of teams' limits and of their keys' expiry, set at each scrape."""
+"""Gauges of engines' saturation, of teams' limits and of their keys' expiry, set at each scrape."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class TenancyMetrics:
 
     def __call__(self) -> None:
         """Set the gauges anew, without teams and keys that are gone."""
+        for model in self._tenancy.models:
+            self._metrics.engine_saturated(model, self._tenancy.admission(model).saturation)
         directory = self._tenancy.directory
         if directory is None:
             return

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from serving.engine.base import FinishReason, TokenDelta, TokenLogprobs
+from serving.engine.load import EngineLoad
 
 _Logprobs = tuple[int, float, list[tuple[int, float]]]
 
@@ -18,13 +19,14 @@ _Logprobs = tuple[int, float, list[tuple[int, float]]]
 class Address(msgspec.Struct, frozen=True):
     """Address of a stream: the endpoint of an ingress replica and the stream's id.
 
-    `stream` is 16 random bytes, a secret that is needed to write into the stream. `curve_key` is the endpoint's
-    public key where the connection is to be encrypted.
+    `stream` is 16 random bytes, a secret that is needed to write into the stream. `load_key` is another one, for
+    reports of the engine's load. `curve_key` is the endpoint's public key where the connection is to be encrypted.
     """
 
     endpoint: str
     stream: bytes
     curve_key: bytes | None = None
+    load_key: bytes | None = None
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -37,13 +39,31 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     logprobs: list[_Logprobs] | None = None
 
 
+class LoadReport(msgspec.Struct, array_like=True, frozen=True):
+    """The engine's load, for the ingress replica that made `load_key`."""
+
+    load_key: bytes
+    load: EngineLoad
+
+
+class Frame(msgspec.Struct, array_like=True, frozen=True):
+    """One message."""
+
+    entries: list[Entry]
+    load: LoadReport | None = None
+
+
 class Reply(msgspec.Struct, frozen=True):
-    """The end of a call, and the authority on it: all tokens, and with what they ended."""
+    """The end of a call, and the authority on it: all tokens, and with what they ended.
+
+    `load` is the engine's, where no frames tell it.
+    """
 
     token_ids: list[int]
     finish_reason: FinishReason
     cached_tokens: int = 0
     logprobs: list[TokenLogprobs] | None = None
+    load: EngineLoad | None = None
 
 
 def entry(stream: bytes, offset: int, delta: TokenDelta) -> Entry:

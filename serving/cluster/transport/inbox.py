@@ -10,8 +10,9 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
-from serving.cluster.transport.frames import Address, Entry, Reply, token_logprobs
+from serving.cluster.transport.frames import Address, Entry, Frame, Reply, token_logprobs
 from serving.engine.base import TokenDelta, TokenLogprobs
+from serving.engine.load import EngineLoad
 from serving.telemetry.metrics import FrameLoss
 
 OnFrameLoss = Callable[[str | None, FrameLoss], None]
@@ -103,7 +104,9 @@ class Inbox:
         """Listens on a free port of `host`; `curve_keys` are a public and a secret key in Z85, to encrypt frames."""
         self.on_loss = on_loss
         self._streams: dict[bytes, Stream] = {}
-        self._decoder = msgspec.msgpack.Decoder(list[Entry])
+        self._load_keys: dict[str, bytes] = {}
+        self._on_load: dict[bytes, Callable[[EngineLoad], None]] = {}
+        self._decoder = msgspec.msgpack.Decoder(Frame)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -125,9 +128,15 @@ class Inbox:
 
     def open(self, model: str) -> Stream:
         """A stream with an id of its own, for a call of `model`'s engine; close_stream() it."""
-        stream = Stream(model, Address(self._endpoint, secrets.token_bytes(16), self._curve_key))
+        stream_id, load_key = secrets.token_bytes(16), self._load_keys.get(model)
+        stream = Stream(model, Address(self._endpoint, stream_id, self._curve_key, load_key))
         self._streams[stream.address.stream] = stream
         return stream
+
+    def take_loads(self, model: str, on_load: Callable[[EngineLoad], None]) -> None:
+        """Call `on_load` with each report of `model`'s engines that comes from now on."""
+        self._load_keys[model] = load_key = secrets.token_bytes(16)
+        self._on_load[load_key] = on_load
 
     def close_stream(self, stream: Stream) -> None:
         """No frame is taken for it any more."""
@@ -155,11 +164,16 @@ class Inbox:
 
     def _deliver(self, frame: bytes) -> None:
         try:
-            entries = self._decoder.decode(frame)
+            message = self._decoder.decode(frame)
         except msgspec.DecodeError:
             self.on_loss(None, "corrupt")
             return
-        for new in entries:
+        if (report := message.load) is not None:
+            if (on_load := self._on_load.get(report.load_key)) is not None:
+                on_load(report.load)
+            else:
+                self.on_loss(None, "foreign")
+        for new in message.entries:
             stream = self._streams.get(new.stream)
             if stream is None:
                 # Often the last tokens of a call whose client has left.

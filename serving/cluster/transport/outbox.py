@@ -9,8 +9,9 @@ from collections import OrderedDict
 import msgspec
 import zmq
 
-from serving.cluster.transport.frames import Address, Entry, entry, joined
+from serving.cluster.transport.frames import Address, Entry, Frame, LoadReport, entry, joined
 from serving.engine.base import TokenDelta
+from serving.engine.load import EngineLoad
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +19,8 @@ _MOST_PEERS = 256
 """Ingress replicas written to; the one that was silent longest makes room for a new one."""
 _MOST_WAITING = 1000
 """Frames that wait for a peer that does not read; later ones are dropped."""
+_REPORTED_FOR_S = 30.0
+"""Time after its last request in which an ingress replica is sent reports: under load requests are closer together."""
 _BUSY_STREAMS = 32
 """Streams of one engine and one ingress replica from which on frames are paced in full."""
 _CALMER = 0.75
@@ -44,6 +47,15 @@ class Outbox:
     def add(self, address: Address, offset: int, delta: TokenDelta) -> None:
         """Send the delta of a stream, of which `offset` tokens came before."""
         self._peer(address).add(entry(address.stream, offset, delta), urgent=offset == 0)
+
+    def greet(self, address: Address) -> None:
+        """Send reports of the load to the ingress replica at `address` for a while, since a request of its is here."""
+        self._peer(address).greet(address.load_key)
+
+    def report(self, load: EngineLoad) -> None:
+        """Send the load to the ingress replicas that have greeted lately, with their next frame."""
+        for peer in self._peers.values():
+            peer.report(load)
 
     def close(self) -> None:
         """Drop what waits and close every connection."""
@@ -73,9 +85,9 @@ class Outbox:
         sock.connect(address.endpoint)
         return sock
 
-    def encode(self, entries: list[Entry]) -> bytes:
+    def encode(self, entries: list[Entry], load: LoadReport | None = None) -> bytes:
         """A frame's bytes."""
-        return self._encoder.encode(entries)
+        return self._encoder.encode(Frame(entries, load))
 
 
 class _Peer:
@@ -90,11 +102,24 @@ class _Peer:
         self._flush: asyncio.Handle | None = None
         self._flush_at = 0.0
         self._not_before = 0.0
+        self._load: LoadReport | None = None
+        self._load_key: bytes | None = None
+        self._greeted = 0.0
+
+    def greet(self, load_key: bytes | None) -> None:
+        self._load_key, self._greeted = load_key, self._loop.time()
+
+    def report(self, load: EngineLoad) -> None:
+        if self._load_key is not None and self._loop.time() - self._greeted < _REPORTED_FOR_S:
+            self._load = LoadReport(self._load_key, load)
+            self._send_at(self._not_before)
 
     def add(self, new: Entry, *, urgent: bool) -> None:
         before = self._waiting.get(new.stream)
         self._waiting[new.stream] = new if before is None else joined(before, new)
-        at = 0.0 if urgent else self._not_before
+        self._send_at(0.0 if urgent else self._not_before)
+
+    def _send_at(self, at: float) -> None:
         if self._flush is not None and at >= self._flush_at:
             return
         if self._flush is not None:
@@ -111,9 +136,12 @@ class _Peer:
 
     def _send(self) -> None:
         entries, self._waiting, self._flush = list(self._waiting.values()), {}, None
-        self._streams = max(len(entries), self._streams * _CALMER)
-        self._not_before = self._loop.time() + self._outbox._pace_s * min(1.0, self._streams / _BUSY_STREAMS)
+        if entries:  # a report alone says nothing of the pace
+            self._streams = max(len(entries), self._streams * _CALMER)
+            self._not_before = self._loop.time() + self._outbox._pace_s * min(1.0, self._streams / _BUSY_STREAMS)
+        load, self._load = self._load, None
+        frame = self._outbox.encode(entries) if load is None else self._outbox.encode(entries, load)
         try:
-            self._socket.send(self._outbox.encode(entries), zmq.NOBLOCK)
+            self._socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             self._outbox.dropped += 1

@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from serving.cluster.transport.frames import Reply
 from serving.cluster.transport.inbox import Inbox, Stream
 from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, TokenDelta
+from serving.engine.load import EngineLoad
 from serving.errors import ApiError, EngineDiedError, EngineNotReadyError, InternalError, OverloadedError
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class RemoteEngine:
         self._running = running
         self._inbox = inbox
         self._info: EngineInfo | None = None
+        self._on_load: Callable[[EngineLoad], None] = lambda load: None
         self._watch: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
 
@@ -72,6 +74,11 @@ class RemoteEngine:
     def sequences(self) -> int | None:
         """Number of sequences that one replica decodes together; None before any replica has said so."""
         return None if self._info is None else self._info.max_num_seqs
+
+    def take_loads(self, on_load: Callable[[EngineLoad], None]) -> None:
+        """Call `on_load` with each load that a replica reports."""
+        self._on_load = on_load
+        self._inbox.take_loads(self._model, on_load)
 
     async def check_health(self) -> None:
         """See Engine."""
@@ -156,6 +163,8 @@ class RemoteEngine:
         begun_at = loop.time()
         try:
             reply = await response
+            if reply.load is not None:
+                self._on_load(reply.load)
             if request.stream and not stream.begun and len(reply.token_ids) > _FEW_TOKENS:
                 self._inbox.on_loss(self._model, "unreachable")
             stream.finish(reply)
@@ -199,6 +208,8 @@ class RemoteEngine:
         except (RayError, RayServeException, ApiError) as error:
             logger.debug("engine of %s did not answer: %r", self._model, error)
             return None
+        if info.load is not None:
+            self._on_load(info.load)
         return info
 
     def _translated(self, error: Any, begun: bool) -> ApiError:

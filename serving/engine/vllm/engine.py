@@ -20,8 +20,10 @@ from serving.engine.base import (
     EngineRequest,
     TokenDelta,
 )
+from serving.engine.load import EngineLoad
 from serving.engine.pulled import pulled
 from serving.engine.vllm.adapters import load_adapter
+from serving.engine.vllm.load import LoadMeter
 from serving.engine.vllm.loading import create, import_vllm, own_output, prepare_environment, vllm_version
 from serving.engine.vllm.patches.fork_server import make_engines_with_it, start_fork_server
 from serving.engine.vllm.patches.pushed_outputs import PushedOutputs
@@ -77,6 +79,7 @@ class VllmEngine:
         self._accelerator = accelerator or probe()
         self._progress = progress
         self._llm: AsyncLLM | None = None
+        self._load_meter = LoadMeter()
         self._info: EngineInfo | None = None
         lora = model.lora_settings
         self._adapters = LoadedAdapters(lora.max_cpu_loras, self._load_adapter, self._remove_adapter) if lora else None
@@ -101,7 +104,7 @@ class VllmEngine:
         if forked:
             make_engines_with_it()
         self._progress("weights")
-        creating = asyncio.to_thread(create, self._name, source, self._model, self._accelerator)
+        creating = asyncio.to_thread(create, self._name, source, self._model, self._accelerator, self._load_meter)
         llm = self._llm = await self._told(creating, steps)
         if self._adapters is not None:
             for name, adapter in self._model.adapters.items():
@@ -238,6 +241,10 @@ class VllmEngine:
                 return None  # in the middle of something long; its health check says whether it hangs
         known = [each for each in used if each is not None]
         return sum(known) if known else None
+
+    def load(self) -> EngineLoad | None:
+        """See PushingEngine."""
+        return None if self._llm is None else self._load_meter.load(self._llm)
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from serving.engine.accelerator import Accelerator
 from serving.engine.device import installed_device
 from serving.engine.start_failure import ProcessLog
+from serving.engine.vllm.load import LoadMeter
 from serving.engine.vllm.plan import engine_arguments, engine_environment, kernel_cache
 from serving.settings.models import ModelSettings
 
@@ -33,7 +34,7 @@ def import_vllm() -> None:
     import vllm.v1.engine.async_llm  # noqa: F401  (imported for the time that it takes)
 
 
-def create(name: str, source: str, model: ModelSettings, accelerator: Accelerator) -> AsyncLLM:
+def create(name: str, source: str, model: ModelSettings, accelerator: Accelerator, load_meter: LoadMeter) -> AsyncLLM:
     """Make the engine with its processes and load the weights from `source`; blocks."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
@@ -42,7 +43,9 @@ def create(name: str, source: str, model: ModelSettings, accelerator: Accelerato
     # vLLM's own server says so too; anything else gets smaller batches (AsyncEngineArgs.get_batch_defaults).
     context = UsageContext.OPENAI_API_SERVER
     arguments = {key: each.value for key, each in engine_arguments(name, source, model, accelerator).items()}
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), usage_context=context)
+    return AsyncLLM.from_engine_args(
+        AsyncEngineArgs(**arguments), usage_context=context, stat_loggers=[lambda *_: load_meter]
+    )
 
 
 def vllm_version() -> str:

@@ -16,10 +16,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from serving.engine.load import EngineLoad
 from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, OverloadedError, RateLimitError
 from serving.settings.admission import AdmissionSettings
 from serving.settings.models import ModelSettings
 from serving.tenancy.flow_control.fair_queue import FairQueue, QueueEntry, QueueFull
+from serving.tenancy.flow_control.saturation import REPORT_EVERY_S, Saturation
 from serving.tenancy.throughput import Mean, Rate
 
 _DEFAULT_OUTPUT_TOKENS = 256.0
@@ -36,6 +38,8 @@ class Capacity:
     slots: int
     reserve: int
     max_queued: int
+    engines: int = 1
+    ingresses: int = 1
 
     @classmethod
     def of(
@@ -56,7 +60,7 @@ class Capacity:
         slots = max(1, math.ceil(sequences * (1 + admission.margin) / ingresses))
         reserve = math.ceil(slots * admission.reserve) if slots > 1 and admission.reserve else 0
         most = 4 * sequences if admission.max_queued is None else admission.max_queued
-        return cls(slots, reserve, max(1, math.ceil(most / ingresses)))
+        return cls(slots, reserve, max(1, math.ceil(most / ingresses)), replicas, ingresses)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,9 +83,12 @@ class AdmissionQueue:
             capacity.slots, reserve=capacity.reserve, max_queued=capacity.max_queued, newcomers=many_teams
         )
         self._waiters: dict[int, _Waiter] = {}
+        self._recheck: asyncio.TimerHandle | None = None
         self._tokens = Rate(clock)
         self._requests = Rate(clock)
         self._token_s = Mean(0.0)
+        self._saturation = Saturation(clock, self._token_s)
+        self._saturation.resize(engines=capacity.engines, ingresses=capacity.ingresses)
         self._output = Mean(_DEFAULT_OUTPUT_TOKENS)
         self._output_of: dict[tuple[str, str], Mean] = {}
         self._promised = 0.0
@@ -107,9 +114,20 @@ class AdmissionQueue:
         """Number of slots."""
         return self._queue.slots
 
+    @property
+    def saturation(self) -> float:
+        """Part in use of what the engines may have from this ingress replica, by their reports; 0 without any."""
+        return self._saturation.ratio
+
     def resize(self, capacity: Capacity) -> None:
         """Change the capacity, after the number of engines or ingress replicas has changed."""
         self._queue.resize(capacity.slots, reserve=capacity.reserve, max_queued=capacity.max_queued)
+        self._saturation.resize(engines=capacity.engines, ingresses=capacity.ingresses)
+        self._dispatch()
+
+    def report(self, load: EngineLoad) -> None:
+        """Take an engine's load, and dispatch the requests that it has capacity for."""
+        self._saturation.report(load)
         self._dispatch()
 
     def expected_output(self, team: str, effort: str, most: int) -> float:
@@ -157,6 +175,14 @@ class AdmissionQueue:
             self._withdraw(waiter)
             raise
 
+    def ended(self, entry: QueueEntry) -> None:
+        """Count no more what `entry` needs of an engine; its last slot is released."""
+        self._saturation.ended(entry)
+
+    def computed(self, prompt_tokens: int, cached_tokens: int) -> None:
+        """Count prompt tokens, of which engines had `cached_tokens` in their prefix cache."""
+        self._saturation.computed(prompt_tokens, cached_tokens)
+
     def release(self, team: str, slots: int) -> None:
         """Give slots back, and dispatch waiting requests to them."""
         self._queue.free(team, slots)
@@ -178,19 +204,31 @@ class AdmissionQueue:
             self._output_of.setdefault((team, effort), Mean(self._output.value)).add(output)
 
     def _dispatch(self) -> None:
-        while entry := self._queue.next():
+        while entry := self._queue.next(self._admits):
             waiter = self._waiters.pop(id(entry))
             if waiter.turn.done():  # cancelled, and its task has not run since
                 self._queue.free(entry.team, entry.slots)
             else:
+                self._saturation.admitted(entry)
                 waiter.dispatched = True
                 waiter.turn.set_result(None)
+
+    def _admits(self, entry: QueueEntry) -> bool:
+        admits = self._saturation.admits(entry, self._queue.in_use)
+        if not admits and self._recheck is None:  # a lost engine's reports just end
+            self._recheck = asyncio.get_running_loop().call_later(2 * REPORT_EVERY_S, self._on_recheck)
+        return admits
+
+    def _on_recheck(self) -> None:
+        self._recheck = None
+        self._dispatch()
 
     def _withdraw(self, waiter: _Waiter) -> None:
         """Take a request out of the queue, or give back the slots that it was just dispatched to."""
         entry = waiter.entry
         self._waiters.pop(id(entry), None)
         if waiter.dispatched:
+            self.ended(entry)
             self.release(entry.team, entry.slots)
         else:
             self._queue.leave(entry)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,7 +26,7 @@ class QueueEntry:
     """Request in the queue.
 
     `rank` is that of its priority class, 0 before 1. `tokens` is its expected cost. `slots` is how many sequences of
-    an engine it takes.
+    an engine it takes. An engine's KV cache is to hold its `prompt_tokens` and the usual `answer_tokens`.
     """
 
     team: str
@@ -34,6 +34,8 @@ class QueueEntry:
     rank: int = 0
     tokens: float = 1.0
     slots: int = 1
+    prompt_tokens: int = 0
+    answer_tokens: float = 0.0
 
 
 class QueueFull(Exception):
@@ -99,8 +101,11 @@ class FairQueue:
         self.waiting += 1
         return victim
 
-    def next(self) -> QueueEntry | None:
-        """Dispatch the next request, None where no request may run. The request holds its slots until free()."""
+    def next(self, admits: Callable[[QueueEntry], bool] = lambda entry: True) -> QueueEntry | None:
+        """Dispatch the next request, None where no request may run. The request holds its slots until free().
+
+        Where `admits` is False for the next request, it and all others wait: none overtakes it.
+        """
         seen_ranks = set[int]()
         for team in self._in_order():
             if team.rank not in seen_ranks:
@@ -114,6 +119,8 @@ class FairQueue:
                 return None  # smaller requests behind it would keep it waiting for ever
             if slots > free - self._reserved_now and team.in_use + slots > self._share(team):
                 continue
+            if not admits(item):
+                return None
             self._start(team, item, slots)
             return item
         return None

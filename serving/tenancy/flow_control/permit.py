@@ -86,8 +86,13 @@ class _Slots:
         self._on_idle = on_idle
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._entry: QueueEntry | None = None
         self.held = 0
         self.running = 0
+
+    def take(self, entry: QueueEntry) -> None:
+        """Hold the slots that the queue has given to `entry`."""
+        self._entry, self.held = entry, entry.slots
 
     def keep(self) -> None:
         """Stop the timer that gives idle slots back."""
@@ -121,6 +126,9 @@ class _Slots:
         idle = self.held - self.running
         if idle > 0:
             self.held -= idle
+            if not self.held and self._entry is not None:
+                self._queue.ended(self._entry)
+                self._entry = None
             self._queue.release(self._team, idle)
 
     def _wake_next(self) -> None:
@@ -279,6 +287,8 @@ class AdmissionPermit:
             self._stage = _Stage.TOKENS_RESERVED
         entry = self.queue_entry(expected)
         output = self._queue.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
+        entry.prompt_tokens = len(request.prompt_token_ids) + len(request.completion_token_ids)
+        entry.answer_tokens = output * self.sequences
         deadline = self.deadline if self._began is None else self.stops_at
         try:
             with self.listener.queueing() if self.listener else nullcontext():
@@ -287,7 +297,7 @@ class AdmissionPermit:
             self._deny(error)
             raise
         self._expected += expected
-        self._slots.held = entry.slots
+        self._slots.take(entry)
 
     async def _reserve(self, tokens: int) -> Reservation:
         try:
@@ -331,6 +341,7 @@ class AdmissionPermit:
                 self._reservation.cancel()
         self._stage = _Stage.SETTLED
         if self._began is not None:
+            self._queue.computed(self.spent.prompt, self.spent.cached)
             each = max(1, self.spent.output // max(1, self.sequences))
             self._queue.settle(
                 self.identity.team,

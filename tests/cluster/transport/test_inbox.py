@@ -12,7 +12,7 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.cluster.transport.frames import Address, Entry, Reply
+from serving.cluster.transport.frames import Address, Entry, LoadReport, Reply
 from serving.cluster.transport.inbox import Inbox, Stream
 from serving.cluster.transport.outbox import Outbox
 from serving.engine.base import TokenDelta, TokenLogprobs
@@ -71,9 +71,9 @@ async def test_one_frame_carries_a_step_of_all_streams() -> None:
         sent: list[list[Entry]] = []
         encode = outbox.encode
 
-        def spy(entries: list[Entry]) -> bytes:
+        def spy(entries: list[Entry], load: LoadReport | None = None) -> bytes:
             sent.append(entries)
-            return encode(entries)
+            return encode(entries, load)
 
         outbox.encode = spy  # type: ignore[method-assign]  # to count frames
         for stream in streams:

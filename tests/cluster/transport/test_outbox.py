@@ -11,7 +11,7 @@ import zmq
 import zmq.asyncio
 
 from serving.cluster.transport import outbox as module
-from serving.cluster.transport.frames import Address, Entry
+from serving.cluster.transport.frames import Address, Entry, Frame
 from serving.cluster.transport.outbox import Outbox
 from serving.engine.base import TokenDelta, TokenLogprobs
 
@@ -26,7 +26,7 @@ class Ingress:
 
     async def frame(self) -> list[Entry]:
         async with asyncio.timeout(10):
-            return msgspec.msgpack.decode(await self._socket.recv(), type=list[Entry])
+            return msgspec.msgpack.decode(await self._socket.recv(), type=Frame).entries
 
     def address(self, stream: bytes) -> Address:
         return Address(self.endpoint, stream)

@@ -15,6 +15,7 @@ from serving.cluster.transport.frames import Address, Reply
 from serving.cluster.transport.inbox import Inbox
 from serving.cluster.transport.remote_engine import RemoteEngine
 from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, Sampling, TokenDelta
+from serving.engine.load import EngineLoad
 from serving.errors import (
     EngineDiedError,
     EngineNotReadyError,
@@ -173,6 +174,19 @@ async def test_one_that_does_not_stream_asks_for_no_frames(inbox: Inbox) -> None
     request = EngineRequest("r", [1], Sampling(10), stream=False)
     assert [delta async for delta in engine.generate(request)] == [TokenDelta([1, 2], "stop", None, 3)]
     assert asked == [None]
+    await engine.close()
+
+
+async def test_loads_come_with_the_info_and_with_replies_that_have_no_frames(inbox: Inbox) -> None:
+    loads: asyncio.Queue[EngineLoad] = asyncio.Queue()
+    engine, handle = await started(inbox, lambda request, address: Reply([1], "stop", load=EngineLoad("b", 2, 0, 0)))
+    engine.take_loads(loads.put_nowait)
+    handle.info = Method(lambda: EngineInfo("m", 1000, load=EngineLoad("a", 1, 0, 0)))
+    engine._lost.set()  # so that it asks at once
+    async with asyncio.timeout(10):
+        assert (await loads.get()).engine == "a"
+        _ = [delta async for delta in engine.generate(EngineRequest("r", [1], Sampling(10), stream=False))]
+        assert (await loads.get()).engine == "b"
     await engine.close()
 
 
