@@ -166,7 +166,7 @@ class Settings(Section):
         return findings + self._variant_findings(owners)
 
     def _adapter_findings(self, owners: dict[str, str]) -> list[tuple[KeyPath, str]]:
-        """What is wrong with the adapters' names, which become owners' too."""
+        """Problems of the adapters' names, which are added to `owners`."""
         findings: list[tuple[KeyPath, str]] = []
         for name, model in self.models.items():
             for adapter in model.adapters:
