@@ -1,4 +1,4 @@
-"""Who asked what, how much it was, and how it ended: a JSON object a line, never with content."""
+"""Audit log: requests with team, amounts and outcome, a JSON object a line, never with content."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from serving.settings.accounting import AuditSettings
@@ -21,7 +23,7 @@ _REMIND_S = 60.0
 
 
 def audit_line(record: RequestRecord) -> str:
-    """The record as JSON, without a line's end."""
+    """Format a record as JSON, without a line's end."""
     usage = record.usage
     return json.dumps(
         {
@@ -52,18 +54,18 @@ def audit_line(record: RequestRecord) -> str:
 
 
 class AuditLog:
-    """`record` is a sink for telemetry's records; lines are written once a second, by a thread.
+    """Audit log, an observer of telemetry's records; a thread writes its lines once a second.
 
-    Each replica has a file of its own, `FILE.HOST-PID.jsonl`: lines of processes that share one could mix, and one
-    would put it aside under the others. At `max_bytes` it becomes `.1`, what was that `.2`, up to `keep`. Files are
-    readable to their owner alone. Where the disk does not take them, lines are kept up to a bound and then counted as
-    lost; `clock` is monotonic.
+    Each replica has its own file, `FILE.HOST-PID.jsonl`: lines of processes that share a file could mix, and one of
+    them would rotate it under the others. At `max_bytes` the file becomes `.1`, the former `.1` becomes `.2`, up to
+    `keep`. Only its owner may read a file. Where the disk does not take lines, the log keeps them up to a bound, and
+    then counts them as lost. `clock` is monotonic.
     """
 
     def __init__(self, settings: AuditSettings, name: str, clock: Callable[[], float]) -> None:
         assert settings.file is not None
         self.path = Path(f"{settings.file}.{name}.jsonl")
-        self._settings = settings
+        self._file = _RotatingFile(self.path, settings)
         self._clock = clock
         self._pending: list[str] = []
         self._lock = asyncio.Lock()
@@ -71,7 +73,7 @@ class AuditLog:
         self.lost = 0
 
     def record(self, record: RequestRecord) -> None:
-        """Note a request; see OnRecord."""
+        """Add a request; see OnRecord."""
         if len(self._pending) >= _MOST_PENDING:
             self.lost += 1
             return
@@ -84,13 +86,13 @@ class AuditLog:
             await asyncio.shield(self.flush())
 
     async def flush(self) -> None:
-        """Write what is pending."""
+        """Write pending lines."""
         async with self._lock:
             pending, self._pending = self._pending, []
             if not pending:
                 return
             try:
-                await asyncio.to_thread(self._write, "".join(f"{line}\n" for line in pending))
+                await asyncio.to_thread(self._write, "\n".join(pending))
             except OSError as error:
                 self._pending = pending + self._pending
                 if self._clock() - self._reminded >= _REMIND_S:
@@ -98,24 +100,37 @@ class AuditLog:
                     logger.error("the audit log %s cannot be written; %d lines lost: %s", self.path, self.lost, error)
 
     async def close(self) -> None:
-        """Write the last."""
+        """Write the last lines."""
         await self.flush()
 
-    def _write(self, text: str) -> None:
+    def _write(self, lines: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size and size + len(text) > self._settings.max_bytes:
-            self._put_aside()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "a", encoding="ascii") as file:
-            file.write(text)
+        try:
+            self._file.emit(logging.makeLogRecord({"msg": lines}))
+        finally:
+            self._file.close()
 
-    def _put_aside(self) -> None:
-        for number in range(self._settings.keep, 1, -1):
-            older = self._aside(number - 1)
-            if older.exists():
-                older.replace(self._aside(number))
-        self.path.replace(self._aside(1))
 
-    def _aside(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
+class _RotatingFile(RotatingFileHandler):
+    """RotatingFileHandler whose files only their owner may read, and whose emit() raises OSError.
+
+    close() closes the file until the next emit(), so that others may move or remove it meanwhile.
+    """
+
+    def __init__(self, path: Path, settings: AuditSettings) -> None:
+        super().__init__(path, maxBytes=settings.max_bytes, backupCount=settings.keep, encoding="ascii", delay=True)
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:
+        """See RotatingFileHandler; never for an empty file, which would push an older one out."""
+        return bool(super().shouldRollover(record)) and Path(self.baseFilename).stat().st_size > 0
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let emit() raise what the handler has caught."""
+        raise
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, opener=_open_for_owner)
+
+
+def _open_for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

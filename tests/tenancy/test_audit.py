@@ -75,6 +75,27 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
+async def test_more_at_once_than_a_file_holds_puts_no_empty_file_aside(tmp_path: Path) -> None:
+    log = audit_log(tmp_path, max_bytes=4096, keep=2)
+    for number in range(30):
+        log.record(record(number))
+    await log.flush()
+
+    assert [path.name for path in log.path.parent.iterdir()] == ["audit.host-1.jsonl"]
+    assert len(_lines(log.path)) == 30
+
+
+async def test_a_file_that_was_moved_away_is_begun_again(tmp_path: Path) -> None:
+    log = audit_log(tmp_path)
+    log.record(record(1))
+    await log.flush()
+    log.path.rename(tmp_path / "moved")
+    log.record(record(2))
+    await log.flush()
+
+    assert len(_lines(log.path)) == 1
+
+
 async def test_what_the_disk_does_not_take_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "logs").write_text("in the way")
     log = audit_log(tmp_path)
