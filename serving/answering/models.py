@@ -71,7 +71,7 @@ class ServedModel:
 
 
 class ModelRegistry:
-    """Models by name, alias, adapter and variant. `created` is what clients are told, in seconds since the epoch.
+    """Models by name, alias, adapter and preset. `created` is what clients are told, in seconds since the epoch.
 
     Raises SettingsError when a model has no engine, or two models share a name or an alias.
     """
@@ -82,7 +82,7 @@ class ModelRegistry:
         engines: Mapping[str, Engine],
         created: int,
         backends: Backends | None = None,
-        variants: Mapping[str, PresetSettings] | None = None,
+        presets: Mapping[str, PresetSettings] | None = None,
         adapters: Adapters | None = None,
     ) -> None:
         problems: list[tuple[str, str]] = []
@@ -101,10 +101,10 @@ class ModelRegistry:
                 self._by_name[called] = served
         if problems:
             raise SettingsError(problems)
-        for name, each in (variants or {}).items():
+        for name, each in (presets or {}).items():
             varied = self._by_name.get(each.model) or self._adapted(each.model)
-            assert varied is not None, "settings refuse variants of what there is not"
-            self._by_name[name] = _varied(varied, each)
+            assert varied is not None, "settings refuse presets of unknown models"
+            self._by_name[name] = _with_preset(varied, each)
 
     def resolve(self, name: str) -> ServedModel:
         """The model called `name`, or `PROVIDER:MODEL`; ours before others'. Raises ModelNotFoundError."""
@@ -167,9 +167,9 @@ def _with_adapter(served: ServedModel, known: KnownAdapter) -> ServedModel:
     )
 
 
-def _varied(served: ServedModel, variant: PresetSettings) -> ServedModel:
-    """`served` with the variant's effort and budget for requests that name none."""
-    defaults = {"default_effort": variant.effort, "default_max_reasoning_tokens": variant.max_reasoning_tokens}
+def _with_preset(served: ServedModel, preset: PresetSettings) -> ServedModel:
+    """`served` with the preset's effort and budget for requests that name none."""
+    defaults = {"default_effort": preset.effort, "default_max_reasoning_tokens": preset.max_reasoning_tokens}
     changes = {name: value for name, value in defaults.items() if value is not None}
     if not changes:
         return served

@@ -163,7 +163,7 @@ class Settings(Section):
                     )
                 owners.setdefault(alias, name)
         findings += self._adapter_findings(owners)
-        return findings + self._variant_findings(owners)
+        return findings + self._preset_findings(owners)
 
     def _adapter_findings(self, owners: dict[str, str]) -> list[tuple[KeyPath, str]]:
         """Problems of the adapters' names, which are added to `owners`."""
@@ -178,14 +178,14 @@ class Settings(Section):
                 owners.setdefault(adapter, name)
         return findings
 
-    def _variant_findings(self, owners: Mapping[str, str]) -> list[tuple[KeyPath, str]]:
+    def _preset_findings(self, owners: Mapping[str, str]) -> list[tuple[KeyPath, str]]:
         findings: list[tuple[KeyPath, str]] = []
-        for name, variant in self.variants.items():
+        for name, preset in self.variants.items():
             if not is_model_name(name):
                 findings.append((("variants", name), NAME_RULE))
             if name in owners:
                 findings.append((("variants", name), f"already means the model {owners[name]}; use another name"))
-            if variant.model not in owners:
+            if preset.model not in owners:
                 findings.append((("variants", name, "model"), f"should be a model of this server: {', '.join(owners)}"))
         return findings
 
