@@ -184,7 +184,7 @@ def test_what_leads_outward_reaches_every_container_that_runs_serving(render: Re
         volumes = {each["name"] for each in pod["spec"]["volumes"]}
         assert {"notes", "ca"} <= volumes, name
         for container in containers(pod):
-            if container["name"] == "shipper":
+            if container["name"] in ("shipper", "logs"):
                 continue
             env = {each["name"]: each.get("value") for each in container["env"]}
             assert env["TEAM"] == "ai", name
@@ -204,7 +204,7 @@ def test_a_claim_for_one_node_is_filled_by_the_engine_itself(render: Render) -> 
     # A Job elsewhere would keep it from the engine, and bind it in its own zone.
     release = render()
     assert release.all("Job") == []
-    (init,) = release.ray_pods["engine-gpt-oss-20b"]["spec"]["initContainers"]
+    _, init = release.ray_pods["engine-gpt-oss-20b"]["spec"]["initContainers"]
     assert (init["name"], init["command"][1:]) == ("fetch-model", ["fetch", "openai/gpt-oss-20b"])
     assert "fetch-model" in release.notes
 
@@ -412,6 +412,21 @@ def test_the_prefetch_job_and_who_waits_for_it_name_the_same(render: Render) -> 
 def test_what_needs_no_hub_asks_none(render: Render, ci: str) -> None:
     release = render(ci=ci)
     assert release.all("Job") == []
+    begun = {init["name"] for pod in release.ray_pods.values() for init in pod["spec"].get("initContainers", [])}
+    assert begun == {"logs"}
+
+
+def test_what_processes_log_is_on_stdout_to_the_end_of_the_pod(release: Rendered) -> None:
+    for pod in release.ray_pods.values():
+        first, *_ = pod["spec"]["initContainers"]
+        # Kubernetes, "Sidecar containers": started before the others, ended after them.
+        assert (first["name"], first["restartPolicy"]) == ("logs", "Always")
+        assert first["command"] == ["/opt/serving/bin/python", "-m", "serving.cluster.log_tail"]
+        assert first["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp", "readOnly": True}]
+
+
+def test_logs_may_stay_in_the_pod(render: Render) -> None:
+    release = render({"logs": {"stdout": False}, "prefetch": {"enabled": False}})
     assert "initContainers" not in yaml.safe_dump(release.ray_pods)
 
 

@@ -201,6 +201,26 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
+{{/*
+What the processes of a Ray pod log, on stdout and as JSON, from the beginning of the pod to its end: a sidecar of
+Kubernetes, which ends after Ray's container. Takes a dict of root and image.
+*/}}
+{{- define "serving.logs" -}}
+{{- if .root.Values.logs.stdout -}}
+- name: logs
+  image: {{ .image }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  restartPolicy: Always
+  securityContext: {{- toYaml .root.Values.securityContext | nindent 4 }}
+  command: [/opt/serving/bin/python, -m, serving.cluster.log_tail]
+  env:
+  {{- include "serving.noGpuEnv" .root | nindent 2 }}
+  resources: {{- toYaml .root.Values.logs.resources | nindent 4 }}
+  volumeMounts:
+  - {name: tmp, mountPath: /tmp, readOnly: true}
+{{- end -}}
+{{- end }}
+
 {{/* Ports of every Ray pod. */}}
 {{- define "serving.rayPorts" -}}
 - {name: serve, containerPort: 8000}
