@@ -23,6 +23,7 @@ from typing import Any
 from fastapi import FastAPI
 
 import serving
+from benchmarks.asgi import chat_scope
 from serving.app import create_app
 from serving.engine.base import EngineRequest
 from serving.engine.failover import FailoverEngine
@@ -112,23 +113,7 @@ async def ask(app: FastAPI, profiler: Profiler, number: int) -> list[Calls]:
     """Ask for a stream; returns the calls before each of its messages."""
     question = {"model": "demo", "messages": [{"role": "user", "content": f"Hello number {number}!"}]}
     body = json.dumps({**question, "stream": True, "temperature": 0}).encode()
-    headers = [(b"host", b"bench"), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "scheme": "http",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "raw_path": b"/v1/chat/completions",
-        "root_path": "",
-        "query_string": b"",
-        "headers": headers,
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-        "state": {},
-        "extensions": {},
-    }
+    scope = chat_scope(body)
     parts: list[Calls] = []
     given = False
     text = b""

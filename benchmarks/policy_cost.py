@@ -20,6 +20,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from benchmarks.asgi import chat_scope
 from serving.app import create_app
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.parts import Parts
@@ -40,25 +41,7 @@ LIMITS = {
 
 async def reply_s(app: FastAPI, key: Key | None) -> float:
     """How long one reply takes, in seconds."""
-    headers = [(b"host", b"bench"), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))]
-    if key is not None:
-        headers.append((b"authorization", f"Bearer {key.text}".encode()))
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "scheme": "http",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "raw_path": b"/v1/chat/completions",
-        "root_path": "",
-        "query_string": b"",
-        "headers": headers,
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-        "state": {},
-        "extensions": {},
-    }
+    scope = chat_scope(BODY, *([] if key is None else [(b"authorization", f"Bearer {key.text}".encode())]))
     asked, over = False, asyncio.Event()
     status = 0
 

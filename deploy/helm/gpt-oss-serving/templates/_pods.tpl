@@ -19,11 +19,11 @@
 - {name: VLLM_NO_USAGE_STATS, value: "1"}
 - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
 {{- if include "serving.redisAddress" . }}
-{{- if include "serving.redisSecret" . }}
+{{- if .Values.redis.passwordSecret }}
 # Not REDIS_PASSWORD: KubeRay puts that one into the head itself, and refuses a cluster that has it already.
 - name: GPT_OSS_REDIS_PASSWORD
   valueFrom:
-    secretKeyRef: {name: {{ include "serving.redisSecret" . }}, key: {{ include "serving.redisKey" . }}}
+    secretKeyRef: {name: {{ .Values.redis.passwordSecret }}, key: {{ .Values.redis.passwordKey }}}
 - {name: SERVING_REDIS__URL, value: "redis://:$(GPT_OSS_REDIS_PASSWORD)@{{ include "serving.redisAddress" . }}/1"}
 {{- else }}
 - {name: SERVING_REDIS__URL, value: "redis://{{ include "serving.redisAddress" . }}/1"}

@@ -7,11 +7,3 @@
 {{ include "serving.fullname" . }}-redis:6379
 {{- end -}}
 {{- end }}
-
-{{- define "serving.redisSecret" -}}
-{{ .Values.redis.passwordSecret }}
-{{- end }}
-
-{{- define "serving.redisKey" -}}
-{{ .Values.redis.passwordKey }}
-{{- end }}
