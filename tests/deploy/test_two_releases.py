@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ def up(namespace: str, values: str) -> dict[str, str]:
     return {"series": f"serving_scrape_replica_up{{{labels}}}", "values": values}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")
+@pytest.mark.needs("promtool")
 def test_each_release_misses_its_own_metrics_and_counts_its_own_requests(
     rules: dict[tuple[str, str], list[dict[str, Any]]], tmp_path: Path
 ) -> None:
