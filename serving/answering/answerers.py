@@ -73,6 +73,9 @@ class AskedModel:
             context.reject("too_long")
             raise
 
+        if not constraints:
+            return generation, self.answerers.answerer_for(context, self, None, mint_call_id)
+
         def check(engine: Engine) -> Check | None:
             return self.answerers.constraints.pending(self.name, engine, generation.request_id, constraints)
 
@@ -160,10 +163,9 @@ class Answerers:
             return self._ask_elsewhere(context, served, served.found)
         identity = context.identity
         permit = self._permits.permit(context, served.name)
-        queue = self._tenancy.admission(served.name)
         refusal: ApiError | None = None
         try:
-            queue.deny_if_full(permit.queue_entry())
+            permit.deny_if_full()
         except ApiError as error:
             # A kept answer, or a fallback, needs no slot.
             if not served.settings.fallback and not self._may_be_cached(served, mode):
@@ -171,7 +173,7 @@ class Answerers:
                 raise
             refusal = error
         usual = policy.restricted_reasoning(served.settings.reasoning, identity.policy)
-        reasoning = policy.reasoning_under_load(usual, identity.policy, queue.fill)
+        reasoning = policy.reasoning_under_load(usual, identity.policy, permit.queue)
         if reasoning is not usual:
             before, after = policy.effort_within(usual, effort), policy.effort_within(reasoning, effort)
             if before != after:
@@ -189,7 +191,7 @@ class Answerers:
         self,
         context: RequestContext,
         model: AskedModel,
-        check: Callable[[Engine], Check | None] = lambda engine: None,
+        check: Callable[[Engine], Check | None] | None = None,
         mint_call_id: MintId = mint_call_id,
     ) -> Answerer:
         """The answerer of a request for `model`; all wrapping is done here.
@@ -202,7 +204,7 @@ class Answerers:
         if served.found is not None:
             return self._at_backends(context, served.found, model.permit, mint_call_id)
         engine = self._admitted(context, served, model.permit)
-        inner = self._at_engine(context, engine, mint_call_id, check(engine))
+        inner = self._at_engine(context, engine, mint_call_id, None if check is None else check(engine))
         answerer: Answerer = inner
         if self._cache is not None and self._may_be_cached(served, model.mode):
             answerer = CachedAnswerer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from serving.effort import Effort, lower_effort, resolve_effort
 from serving.engine.base import EngineInfo
@@ -12,8 +13,19 @@ from serving.settings.reasoning import ReasoningSettings
 from serving.settings.teams import Team
 
 
+class Filled(Protocol):
+    """Admission queue, as far as a policy looks at it."""
+
+    @property
+    def fill(self) -> float:
+        """Requests waiting as a part of the most that may wait, 0 to 1."""
+        ...
+
+
 def restricted_reasoning(reasoning: ReasoningSettings, team: Team) -> ReasoningSettings:
     """The model's reasoning settings, lowered to what the team may have."""
+    if team.highest_effort == "high" and team.default_effort is None and team.max_reasoning_tokens is None:
+        return reasoning
     changes: dict[str, object] = {}
     highest = lower_effort(reasoning.highest_effort, team.highest_effort)
     if highest != reasoning.highest_effort:
@@ -29,10 +41,13 @@ def restricted_reasoning(reasoning: ReasoningSettings, team: Team) -> ReasoningS
     return reasoning.model_copy(update=changes) if changes else reasoning
 
 
-def reasoning_under_load(reasoning: ReasoningSettings, team: Team, fill: float) -> ReasoningSettings:
-    """Reasoning settings, lowered to what the team may have while a share `fill` of the slots is taken."""
-    highest = lower_effort(reasoning.highest_effort, team.effort_under_load.most(fill))
-    if highest == reasoning.highest_effort:
+def reasoning_under_load(reasoning: ReasoningSettings, team: Team, queue: Filled) -> ReasoningSettings:
+    """Reasoning settings, lowered to what the team may have while `queue` is as full as it is."""
+    under_load = team.effort_under_load
+    if under_load.medium_above is None and under_load.low_above is None:
+        return reasoning
+    most = under_load.most(queue.fill)
+    if most == "high" or (highest := lower_effort(reasoning.highest_effort, most)) == reasoning.highest_effort:
         return reasoning
     return reasoning.model_copy(
         update={
@@ -56,7 +71,8 @@ def restricted_generation(generation: ChatGeneration, team: Team, *, max_message
             f"The conversation has {messages} messages, and this server reads at most {max_messages}.",
             param="messages",
         )
-    check_output(team, generation.max_tokens)
+    if team.max_output is not None:
+        check_output(team, generation.max_tokens)
     if not team.show_reasoning and generation.include_reasoning:
         return replace(generation, include_reasoning=False)
     return generation

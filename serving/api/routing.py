@@ -50,20 +50,15 @@ class PathRules:
         self._rules = tuple(rules)
         self._exact = {rule.path: rule for rule in self._rules}
 
-    def recorded(self, path: str) -> bool:
-        """Whether requests to `path` are recorded."""
-        rule = self._exact.get(path)
-        return rule is None or rule.label is not None
+    def find(self, path: str) -> PathRule:
+        """The rule for requests to `path`.
 
-    def label(self, path: str) -> str:
-        """The value of `api` in metrics; "other" for all paths that there are not."""
-        rule = self._exact.get(path) or next((rule for rule in self._rules if rule.label and rule.covers(path)), None)
-        return "other" if rule is None or rule.label is None else rule.label
-
-    def audience(self, path: str) -> Audience:
-        """Whose key a request to `path` needs; a team's for a path that there is not, so that none can be probed."""
+        A path that there is not has the label "other", and needs a team's key, so that none can be probed.
+        """
         rule = self._exact.get(path)
         if rule is not None:
-            return rule.audience
-        below = any(rule.audience == "administrator" and rule.covers(path) for rule in self._rules)
-        return "administrator" if below else "teams"
+            return rule
+        above = [rule for rule in self._rules if rule.covers(path)]
+        label = next((rule.label for rule in above if rule.label), "other")
+        below_administrator = any(rule.audience == "administrator" for rule in above)
+        return PathRule(path, label, "administrator" if below_administrator else "teams")

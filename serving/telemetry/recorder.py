@@ -118,6 +118,13 @@ class RequestRecorder:
             if self._timeline is not None:
                 self._timeline.queued.append((since, until))
 
+    def not_queued(self) -> None:
+        """Note that the request did not wait in the admission queue."""
+        self._queue_s = self._queue_s or 0.0
+        if self._timeline is not None:
+            now = self._monotonic()
+            self._timeline.queued.append((now, now))
+
     def rejected(self, reason: RejectionReason) -> None:
         """Note that policy, limits or a full queue refuse the request; the caller raises the error."""
         self._metrics.rejected(self.model, self.team, reason)

@@ -6,7 +6,7 @@ from benchmarks.calls import chunk, head, with_cache_and_fallback
 
 
 async def test_a_request_takes_no_more_calls_until_its_engine_is_asked() -> None:
-    assert (await head()).total <= 295
+    assert (await head()).total <= 240
 
 
 async def test_a_chunk_takes_no_more_calls() -> None:

@@ -92,6 +92,14 @@ def test_the_wait_for_admission_is_seen_while_it_lasts_and_after(process: Proces
     assert process.records[0].queue_s == 2.0
 
 
+def test_a_request_admitted_at_once_waited_no_time(process: Process) -> None:
+    recorder = process.request()
+    recorder.identify(model="demo")
+    recorder.not_queued()
+    recorder.close(status=200, whole=True)
+    assert process.records[0].queue_s == 0.0
+
+
 def test_a_wait_that_ends_in_an_error_leaves_nothing_queued(process: Process) -> None:
     recorder = process.request()
     recorder.identify(model="demo")

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.answering.request_context import RequestContext, context_of
-from serving.api.routing import PathRules
+from serving.api.routing import Audience, PathRules
 from serving.errors import AuthenticationError, PermissionDeniedError
 from serving.tenancy.auth.authenticator import OPEN
 from serving.tenancy.auth.team_directory import Identity
@@ -37,20 +37,21 @@ class AuthenticationMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, identified."""
-        if scope["type"] == "http" and self._rules.audience(scope["path"]) != "everybody":
+        audience = self._rules.find(scope["path"]).audience if scope["type"] == "http" else "everybody"
+        if audience != "everybody":
             context = context_of(scope)
             recorder = context.recorder
             if recorder is not None:
                 recorder.address = self._address(scope)
-            context.identity = identity = await self._identified(scope, context)
+            context.identity = identity = await self._identified(scope, context, audience)
             if identity is not OPEN and recorder is not None:
                 recorder.team, recorder.key_id = identity.team, identity.key_id or None
         await self._app(scope, receive, send)
 
-    async def _identified(self, scope: Scope, context: RequestContext) -> Identity:
+    async def _identified(self, scope: Scope, context: RequestContext, audience: Audience) -> Identity:
         key = _key(scope)
         authenticator = self._tenancy.authenticator
-        if self._rules.audience(scope["path"]) == "teams":
+        if audience == "teams":
             identity = authenticator.identify(key)
         elif authenticator.admin_is_open or authenticator.is_admin(key):
             identity = ADMIN

@@ -19,8 +19,12 @@ class HeaderLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] == "http" and sum(len(name) + len(value) for name, value in scope["headers"]) > self._limit:
-            raise HeadersTooLargeError(f"The request's headers are larger than {self._limit} bytes together.")
+        if scope["type"] == "http":
+            size = 0
+            for name, value in scope["headers"]:
+                size += len(name) + len(value)
+            if size > self._limit:
+                raise HeadersTooLargeError(f"The request's headers are larger than {self._limit} bytes together.")
         await self._app(scope, receive, send)
 
 

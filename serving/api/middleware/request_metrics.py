@@ -31,14 +31,15 @@ class RequestMetricsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, watched."""
-        if scope["type"] != "http" or not self._rules.recorded(scope["path"]):
+        label = self._rules.find(scope["path"]).label if scope["type"] == "http" else None
+        if label is None:
             await self._app(scope, receive, send)
             return
         path, context = scope["path"], context_of(scope)
         recorder = RequestRecorder(
             self._recording,
             request_id=context.request_id,
-            api=self._rules.label(path),
+            api=label,
             method=scope["method"],
             path=path,
             carrier=_carrier(scope) if self._recording.timed else {},

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.errors import SettingsError
 from serving.settings.keys import KeyHash, split
+from serving.settings.limits import LIMIT_KINDS
 from serving.settings.loading.teams_file import read_teams_file
 from serving.settings.teams import StoredKey, Team
 
@@ -27,11 +28,19 @@ _Mark = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Identity of a request's sender: the team, its policy, and the id of its key ("" where no key is needed)."""
+    """Identity of a request's sender: the team, its policy, and the id of its key ("" where no key is needed).
+
+    `limited` says whether the policy has a limit of any kind.
+    """
 
     team: str
     policy: Team
     key_id: str = ""
+    limited: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        limited = any(self.policy.limit(kind) is not None for kind in LIMIT_KINDS)
+        object.__setattr__(self, "limited", limited)
 
 
 class TeamDirectory:

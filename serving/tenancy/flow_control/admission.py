@@ -141,9 +141,23 @@ class AdmissionQueue:
         A check before any work is put into a request; acquire() checks again.
         """
         queue = self._queue
+        if queue.waiting < queue.max_queued:
+            return
         share = queue.share(entry)
-        if queue.waiting >= queue.max_queued and queue.waiting_of(entry.team) >= queue.max_queued * share:
+        if queue.waiting_of(entry.team) >= queue.max_queued * share:
             raise self._queue_full("over_share" if share < 1 else "full", entry)
+
+    def acquire_now(self, entry: QueueEntry, deadline: float | None, output_tokens: float) -> bool:
+        """Take the slots of `entry` where they are free and nobody waits; False where it has to acquire() them.
+
+        Raises AnswerTimeoutError and OverloadedError as acquire() does.
+        """
+        if deadline is not None:
+            self._deny_late(entry, deadline, output_tokens)
+        if not self._queue.start_now(entry, self._admits):
+            return False
+        self._saturation.admitted(entry)
+        return True
 
     async def acquire(self, entry: QueueEntry, deadline: float | None, output_tokens: float) -> None:
         """Wait in the queue until `entry` has its slots; release() gives them back.
@@ -153,7 +167,8 @@ class AdmissionQueue:
         is too short for any engine, and DeadlineExceededError where it passes in the queue. Cancellation leaves the
         queue.
         """
-        self._deny_late(entry, deadline, output_tokens)
+        if deadline is not None:
+            self._deny_late(entry, deadline, output_tokens)
         try:
             evicted = self._queue.arrive(entry)
         except QueueFull as error:
@@ -236,8 +251,8 @@ class AdmissionQueue:
         if waiter.turn.done() and not waiter.turn.cancelled():
             waiter.turn.exception()  # retrieved, or asyncio logs it
 
-    def _deny_late(self, entry: QueueEntry, deadline: float | None, output_tokens: float) -> None:
-        if deadline is None or not self._token_s.known:
+    def _deny_late(self, entry: QueueEntry, deadline: float, output_tokens: float) -> None:
+        if not self._token_s.known:
             return
         left = deadline - self._clock()
         answering = output_tokens * self._token_s.value

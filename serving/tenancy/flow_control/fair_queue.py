@@ -74,15 +74,15 @@ class FairQueue:
         self._teams: dict[str, _Team] = {}
         self._virtual: dict[int, float] = {}
         self._newcomer = 1.0 if newcomers else 0.0
-        self._reserve = reserve
-        self.max_queued = max_queued
-        self.slots = slots
         self.in_use = 0
         self.waiting = 0
+        self.resize(slots, reserve=reserve, max_queued=max_queued)
 
     def resize(self, slots: int, *, reserve: int, max_queued: int) -> None:
         """Change the number of slots and of requests that may wait. Running and waiting requests stay."""
-        self.slots, self._reserve, self.max_queued = slots, reserve, max_queued
+        self.slots, self.max_queued = slots, max_queued
+        self._reserve = reserve if self._newcomer else 0
+        self._widest = max(1, slots - self._reserve)
 
     def arrive(self, item: QueueEntry) -> QueueEntry | None:
         """Add `item`; raises QueueFull. Returns the request of another team that is evicted for `item`, if any.
@@ -101,6 +101,19 @@ class FairQueue:
         self.waiting += 1
         return victim
 
+    def start_now(self, item: QueueEntry, admits: Callable[[QueueEntry], bool] = lambda entry: True) -> bool:
+        """Dispatch `item` past an empty queue; False where it has to arrive() and wait for next()."""
+        if self.waiting:
+            return False
+        team = self._team(item)
+        slots = min(item.slots, self._widest)
+        if slots > self.slots - self.in_use or not self._within_share(team, slots) or not admits(item):
+            self._forget(team)
+            return False
+        team.finish = self._virtual[team.rank] = max(team.finish, self._virtual.get(team.rank, 0.0))
+        self._start(team, item, slots)
+        return True
+
     def next(self, admits: Callable[[QueueEntry], bool] = lambda entry: True) -> QueueEntry | None:
         """Dispatch the next request, None where no request may run. The request holds its slots until free().
 
@@ -113,14 +126,16 @@ class FairQueue:
                 seen_ranks.add(team.rank)
                 self._virtual[team.rank] = max(self._virtual.get(team.rank, 0.0), team.finish)
             item = next(iter(team.waiting.values()))
-            slots = min(item.slots, max(1, self.slots - self._reserved_now))
-            free = self.slots - self.in_use
-            if slots > free:
+            slots = min(item.slots, self._widest)
+            if slots > self.slots - self.in_use:
                 return None  # smaller requests behind it would keep it waiting for ever
-            if slots > free - self._reserved_now and team.in_use + slots > self._share(team):
+            if not self._within_share(team, slots):
                 continue
             if not admits(item):
                 return None
+            del team.waiting[id(item)]
+            team.waiting_tokens -= item.tokens
+            self.waiting -= 1
             self._start(team, item, slots)
             return item
         return None
@@ -174,10 +189,6 @@ class FairQueue:
         """Requests waiting as a part of the most that may wait, 0 to 1."""
         return min(1.0, self.waiting / self.max_queued)
 
-    @property
-    def _reserved_now(self) -> int:
-        return self._reserve if self._newcomer else 0
-
     def _team(self, item: QueueEntry) -> _Team:
         team = self._teams.get(item.team)
         if team is None:
@@ -191,14 +202,15 @@ class FairQueue:
         waiting.sort(key=lambda team: (team.rank, team.finish))
         return iter(waiting)
 
-    def _share(self, team: _Team) -> float:
-        weights = sum(each.weight for each in self._teams.values() if each.active) + self._newcomer
-        return max(1.0, self.slots * team.weight / weights)
+    def _within_share(self, team: _Team, slots: int) -> bool:
+        """Whether the team may have `slots` more; those in reserve are for teams below their share."""
+        if slots <= self.slots - self.in_use - self._reserve:
+            return True
+        others = sum(each.weight for each in self._teams.values() if each.active and each is not team)
+        share = self.slots * team.weight / (others + team.weight + self._newcomer)
+        return team.in_use + slots <= max(1.0, share)
 
     def _start(self, team: _Team, item: QueueEntry, slots: int) -> None:
-        del team.waiting[id(item)]
-        team.waiting_tokens -= item.tokens
-        self.waiting -= 1
         item.slots = slots
         team.finish += item.tokens / team.weight
         team.in_use += slots

@@ -31,6 +31,10 @@ class Listener(Protocol):
         """Context manager around the wait in the admission queue."""
         ...
 
+    def not_queued(self) -> None:
+        """Note that the request had its slots without a wait."""
+        ...
+
 
 class _Stage(Enum):
     NEW = auto()
@@ -57,11 +61,6 @@ class Spent:
     def total(self) -> int:
         """Tokens of prompt and output, as the team's limits count them."""
         return self.prompt + self.output
-
-    @property
-    def has_prompt(self) -> bool:
-        """Whether a prompt was counted already."""
-        return bool(self._prompts)
 
     def add(self, request: EngineRequest, output: int, cached: int) -> None:
         """Count `output` tokens more for `request`, and its prompt with `cached` tokens of it the first time."""
@@ -157,7 +156,7 @@ class AdmissionPermit:
     Owners are the request, until `close`, and from `share` to `unshare` the making of an answer that other requests
     may wait for. A shared permit outlives its request, and its deadline holds for admission alone. When no owner and
     no engine request is left, the reservation is settled with the tokens of `spent`, or cancelled where there are
-    none. `clock` and `deadline` are monotonic, in seconds.
+    none. `clock` and `deadline` are monotonic, in seconds. `rank` is that of the team's priority class, 0 before 1.
     """
 
     def __init__(
@@ -169,6 +168,7 @@ class AdmissionPermit:
         deadline: float | None,
     ) -> None:
         self.identity = identity
+        self.rank = PRIORITIES.index(identity.policy.priority)
         self.deadline = deadline
         self.effort = ""
         self.sequences = 1
@@ -177,7 +177,7 @@ class AdmissionPermit:
         self.on_denied: Callable[[ApiError], None] | None = None
         self.spent = Spent()
         self._limiter = limiter
-        self._queue = queue
+        self.queue = queue
         self._clock = clock
         self._stage = _Stage.NEW
         self._owners = _Owner.REQUEST
@@ -188,15 +188,9 @@ class AdmissionPermit:
         self._slots = _Slots(queue, identity.team, self._finish_if_unowned)
         self._began: float | None = None
 
-    @property
-    def rank(self) -> int:
-        """Rank of the team's priority class: 0 before 1."""
-        return PRIORITIES.index(self.identity.policy.priority)
-
-    def queue_entry(self, tokens: float = 1.0) -> QueueEntry:
-        """Entry of the request for the admission queue, at an expected cost of `tokens`."""
-        policy = self.identity.policy
-        return QueueEntry(self.identity.team, policy.weight, self.rank, tokens, self.sequences)
+    def deny_if_full(self) -> None:
+        """Raise RateLimitError or OverloadedError where the queue has no room for the request now."""
+        self.queue.deny_if_full(self._entry(1.0))
 
     def headers(self) -> list[tuple[str, str]]:
         """Headers x-ratelimit-* as OpenAI sends them; none for teams without limits per minute."""
@@ -277,7 +271,12 @@ class AdmissionPermit:
 
     async def _enter(self, request: EngineRequest) -> None:
         """Reserve tokens, once, and wait in the admission queue for the request's slots."""
-        expected = self._expected_tokens(request)
+        output = self.queue.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
+        answers = output * self.sequences
+        prompt = self.prompt_tokens
+        if prompt is None:
+            prompt = 0 if self.spent.prompt else len(request.prompt_token_ids)
+        expected = prompt + answers
         if self._stage is _Stage.REQUEST_RESERVED and self._reservation is not None:
             # No engine was to answer, and one does after all.
             self._reservation.cancel()
@@ -285,19 +284,27 @@ class AdmissionPermit:
         if self._reservation is None:
             self._reservation = await self._reserve(round(expected))
             self._stage = _Stage.TOKENS_RESERVED
-        entry = self.queue_entry(expected)
-        output = self._queue.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
+        entry = self._entry(expected)
         entry.prompt_tokens = len(request.prompt_token_ids) + len(request.completion_token_ids)
-        entry.answer_tokens = output * self.sequences
+        entry.answer_tokens = answers
         deadline = self.deadline if self._began is None else self.stops_at
         try:
-            with self.listener.queueing() if self.listener else nullcontext():
-                await self._queue.acquire(entry, deadline, output)
+            if self.queue.acquire_now(entry, deadline, output):
+                if self.listener is not None:
+                    self.listener.not_queued()
+            else:
+                with self.listener.queueing() if self.listener else nullcontext():
+                    await self.queue.acquire(entry, deadline, output)
         except (RateLimitError, OverloadedError, AnswerTimeoutError) as error:
             self._deny(error)
             raise
         self._expected += expected
         self._slots.take(entry)
+
+    def _entry(self, tokens: float) -> QueueEntry:
+        """Entry of the request for the admission queue, at an expected cost of `tokens`."""
+        policy = self.identity.policy
+        return QueueEntry(self.identity.team, policy.weight, self.rank, tokens, self.sequences)
 
     async def _reserve(self, tokens: int) -> Reservation:
         try:
@@ -310,13 +317,6 @@ class AdmissionPermit:
         self._denial = error
         if self.on_denied is not None:
             self.on_denied(error)
-
-    def _expected_tokens(self, request: EngineRequest) -> float:
-        prompt = self.prompt_tokens
-        if prompt is None:
-            prompt = 0 if self.spent.has_prompt else len(request.prompt_token_ids)
-        output = self._queue.expected_output(self.identity.team, self.effort, request.sampling.max_tokens)
-        return prompt + output * self.sequences
 
     def _drop(self, owner: _Owner) -> None:
         self._owners &= ~owner
@@ -341,9 +341,9 @@ class AdmissionPermit:
                 self._reservation.cancel()
         self._stage = _Stage.SETTLED
         if self._began is not None:
-            self._queue.computed(self.spent.prompt, self.spent.cached)
+            self.queue.computed(self.spent.prompt, self.spent.cached)
             each = max(1, self.spent.output // max(1, self.sequences))
-            self._queue.settle(
+            self.queue.settle(
                 self.identity.team,
                 self.effort,
                 expected=self._expected,

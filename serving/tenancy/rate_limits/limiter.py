@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from serving.errors import QuotaExceededError, RateLimitError, StoreUnavailableError
 from serving.settings.limits import CALENDAR, KIND_OF, LIMIT_KINDS
-from serving.settings.teams import Team
 from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.rate_limits.base import WINDOW, Acquisition, Amounts, Denied, Granted, LimitStore, Window
 from serving.tenancy.rate_limits.lease import Block, Lease
@@ -94,8 +93,7 @@ class Limiter:
 
     async def acquire(self, identity: Identity, tokens: int) -> Reservation:
         """Reserve a request of about `tokens`; raises RateLimitError or QuotaExceededError, with the time to wait."""
-        limits = identity.policy
-        if not _limited(limits):
+        if not identity.limited:
             return Reservation(None, 0.0, 0, 0)
         lease = self._lease(identity)
         slots = 1 if lease.counts("slots") else 0
@@ -250,10 +248,6 @@ class Limiter:
             tokens = 0 if KIND_OF[denied.limit].unit == "requests" else missing.tokens
             lease.block = Block(denied.limit, tokens, now + min(_BLOCK_S, wait), now + wait)
         return _error(identity, denied.limit, wait)
-
-
-def _limited(limits: Team) -> bool:
-    return any(limits.limit(kind) is not None for kind in LIMIT_KINDS)
 
 
 def _step_s(limit: str, lease: Lease, wanted: Amounts) -> float:

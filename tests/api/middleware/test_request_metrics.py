@@ -27,4 +27,4 @@ async def test_paths_belong_to_the_apis_of_the_metrics(path: str, api: str) -> N
     async with Parts.in_process(Settings(), {"demo": engine}) as parts:
         app = create_app(parts)
     rules: Any = next(each.kwargs["rules"] for each in app.user_middleware if "rules" in each.kwargs)
-    assert rules.label(path) == api
+    assert rules.find(path).label == api

@@ -74,6 +74,12 @@ class TestWaiting:
         await asyncio.wait_for(second, 1)
         assert (admission.in_use, admission.waiting, admission.fill) == (1, 0, 0.0)
 
+    async def test_a_request_that_finds_a_free_slot_and_no_queue_takes_it_without_waiting(self, clock: Clock) -> None:
+        admission = queue(clock)
+        assert admission.acquire_now(entry(), None, 10.0)
+        assert not admission.acquire_now(entry("b"), None, 10.0)
+        assert (admission.in_use, admission.waiting) == (1, 0)
+
     async def test_more_capacity_admits_those_that_wait(self, clock: Clock) -> None:
         admission = queue(clock)
         await admission.acquire(entry(), None, 10.0)

@@ -244,6 +244,34 @@ class TestFull:
             queue.arrive(QueueEntry("low", rank=2))
 
 
+class TestBeginningAtOnce:
+    def test_a_request_that_meets_nobody_begins_as_if_it_had_waited_for_its_turn(self) -> None:
+        at_once, by_turns = (FairQueue(4, reserve=1, max_queued=8) for _ in range(2))
+        for team, tokens in (("a", 100.0), ("b", 10.0), ("a", 5.0)):
+            first, second = (QueueEntry(team, tokens=tokens) for _ in range(2))
+            assert at_once.start_now(first)
+            by_turns.arrive(second)
+            assert by_turns.next() is second
+        assert at_once._teams == by_turns._teams
+        assert at_once._virtual == by_turns._virtual
+
+    def test_no_request_overtakes_one_that_waits(self) -> None:
+        queue = FairQueue(2, reserve=0, max_queued=8)
+        assert queue.start_now(QueueEntry("a"))
+        queue.arrive(QueueEntry("b", slots=2))
+        assert not queue.start_now(QueueEntry("c"))
+
+    def test_a_slot_in_reserve_is_not_for_a_team_that_has_its_share(self) -> None:
+        queue = FairQueue(4, reserve=1, max_queued=8)
+        assert [queue.start_now(QueueEntry("a")) for _ in range(4)] == [True, True, True, False]
+        assert queue.start_now(QueueEntry("b"))
+
+    def test_a_request_that_its_engines_cannot_take_leaves_nothing_behind(self) -> None:
+        queue = FairQueue(4, reserve=1, max_queued=8)
+        assert not queue.start_now(QueueEntry("a"), lambda entry: False)
+        assert (queue.in_use, queue.waiting, queue._teams) == (0, 0, {})
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever happens in whatever order: nothing is counted twice, nothing is lost, nothing is over the limits."""
 
@@ -264,6 +292,15 @@ class AnyOrder(RuleBasedStateMachine):
         if gone is not None:
             self.waiting.remove(gone)
         self.waiting.append(item)
+
+    @rule(team=st.sampled_from("abc"), rank=st.integers(0, 1), slots=st.integers(1, 9), tokens=st.floats(0, 1e4))
+    def come_and_begin_if_none_waits(self, team: str, rank: int, slots: int, tokens: float) -> None:
+        item = QueueEntry(team, weight=1.0, rank=rank, tokens=tokens, slots=slots)
+        if self.queue.start_now(item):
+            assert not self.waiting
+            self.running.append(item)
+        else:
+            assert self.waiting or self.running
 
     @rule()
     def let_in(self) -> None:
