@@ -185,6 +185,8 @@ class Reader:
 def _size(event: ChatEvent) -> int:
     """About how many bytes of the event are stored."""
     if isinstance(event, TextDelta):
-        entries = event.logprobs or ()
-        return _EVENT_BYTES + len(event.text) + _LOGPROB_BYTES * sum(1 + len(entry.top) for entry in entries)
+        size = _EVENT_BYTES + len(event.text)
+        if event.logprobs:
+            size += _LOGPROB_BYTES * sum(1 + len(entry.top) for entry in event.logprobs)
+        return size
     return _EVENT_BYTES + (len(event.text) if isinstance(event, ToolArgumentsDelta) else 0)

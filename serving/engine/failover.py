@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -126,8 +126,14 @@ class FailoverEngine:
         attempt = _Attempt(self, request)
         while True:
             try:
-                async with aclosing(attempt.deltas()) as deltas:
-                    async for delta in deltas:
+                # Not a generator of the attempt's own: one more around the engine's would cost two steps for each token.
+                async with attempt.begun() as deltas:
+                    while (
+                        delta := await (anext(deltas, None) if attempt.sound else attempt.next_in_time(deltas))
+                    ) is not None:
+                        if not attempt.progressed:
+                            attempt.began()
+                        attempt.made += delta.token_ids
                         yield delta
                 return
             except EngineDiedError as error:
@@ -138,51 +144,58 @@ class FailoverEngine:
 
 
 class _Attempt:
-    """One request, attempt after attempt."""
+    """One request, attempt after attempt.
+
+    `made` are the tokens so far, `progressed` says that this attempt has brought some, `sound` that no engine is lost
+    whose work this attempt has to take up.
+    """
 
     def __init__(self, owner: FailoverEngine, request: EngineRequest) -> None:
+        self.made: list[int] = []
+        self.progressed = False
+        self.sound = True
         self._owner = owner
         self._request = request
-        self._made: list[int] = []
         self._number = 0  # attempts made
         self._losses = 0  # engines that were lost at work on it
         self._deaths = 0  # of those, the ones that it may have ended
         self._lost_at: float | None = None
-        self._progressed = False
+        self._suspect = False  # it has the owner's lock of suspects
         self._clock = asyncio.get_running_loop().time
 
-    async def deltas(self) -> AsyncGenerator[TokenDelta]:
-        """The deltas of one attempt."""
-        self._progressed = False
+    @asynccontextmanager
+    async def begun(self) -> AsyncIterator[AsyncGenerator[TokenDelta]]:
+        """The engine's deltas of one attempt."""
+        self.progressed = False
         request, self._number = self._next(), self._number + 1
-        suspects = self._owner._suspects if self._deaths else None
-        if suspects is not None:
-            await suspects.acquire()
+        if self._deaths:
+            await self._owner._suspects.acquire()
+            self._suspect = True
         try:
             async with aclosing(self._owner._engine.generate(request)) as deltas:
-                while True:
-                    lost = self._lost_at is not None
-                    delta = await (self._next_in_time(deltas) if lost else anext(deltas, None))
-                    if delta is None:
-                        return
-                    if not self._progressed:
-                        self._progressed = True
-                        self._recovered()
-                        if suspects is not None:
-                            suspects.release()
-                            suspects = None
-                    self._made += delta.token_ids
-                    yield delta
+                yield deltas
         finally:
-            if suspects is not None:
-                suspects.release()
+            self._acquit()
+
+    def began(self) -> None:
+        """Note the first tokens of an attempt."""
+        self.progressed = True
+        if self._lost_at is not None:
+            self._end("resumed" if self.made else "restarted")
+        self._acquit()
+
+    def _acquit(self) -> None:
+        if self._suspect:
+            self._suspect = False
+            self._owner._suspects.release()
 
     def lost(self, error: EngineDiedError) -> None:
         """The engine is gone in the middle of the work. Raises `error` where the request must not go on."""
         self._losses += 1
         if self._lost_at is None:
             self._lost_at = self._clock()
-        if not self._progressed:
+        self.sound = False
+        if not self.progressed:
             self._deaths += 1
         if self._deaths >= _MOST_DEATHS:
             self._end("poison")
@@ -215,7 +228,7 @@ class _Attempt:
             else:
                 return
 
-    async def _next_in_time(self, deltas: AsyncGenerator[TokenDelta]) -> TokenDelta | None:
+    async def next_in_time(self, deltas: AsyncGenerator[TokenDelta]) -> TokenDelta | None:
         """The next delta; a lost request does not wait for its first one longer than it may."""
         lost_at = self._clock() if self._lost_at is None else self._lost_at
         try:
@@ -225,7 +238,7 @@ class _Attempt:
             raise self._given_up() from error
 
     def _next(self) -> EngineRequest:
-        request, made = self._request, self._made
+        request, made = self._request, self.made
         if not self._number:
             return request
         sampling = request.sampling
@@ -246,13 +259,9 @@ class _Attempt:
             ),
         )
 
-    def _recovered(self) -> None:
-        if self._lost_at is not None:
-            self._end("resumed" if self._made else "restarted")
-
     def _end(self, outcome: FailoverOutcome) -> None:
         lost_s = 0.0 if self._lost_at is None else self._clock() - self._lost_at
-        self._lost_at = None
+        self._lost_at, self.sound = None, True
         logger.warning("request %s: engine lost, %s after %.2f s", self._request.request_id, outcome, lost_s)
         self._owner._on_failover(outcome, lost_s)
 
