@@ -126,16 +126,16 @@ class FailoverEngine:
         attempt = _Attempt(self, request)
         while True:
             try:
-                # Not a generator of the attempt's own: one more around the engine's would cost two steps for each token.
                 async with attempt.begun() as deltas:
-                    while (
-                        delta := await (anext(deltas, None) if attempt.sound else attempt.next_in_time(deltas))
-                    ) is not None:
+                    # Not a generator of the attempt's own: each one around the engine's costs two steps a token.
+                    while True:
+                        delta = await (anext(deltas, None) if attempt.sound else attempt.next_in_time(deltas))
+                        if delta is None:
+                            return
                         if not attempt.progressed:
                             attempt.began()
                         attempt.made += delta.token_ids
                         yield delta
-                return
             except EngineDiedError as error:
                 attempt.lost(error)
             except EngineNotReadyError as error:
