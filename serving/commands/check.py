@@ -18,7 +18,7 @@ from serving.engine.vllm.arguments import engine_argument_problems, engine_argum
 from serving.engine.vllm.plan import engine_arguments, engine_environment, kernel_cache
 from serving.errors import SettingsError
 from serving.settings.cache_dir import default_cache_dir
-from serving.settings.loading.layer import KeyPath, dotted
+from serving.settings.layer import KeyPath, dotted
 from serving.settings.loading.load import Loaded, load
 from serving.settings.loading.paths import is_path
 from serving.settings.loading.sources import read_sources

@@ -5,7 +5,7 @@ from __future__ import annotations
 from serving.planning.gpus import GIB, Gpu
 from serving.planning.models import known_models
 from serving.planning.plan import MEMORY_UTILIZATION, Plan
-from serving.settings.loading.layer import KeyPath
+from serving.settings.layer import KeyPath
 from serving.settings.tree import Settings
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from serving.settings.base import Section
-from serving.settings.loading.problems import several
+from serving.settings.problems import several
 
 
 class LimitSettings(Section):

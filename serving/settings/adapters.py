@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from serving.settings.base import Section
-from serving.settings.loading.problems import several
+from serving.settings.problems import several
 
 DEMO = "demo"
 """Source of the demo model's own adapter, which begins answers like a pirate."""

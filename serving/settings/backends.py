@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from serving.settings.base import Section
-from serving.settings.loading.layer import KeyPath
-from serving.settings.loading.problems import several
+from serving.settings.layer import KeyPath
+from serving.settings.problems import several
 
 BackendType = Literal["openai", "ollama", "lmstudio", "huggingface", "vllm", "serving"]
 

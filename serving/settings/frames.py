@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from serving.settings.base import Section
-from serving.settings.loading.problems import several
+from serving.settings.problems import several
 
 
 class FrameSettings(Section):

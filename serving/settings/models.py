@@ -10,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from serving.settings.adapters import AdapterSettings, LoraSettings
 from serving.settings.base import Section
+from serving.settings.layer import KeyPath
 from serving.settings.lifecycle import HoldSettings, IdleSettings
-from serving.settings.loading.layer import KeyPath
-from serving.settings.loading.problems import several
+from serving.settings.problems import several
 from serving.settings.reasoning import ReasoningSettings
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from serving.effort import Effort
 from serving.schemas.check import schema_problem
 from serving.settings.base import Section
-from serving.settings.loading.problems import several
+from serving.settings.problems import several
 
 
 class PresetTool(Section):

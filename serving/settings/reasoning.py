@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from serving.effort import EFFORTS, Effort
 from serving.settings.base import Section
-from serving.settings.loading.layer import KeyPath
-from serving.settings.loading.problems import several
+from serving.settings.layer import KeyPath
+from serving.settings.problems import several
 
 
 class ReasoningSettings(Section):

@@ -24,9 +24,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 from serving.effort import EFFORTS, Effort
 from serving.settings.base import Section
 from serving.settings.keys import KEY_ID, KeyHash
+from serving.settings.layer import KeyPath, merged
 from serving.settings.limits import LimitKind
-from serving.settings.loading.layer import KeyPath, merged
-from serving.settings.loading.problems import several
+from serving.settings.problems import several
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")

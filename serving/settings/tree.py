@@ -16,10 +16,10 @@ from serving.settings.failover import FailoverSettings
 from serving.settings.frames import FrameSettings
 from serving.settings.http import HttpSettings
 from serving.settings.keys import KeyHash
-from serving.settings.loading.layer import KeyPath
-from serving.settings.loading.problems import several
+from serving.settings.layer import KeyPath
 from serving.settings.models import ModelSettings
 from serving.settings.presets import PresetSettings
+from serving.settings.problems import several
 from serving.settings.redis import RedisSettings
 from serving.settings.storage import CacheSettings, StoreSettings
 from serving.settings.telemetry import LoggingSettings, TracingSettings

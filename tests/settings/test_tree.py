@@ -15,8 +15,8 @@ from serving.commands.config import to_yaml
 from serving.demo.architecture import hf_config
 from serving.errors import SettingsError
 from serving.settings.keys import new_key, new_salt
+from serving.settings.layer import Layer
 from serving.settings.loading.environment import read_environment
-from serving.settings.loading.layer import Layer
 from serving.settings.loading.load import load, load_settings
 from serving.settings.loading.sources import read_sources
 from serving.settings.models import _KNOWN_SHAPES, ModelSettings

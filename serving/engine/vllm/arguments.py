@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.engine.vllm.source import source_of
-from serving.settings.loading.layer import KeyPath
+from serving.settings.layer import KeyPath
 from serving.settings.loading.tree import suggestion
 from serving.settings.models import OWNED_ENGINE_ARGS
 from serving.settings.tree import Settings

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_origin
 
-from serving.settings.loading.layer import KeyPath, Layer, Problem, dotted
+from serving.settings.layer import KeyPath, Layer, Problem, dotted
 from serving.settings.loading.tree import TreeType, members, shape_of, suggestion
 
 PREFIX = "SERVING_"

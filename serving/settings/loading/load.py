@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from serving.errors import SettingsError
-from serving.settings.loading.layer import KeyPath, Layer, Problem, dotted
-from serving.settings.loading.problems import from_validation
+from serving.settings.layer import KeyPath, Layer, Problem, dotted
 from serving.settings.loading.sources import read_sources
+from serving.settings.problems import from_validation
 from serving.settings.tree import Settings
 
 

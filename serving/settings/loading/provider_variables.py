@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from serving.settings.backends import KNOWN_TYPES, variables_of
-from serving.settings.loading.layer import Layer
+from serving.settings.layer import Layer
 
 
 def usual_variables(environ: Mapping[str, str], lower: Layer) -> Layer:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.settings.loading.layer import KeyPath, Layer, Problem
+from serving.settings.layer import KeyPath, Layer, Problem
 from serving.settings.loading.paths import absolute, is_path
 
 _MODEL = "--model"

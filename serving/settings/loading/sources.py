@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from serving.settings.layer import Layer
 from serving.settings.loading.environment import CONFIG_VARIABLE, read_environment
-from serving.settings.loading.layer import Layer
 from serving.settings.loading.paths import absolute_paths
 from serving.settings.loading.provider_variables import usual_variables
 from serving.settings.loading.selection import select

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from serving.errors import SettingsError
 from serving.settings.keys import hide_keys
-from serving.settings.loading.problems import from_validation
 from serving.settings.loading.yaml_file import read_yaml
+from serving.settings.problems import from_validation
 from serving.settings.teams import TeamsFile
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from serving.settings.loading.layer import KeyPath, Layer
+from serving.settings.layer import KeyPath, Layer
 
 TreeType = type[BaseModel]
 

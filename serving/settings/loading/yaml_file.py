@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from serving.settings.loading.layer import KeyPath, Layer, Problem, dotted
+from serving.settings.layer import KeyPath, Layer, Problem, dotted
 
 _MOST_NODES = 10_000
 """Most nodes of a file: settings are small, and anchors may multiply each other."""

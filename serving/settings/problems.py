@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from serving.settings.loading.layer import KeyPath, Layer, Problem, dotted
+from serving.settings.layer import KeyPath, Layer, Problem, dotted
 
 _SEVERAL = "several_settings"
 
