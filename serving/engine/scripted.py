@@ -1,13 +1,14 @@
 """An engine that plays scripts: for tests, and for measuring the front end without a model.
 
-A script is a file of JSON lines, each an answer as Harmony text (ScriptLine). The line whose `prompt_contains` occurs
-in the prompt's last user message is played, the same tokens every time, at the line's pace.
+A script is a file of JSON lines, each an answer as Harmony text (ScriptLine). The engine plays the first line whose
+conditions the prompt meets, the same tokens every time, at the line's pace. docs/scripts.md describes the file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import uuid
 from collections.abc import AsyncGenerator, Callable
@@ -31,6 +32,7 @@ from serving.engine.base import (
     TokenLogprobs,
 )
 from serving.engine.load import EngineLoad, KvCache
+from serving.engine.scripted_prompt import ScriptedPrompt
 from serving.errors import (
     CheckpointError,
     EngineDiedError,
@@ -41,16 +43,15 @@ from serving.errors import (
 )
 from serving.harmony.vocabulary import (
     CHANNEL,
-    END,
     FIRST_SPECIAL_ID,
     MESSAGE,
     RETURN,
-    START,
-    decode,
     encode,
     encode_harmony,
 )
 from serving.settings.models import ModelSettings
+
+logger = logging.getLogger(__name__)
 
 _BLOCK_TOKENS = 16
 DEFAULT_MAX_MODEL_LEN = 131072
@@ -58,7 +59,7 @@ DEFAULT_MAX_MODEL_LEN = 131072
 
 
 class ScriptLine(BaseModel):
-    """One answer. Without `prompt_contains` it is the answer to everything that no other line fits.
+    """One answer, for prompts that meet all of its conditions. Without conditions it is the default: for all others.
 
     Lines with an `adapter` come before all others for requests to it, and never for others.
     """
@@ -66,6 +67,10 @@ class ScriptLine(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     prompt_contains: str | None = Field(None, min_length=1, description="Text of the last user message to look for.")
+    tail_contains: str | None = Field(
+        None, min_length=1, description="Text to look for in the messages since the model's last one, such as results."
+    )
+    turn: int | None = Field(None, ge=1, description="Number of the model's turn in the conversation, from 1.")
     adapter: str | None = Field(None, min_length=1, description="Only requests to the adapter of that name get it.")
     completion: str = Field(min_length=1, description="Harmony text after `<|start|>assistant`, special tokens spelled")
     tokens_per_step: int = Field(1, ge=1, description="Tokens of each choice that come at once.")
@@ -77,6 +82,19 @@ class ScriptLine(BaseModel):
         """The completion's tokens."""
         return encode_harmony(self.completion)
 
+    @property
+    def is_default(self) -> bool:
+        """Whether the line has no condition."""
+        return self.prompt_contains is None and self.tail_contains is None and self.turn is None
+
+    def fits(self, prompt: ScriptedPrompt) -> bool:
+        """Whether the prompt meets each condition."""
+        return (
+            (self.prompt_contains is None or self.prompt_contains in prompt.user_text)
+            and (self.tail_contains is None or self.tail_contains in prompt.tail)
+            and (self.turn is None or self.turn == prompt.turn)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -84,21 +102,21 @@ class Script:
 
     lines: tuple[ScriptLine, ...]
 
-    def line_for(self, user_text: str, adapter: str | None = None) -> ScriptLine | None:
-        """The first line whose text occurs in `user_text`, or else the default, or else None."""
-        if adapter is not None and (line := _fitting(self.lines, user_text, adapter)) is not None:
+    def line_for(self, prompt: ScriptedPrompt, adapter: str | None = None) -> ScriptLine | None:
+        """The first line whose conditions the prompt meets, or else the default, or else None."""
+        if adapter is not None and (line := _fitting(self.lines, prompt, adapter)) is not None:
             return line
-        return _fitting(self.lines, user_text, None)
+        return _fitting(self.lines, prompt, None)
 
 
-def _fitting(lines: tuple[ScriptLine, ...], user_text: str, adapter: str | None) -> ScriptLine | None:
+def _fitting(lines: tuple[ScriptLine, ...], prompt: ScriptedPrompt, adapter: str | None) -> ScriptLine | None:
     default = None
     for line in lines:
         if line.adapter != adapter:
             continue
-        if line.prompt_contains is None:
+        if line.is_default:
             default = default or line
-        elif line.prompt_contains in user_text:
+        elif line.fits(prompt):
             return line
     return default
 
@@ -124,7 +142,7 @@ def load_script(path: str | Path) -> Script:
         except ValidationError as error:
             problems += _problems(f"{path}:{number}", error)
             continue
-        if line.prompt_contains is None:
+        if line.is_default:
             if line.adapter in defaults:
                 problem = (
                     f"is missing, which makes this a default, but line {defaults[line.adapter]} is the default already"
@@ -196,9 +214,7 @@ class ScriptedEngine:
         if self.asleep:
             raise EngineNotReadyError("The scripted engine sleeps.", retry_after_s=1)
         adapter = request.adapter
-        line = self._script.line_for(last_user_text(request.prompt_token_ids), adapter.name if adapter else None)
-        if line is None:
-            raise InvalidRequestError("The script has no line for this prompt and no default line.", param="messages")
+        line = self._line_for(request)
         token_ids, finish = _cut(continuation(line, request), line.finish, request.sampling)
         step = line.tokens_per_step
         steps = math.ceil(len(token_ids) / step)
@@ -286,6 +302,19 @@ class ScriptedEngine:
     async def _read_adapter(self, adapter: Adapter) -> AdapterFolder:
         return await asyncio.to_thread(find_adapter, adapter, self._settings)
 
+    def _line_for(self, request: EngineRequest) -> ScriptLine:
+        prompt = ScriptedPrompt(request.prompt_token_ids)
+        line = self._script.line_for(prompt, request.adapter.name if request.adapter else None)
+        if line is None:
+            lines = len(self._script.lines)
+            # A prompt's text is for its client alone.
+            logger.warning("request %s: none of %d lines fits turn %d", request.request_id, lines, prompt.turn)
+            raise InvalidRequestError(
+                f"The script has no line for this prompt and no default line. Lines: {lines}. Prompt: {prompt}.",
+                param="messages",
+            )
+        return line
+
     def _require_ready(self) -> None:
         if self._closed:
             raise EngineNotReadyError("The scripted engine is closed.", retry_after_s=1)
@@ -309,23 +338,6 @@ class ScriptedEngine:
                 self._sleepers.discard(sleeper)
         if self._closed:
             raise EngineDiedError("The scripted engine was closed while it worked on this request.")
-
-
-def last_user_text(prompt_token_ids: list[int]) -> str:
-    """The body of the last `<|start|>user...<|message|>...<|end|>` of a prompt; "" where there is none."""
-    end = len(prompt_token_ids)
-    for position in range(len(prompt_token_ids) - 1, -1, -1):
-        if prompt_token_ids[position] != START:
-            continue
-        message = prompt_token_ids[position + 1 : end]
-        end = position
-        if MESSAGE not in message:
-            continue
-        header_length = message.index(MESSAGE)
-        if decode(message[:header_length]).startswith("user"):
-            body = message[header_length + 1 :]
-            return decode(body[: body.index(END)] if END in body else body)
-    return ""
 
 
 def continuation(line: ScriptLine, request: EngineRequest) -> list[int]:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from serving.engine.base import Constraint, Engine, EngineRequest, OwnedEngine, Sampling, TokenDelta
-from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, last_user_text, load_script
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, load_script
+from serving.engine.scripted_prompt import ScriptedPrompt
 from serving.errors import EngineDiedError, EngineNotReadyError, InvalidRequestError, SettingsError
-from serving.harmony.conversation import AssistantMessage, Conversation, UserMessage
+from serving.harmony.conversation import AssistantMessage, Conversation, FunctionCall, Message, ToolMessage, UserMessage
 from serving.harmony.render import render_prompt
-from serving.harmony.vocabulary import RETURN, encode, encode_harmony
+from serving.harmony.vocabulary import RETURN, decode, encode, encode_harmony
 
 COMPLETION = "<|channel|>final<|message|>one two three<|return|>"
 IDS = encode_harmony(COMPLETION)
@@ -60,7 +61,7 @@ class TestChoosingALine:
             )
         )
         for text, completion in (("The weather in Rome?", "first"), ("Who are you?", "default")):
-            line = script.line_for(text)
+            line = script.line_for(ScriptedPrompt(request_for(text).prompt_token_ids))
             assert line is not None
             assert line.completion == completion
 
@@ -78,14 +79,49 @@ class TestChoosingALine:
         with pytest.raises(InvalidRequestError, match="no line for this prompt and no default"):
             await play(engine, request_for("Hello"))
 
-    def test_user_text_is_read_out_of_the_prompt(self) -> None:
-        text = "Grüße 🦥 <|end|> and\n<|start|>user on"
-        history = (UserMessage(text), AssistantMessage(content="<|start|>user<|message|>no<|end|>"))
-        assert last_user_text(render_prompt(Conversation(history))) == text
+    async def test_a_tool_loop_is_played_by_tail_and_turn(self) -> None:
+        engine = await started(
+            {"tail_contains": "weather", "turn": 1, "completion": "call"},
+            {"tail_contains": "sunny", "turn": 2, "completion": "call again"},
+            {"tail_contains": "sunny", "completion": "answer"},
+            {"prompt_contains": "weather", "completion": "never"},
+        )
+        call = AssistantMessage(tool_calls=(FunctionCall("c", "get_weather", "{}"),))
+        result = ToolMessage("get_weather", "sunny", "c")
+        messages: tuple[Message, ...] = (UserMessage("How is the weather?"),)
+        played = []
+        for _ in range(3):
+            request = replace(request_for(), prompt_token_ids=render_prompt(Conversation(messages)))
+            played.append(decode(tokens(await play(engine, request))))
+            messages = (*messages, call, result)
+        assert played == ["call", "call again", "answer"]
 
-    def test_a_prompt_without_user_has_no_text(self) -> None:
-        assert last_user_text(render_prompt(Conversation(()))) == ""
-        assert last_user_text([]) == ""
+    async def test_a_line_must_meet_all_of_its_conditions(self) -> None:
+        engine = await started({"prompt_contains": "weather", "turn": 2, "completion": "x"}, {"completion": "default"})
+        assert tokens(await play(engine, request_for("weather"))) == encode("default")
+
+    async def test_without_a_line_the_client_learns_what_was_compared_and_the_log_nothing_of_the_prompt(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        engine = await started({"tail_contains": "weather", "completion": "x"}, {"turn": 2, "completion": "x"})
+        with pytest.raises(InvalidRequestError, match=r"Lines: 2\. Prompt: turn 1, last user message 'my secret'"):
+            await play(engine, request_for("my secret"))
+        assert "none of 2 lines fits turn 1" in caplog.text
+        assert "secret" not in caplog.text
+
+    async def test_the_page_of_scripts_plays_its_tool_loop(self, tmp_path: Path) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "scripts.md").read_text(encoding="utf-8")
+        path = tmp_path / "answers.jsonl"
+        path.write_text(page.split("```jsonl\n")[1].split("```")[0], encoding="utf-8")
+        script = load_script(path)
+        assert all(f"| `{name}`" in page or f", `{name}`" in page for name in ScriptLine.model_fields)
+        question = UserMessage("How is the weather in Rome?")
+        call = AssistantMessage(tool_calls=(FunctionCall("c", "get_weather", '{"city": "Rome"}'),))
+        lines = [
+            script.line_for(ScriptedPrompt(render_prompt(Conversation(messages))))
+            for messages in ((question,), (question, call, ToolMessage("get_weather", "sunny", "c")), ())
+        ]
+        assert lines == list(script.lines)
 
 
 class TestPlaying:
@@ -247,6 +283,8 @@ class TestLoading:
         path = tmp_path / "script.jsonl"
         first = {
             "prompt_contains": "a\u2028b",
+            "tail_contains": "c",
+            "turn": 2,
             "adapter": "pirate",
             "completion": COMPLETION,
             "tokens_per_step": 2,

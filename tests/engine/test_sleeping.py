@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from serving.engine.base import EngineRequest, Sampling, TokenDelta
-from serving.engine.scripted import Script, ScriptedEngine, ScriptLine, last_user_text
+from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
+from serving.engine.scripted_prompt import ScriptedPrompt
 from serving.engine.sleeping import SleepingEngine
 from serving.errors import ConflictError
 from serving.settings.models import ModelSettings
@@ -41,7 +42,7 @@ class Watched(ScriptedEngine):
         self.may_change.set()
 
     async def run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
-        self.asked.append(last_user_text(request.prompt_token_ids))
+        self.asked.append(ScriptedPrompt(request.prompt_token_ids).user_text)
         await super().run(request, push)
 
     async def sleep(self) -> None:
