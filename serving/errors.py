@@ -225,7 +225,7 @@ class RequestTimeoutError(ApiError):
 
 
 class ConflictError(ApiError):
-    """What is asked for does not fit how things are; the message says what to do first."""
+    """Error of a request that does not fit the present state; the message says what to do first."""
 
     status = 409
     type = "invalid_request_error"

@@ -1,4 +1,4 @@
-"""When requests of an open loop are sent: a Poisson process, steady or with a rate that rises or falls."""
+"""Arrival times of an open loop: a Poisson process, steady or with a rate that rises or falls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ramp:
 
 
 def steady(rate: float) -> Ramp:
-    """`rate` requests a second all the time."""
+    """Ramp of `rate` requests a second all the time."""
     return Ramp(rate, rate, 0.0)
 
 
@@ -43,7 +43,7 @@ def arrivals(ramp: Ramp, seed: int) -> Iterator[float]:
 
 
 def _time_of(ramp: Ramp, expected: float) -> float | None:
-    """When `expected` requests have come on average: first*t + (last - first)/(2*seconds) * t^2 solved for t."""
+    """Time of `expected` requests on average: first*t + (last - first)/(2*seconds) * t^2 solved for t."""
     in_ramp = (ramp.first + ramp.last) / 2 * ramp.seconds
     if expected >= in_ramp:
         return None if ramp.last == 0 else ramp.seconds + (expected - in_ramp) / ramp.last
@@ -53,7 +53,7 @@ def _time_of(ramp: Ramp, expected: float) -> float | None:
 
 
 def parse_ramp(text: str) -> Ramp:
-    """`FROM:TO:SECONDS`; raises SettingsError."""
+    """Read `FROM:TO:SECONDS`; raises SettingsError."""
     try:
         first, last, seconds = map(float, text.split(":"))
     except ValueError:

@@ -93,7 +93,7 @@ class Chart:
 
 
 class _Axis:
-    """From values to pixels."""
+    """Map from values to pixels."""
 
     def __init__(self, values: Sequence[float], start: float, end: float, *, log: bool) -> None:
         positive = [value for value in values if value > _LEAST]

@@ -1,4 +1,4 @@
-"""Sends requests over connections that stay open, and reads what comes of each into its Outcome."""
+"""Client of the load generator: requests over connections that stay open, each with its Outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Timeouts:
 
 
 class Client:
-    """Speaks one API of one target. `close` when done; must be made and used within one event loop."""
+    """Client of one API of one target, made and used within one event loop; close() ends it."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Client:
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Raises BenchError when the target's name cannot be resolved."""
+        """Resolve the target's name; raises BenchError."""
         self._target = target
         self._api = api
         self._timeouts = timeouts or Timeouts()
@@ -58,7 +58,7 @@ class Client:
         self._head = "\r\n".join([*lines, "content-length: "]).encode("latin-1")
 
     async def perform(self, outcome: Outcome, body: bytes) -> None:
-        """One request from connecting to the reply's end. What fails goes into `outcome`, nothing is raised."""
+        """Send one request and read its reply to the end. Failures go into `outcome`, nothing is raised."""
         request = b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
         while True:
             connection = await self._connection(outcome)

@@ -1,4 +1,4 @@
-"""Adds up outcomes; no averages of averages: every value goes into one distribution."""
+"""Collector of outcomes; no averages of averages: every value goes into one distribution."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Collector:
         self._uncounted_chunks = 0
 
     def add(self, outcome: Outcome) -> None:
-        """One request is over."""
+        """Add the outcome of a request that is over."""
         self.sent += 1
         chunks = len(outcome.chunk_times)
         self._stream_chunks += chunks
@@ -85,7 +85,7 @@ class Collector:
 
     @property
     def chunks_per_token(self) -> float | None:
-        """Of replies that told their tokens."""
+        """Chunks a token of replies that told their tokens."""
         return self._counted_chunks / self._counted_tokens if self._counted_tokens else None
 
     def requests_report(self) -> report.Requests:
@@ -99,7 +99,7 @@ class Collector:
         )
 
     def failures_report(self) -> list[report.Failure]:
-        """Most frequent first."""
+        """Failures for the report, the most frequent first."""
         return [
             report.Failure(kind=kind, count=count, example=self._examples[kind])
             for kind, count in self.errors.most_common()
@@ -192,7 +192,7 @@ def tokens_by_channel(characters: list[int], usage: Usage) -> list[float]:
 
 
 def quantiles(values: Distribution) -> report.Quantiles:
-    """As reported."""
+    """Quantiles for the report."""
     return report.Quantiles(
         count=values.count,
         mean=values.mean,

@@ -64,7 +64,7 @@ def compared(report: Report) -> Iterator[RenderableType]:
 
 
 def style(ratio: Ratio) -> str:
-    """A colour where the interval leaves no doubt."""
+    """Colour of a ratio whose interval leaves no doubt."""
     if ratio.better == "neither" or ratio.low <= 1 <= ratio.high:
         return ""
     return "green" if (ratio.low > 1) == (ratio.better == "higher") else "red"

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: a request at a time, its reply handed on as it comes.
+"""HTTP/1.1 connection: one request at a time, its reply handed on as it comes.
 
 Why so low: measured with 32 streams of 125 chunks a second each, CPU us a chunk of the client alone were httpx 96,
 aiohttp 39, a plain asyncio.Protocol with httptools 23, the same on uvloop 6. At 512 streams only the last leaves the
@@ -16,27 +16,27 @@ import httptools
 
 
 class Exchange(Protocol):
-    """Whoever waits for a reply. `now` is the time of the read that brought what is told."""
+    """Receiver of one reply. `now` is the time of the read that brought what is told."""
 
     def head(self, status: int, event_stream: bool) -> None:
-        """Status and content type are known."""
+        """Take status and content type."""
         ...
 
     def body(self, data: bytes, now: float) -> None:
-        """Some of the body has come."""
+        """Take a part of the body."""
         ...
 
     def over(self, now: float) -> None:
-        """The reply is complete; the connection may already serve somebody else."""
+        """Note that the reply is complete; the connection may already serve another exchange."""
         ...
 
     def lost(self, why: str, *, stale: bool) -> None:
-        """No more will come. `stale`: the server closed an old connection just when this request was sent."""
+        """Note that no more will come. `stale`: the server closed an old connection just when this request was sent."""
         ...
 
 
 class Connection(asyncio.Protocol):
-    """`free` is told when the next request may be sent, and never after the connection is lost."""
+    """Connection that tells `free` when the next request may be sent, and never after it is lost."""
 
     def __init__(self, free: Callable[[Connection], None], clock: Callable[[], float] = time.perf_counter) -> None:
         self.is_open = False

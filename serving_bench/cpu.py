@@ -36,7 +36,7 @@ CpuTime = dict[str, RoleTime]
 
 
 def added(one: CpuTime, other: CpuTime) -> CpuTime:
-    """The sum of two windows; processes are those of the fuller one."""
+    """Sum of two windows; processes are those of the fuller one."""
     total: CpuTime = {}
     for name in [*one, *(name for name in other if name not in one)]:
         parts = [times[name] for times in (one, other) if name in times]
@@ -47,7 +47,7 @@ def added(one: CpuTime, other: CpuTime) -> CpuTime:
 
 
 class CpuMeter:
-    """Measures from start() to stop(). `missing` says why it cannot, else it is None.
+    """Meter of CPU time from start() to stop(). `missing` is the reason why it cannot measure, else None.
 
     `roles` given by the user look for processes on the whole machine; without them the listener's tree is measured.
     """
@@ -69,13 +69,13 @@ class CpuMeter:
             )
 
     def start(self) -> None:
-        """Begin; looks for processes anew, so that replaced replicas are found."""
+        """Begin, with a new look for processes, so that replaced replicas are found."""
         if self.missing is None:
             self._look()
             self._before = {process: seconds for process in self._role_of if (seconds := _seconds(process)) is not None}
 
     def stop(self) -> CpuTime:
-        """What was used since start(). A process that began meanwhile counts whole, one that ended not at all."""
+        """CPU time since start(). A process that began meanwhile counts whole, one that ended not at all."""
         if self.missing is not None:
             return {}
         after = {process: seconds for process in self._role_of if (seconds := _seconds(process)) is not None}
@@ -103,7 +103,7 @@ class CpuMeter:
         return found
 
     def _unknown(self, process: psutil.Process) -> tuple[str, Group]:
-        """A server that is not in the list is at least known by listening."""
+        """Role of a process outside the list: a server is at least known by listening."""
         try:
             if process in listeners(self._port):
                 return "server", "front end"

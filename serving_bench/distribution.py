@@ -29,11 +29,11 @@ class Distribution:
         self._buckets: NDArray[np.int64] | None = None
 
     def add(self, value: float) -> None:
-        """One value."""
+        """Add one value."""
         self.extend((value,))
 
     def extend(self, values: Iterable[float]) -> None:
-        """Several values at once."""
+        """Add several values at once."""
         before = len(self._values)
         self._values.extend(values)
         new = np.frombuffer(self._values, dtype=np.float64)[before:]
@@ -46,7 +46,7 @@ class Distribution:
             self._fold()
 
     def quantile(self, fraction: float) -> float | None:
-        """The value below which `fraction` (0 to 1) of all lie, interpolated as numpy does; None without values."""
+        """Value below which `fraction` (0 to 1) of all lie, interpolated as numpy does; None without values."""
         if not self.count:
             return None
         if self._buckets is None:
@@ -56,7 +56,7 @@ class Distribution:
         return min(self.max, _LOWEST * math.exp((bucket + 0.5) * _STEP))
 
     def merge(self, other: Distribution) -> None:
-        """All values of `other`, which may have fewer exact ones."""
+        """Add all values of `other`, which may have fewer exact ones."""
         if other._buckets is not None:
             if self._buckets is None:
                 self._fold()
@@ -70,7 +70,7 @@ class Distribution:
 
     @property
     def mean(self) -> float | None:
-        """None without values."""
+        """Mean of all values; None without values."""
         return self.sum / self.count if self.count else None
 
     def _fold(self) -> None:

@@ -26,5 +26,5 @@ WORDS = tuple(_WORDS.split())
 
 
 def filler(random: Random, tokens: int) -> str:
-    """`tokens` words; as many tokens of o200k when a blank or a word comes before."""
+    """Text of `tokens` words; as many tokens of o200k when a blank or a word comes before."""
     return " ".join(random.choices(WORDS, k=tokens))

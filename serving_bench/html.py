@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing else: curves, tables, and the JSON it was made of."""
+"""Report as one page that needs nothing else: curves, tables, and the JSON it was made of."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pre{overflow-x:auto;font-size:.8rem;line-height:1.35}
 
 
 def to_html(report: Report) -> str:
-    """The whole page."""
+    """Page of a report."""
     charts = "".join(chart.svg() for chart in [*_over_levels(report.runs), *_over_time(report.runs)])
     targets = ", ".join(f"{target.name} {target.url} ({target.model})" for target in report.targets)
     machine = report.machine

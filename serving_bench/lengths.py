@@ -1,4 +1,4 @@
-"""How long prompts and replies are: `128`, `uniform:64:512`, `lognormal:256:0.7`. Lengths are in tokens."""
+"""Lengths of prompts and replies, in tokens: `128`, `uniform:64:512`, `lognormal:256:0.7`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FORMS = "128, uniform:64:512 (least and most) or lognormal:256:0.7 (median and s
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """A distribution of whole numbers, 1 at least."""
+    """Distribution of whole numbers, 1 at least."""
 
     kind: Literal["fixed", "uniform", "lognormal"]
     first: float
     second: float = 0.0
 
     def draw(self, random: Random) -> int:
-        """One length."""
+        """Draw one length."""
         if self.kind == "fixed":
             return int(self.first)
         if self.kind == "uniform":
@@ -38,7 +38,7 @@ class Lengths:
 
 
 def parse_lengths(text: str, field: str) -> Lengths:
-    """What a flag says; raises SettingsError for `field`."""
+    """Read a flag's distribution; raises SettingsError for `field`."""
     kind, *numbers = text.split(":") if ":" in text else ("fixed", text)
     try:
         values = [float(number) for number in numbers]

@@ -16,7 +16,7 @@ _EVERY_S = 0.5
 
 
 class LiveProgress:
-    """Shows what is under way. Its own cost, some 0.2 % of a core, counts as the load generator's."""
+    """Progress line of a run. Its own cost, some 0.2 % of a core, counts as the load generator's."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""The machine that the load generator runs on, in the words of a report."""
+"""Description of the machine that the load generator runs on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving_bench.report import Machine
 
 
 def this_machine() -> Machine:
-    """Read now."""
+    """Describe this machine, as it is now."""
     return Machine(
         cpu=_cpu_name(),
         cores=len(os.sched_getaffinity(0)),

@@ -1,4 +1,4 @@
-"""What was measured of one target at one level, over one round or several."""
+"""Measurement of one target at one level, over one round or several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving_bench.ratios import Round, round_metrics
 
 
 class Measurement:
-    """Adds rounds up; `rounds` has the metrics of each complete one by its number."""
+    """Sum of rounds; `rounds` has the metrics of each complete one by its number."""
 
     def __init__(self, target: str, level: report.Level) -> None:
         self.target = target
@@ -31,14 +31,14 @@ class Measurement:
         self._lag = Distribution()
 
     def collector(self, clock: Callable[[], float] = time.perf_counter) -> Collector:
-        """For the round that begins now."""
+        """Collector for the round that begins now."""
         self._last = Collector(clock(), self.whole)
         return self._last
 
     def add_round(
         self, number: int, elapsed_s: float, cpu: CpuTime, client_cpu_s: float, lag: Distribution, *, complete: bool
     ) -> None:
-        """The round of the last collector() is over; one that was interrupted is not for comparisons."""
+        """Add the round of the last collector(); an interrupted one is not for comparisons."""
         assert self._last is not None, "collector() begins a round"
         self._count += 1
         self._elapsed_s += elapsed_s
@@ -49,16 +49,16 @@ class Measurement:
             self.rounds[number] = round_metrics(self._last, elapsed_s, cpu)
 
     def add_idle(self, elapsed_s: float, cpu: CpuTime) -> None:
-        """Another target was measured meanwhile."""
+        """Add a round in which another target was measured."""
         self._idle_s += elapsed_s
         self._idle_cpu_s += sum(role.seconds for role in cpu.values())
 
     def cpu_is_missing(self, why: str) -> None:
-        """There will be no CPU times."""
+        """Note that there will be no CPU times."""
         self._cpu_missing = why
 
     def run_report(self) -> report.Run | None:
-        """None before the first round."""
+        """Report of all rounds; None before the first."""
         if not self._count or self._last is None:
             return None
         whole, elapsed = self.whole, self._elapsed_s

@@ -1,4 +1,4 @@
-"""The flags of `serving bench`, and the plan that they come to."""
+"""Flags of `serving bench`, and the plan that they come to."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Options:
 
 
 def plan(options: Options, environ: Mapping[str, str]) -> Plan:
-    """Asks servers for their models where no flag names one. Raises SettingsError, BenchError."""
+    """Make the plan; servers are asked for their models where no flag names one. Raises SettingsError, BenchError."""
     workload, loads = _workload(options), _loads(options)
     timeouts = Timeouts(
         connect=_positive(options.connect_timeout, "--connect-timeout"), request=_positive(options.timeout, "--timeout")
@@ -163,7 +163,7 @@ def _levels(text: str) -> Iterator[int]:
 
 
 def _compared(options: Options, environ: Mapping[str, str]) -> Iterator[Server]:
-    """One server under the name of each model, in the order given: `[URL] --compare A B C`."""
+    """Targets of a comparison: one server under the name of each model, in the order given: `[URL] --compare A B C`."""
     for flag, given in (("--against", options.against), ("--model", options.model), ("--cpu-roles", options.cpu_roles)):
         if given:
             raise SettingsError([(flag, "does not go with --compare, which asks one server for several models")])

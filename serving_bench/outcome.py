@@ -1,4 +1,4 @@
-"""What became of one request. Times are seconds of one monotonic clock."""
+"""Outcome of one request. Times are seconds of one monotonic clock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Outcome:
-    """One request, filled in as its reply comes.
+    """Outcome of one request, filled in as its reply comes.
 
     `started` is when the request was due: in an open loop the planned arrival, so that a generator that runs late
     does not flatter the server. `chunk_times` has one entry for each chunk with text; `chunks` and `characters` are
@@ -53,7 +53,7 @@ class Outcome:
     detail: str = ""
 
     def text(self, channel: int, length: int, now: float) -> None:
-        """A chunk brought `length` characters (1 or more) on a channel."""
+        """Count a chunk of `length` characters (1 or more) on a channel."""
         if self.first_text is None:
             self.first_text = now
         if channel == CONTENT and self.first_content is None:
@@ -63,7 +63,7 @@ class Outcome:
         self.characters[channel] += length
 
     def fail(self, kind: str, detail: str = "") -> None:
-        """Something went wrong; what was first stays."""
+        """Note an error; the first one stays."""
         if self.error is None:
             self.error = kind
             self.detail = " ".join(detail.split())[:200]

@@ -1,4 +1,4 @@
-"""Where a report goes: the terminal, a JSON file, an HTML page."""
+"""Output of a report: the terminal, a JSON file, an HTML page."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LEAST_WIDTH = 120
 
 
 def consoles(json_file: Path | None) -> tuple[Console, Console]:
-    """For the tables, and for progress. With JSON on standard output the tables go to standard error."""
+    """Consoles for the tables and for progress. With JSON on standard output the tables go to standard error."""
     to_error = json_file is not None and str(json_file) == "-"
     return _console(stderr=to_error), _console(stderr=True)
 
 
 def write(report: Report, out: Console, json_file: Path | None, html_file: Path | None) -> None:
-    """Tables first: whatever happens to the files, they are there."""
+    """Write tables first, then files, so that an error of a file loses no table."""
     print_report(report, out)
     if json_file is not None:
         text = report.model_dump_json(by_alias=True, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""Which processes of this machine are the server at an address, and what each of them does.
+"""Processes of this machine that are the server at an address, and the role of each.
 
 They are the process that listens, what started it as long as that is a part of the server too, and all below. Roles
 are told by titles and command lines, as Ray 2.60, vLLM 0.32 and this project set them.
@@ -58,7 +58,7 @@ ROLES: Sequence[Role] = (
 
 
 def parse_roles(texts: Iterable[str]) -> Sequence[Role]:
-    """`NAME=REGEX`, `engine:NAME=REGEX` or `upkeep:NAME=REGEX`; raises SettingsError."""
+    """Read `NAME=REGEX`, `engine:NAME=REGEX` or `upkeep:NAME=REGEX`; raises SettingsError."""
     roles = []
     for text in texts:
         name, equals, pattern = text.partition("=")
@@ -76,7 +76,7 @@ def parse_roles(texts: Iterable[str]) -> Sequence[Role]:
 
 
 def role_of(command_line: str, roles: Sequence[Role]) -> Role | None:
-    """The first of `roles` that fits."""
+    """First of `roles` that fits."""
     return next((role for role in roles if role.pattern.search(command_line)), None)
 
 
@@ -90,7 +90,7 @@ def is_local(address: str) -> bool:
 
 
 def listeners(port: int) -> list[psutil.Process]:
-    """The processes that listen on a TCP port, as far as this user may see them."""
+    """Processes that listen on a TCP port, as far as this user may see them."""
     pids = {
         each.pid
         for each in psutil.net_connections("tcp")
@@ -100,7 +100,7 @@ def listeners(port: int) -> list[psutil.Process]:
 
 
 def server_processes(port: int) -> list[psutil.Process]:
-    """Everything that belongs to the server on `port`; nothing where that is this process itself."""
+    """Processes of the server on `port`; none where that is this process itself."""
     tops = {_top(process) for process in listeners(port) if process.pid != os.getpid()}
     found: dict[int, psutil.Process] = {}
     for top in tops:

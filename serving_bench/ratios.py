@@ -1,4 +1,4 @@
-"""A target over a baseline: the medians of rounds that ran in turns, and how sure they are."""
+"""Ratios of a target to a baseline: medians of rounds that ran in turns, with their intervals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _RESAMPLES = 5_000
 
 
 def round_metrics(collector: Collector, elapsed_s: float, cpu: CpuTime) -> Round:
-    """The metrics of one round of one target."""
+    """Metrics of one round of one target."""
     tokens = collector.tokens
     values: dict[str, float | None] = {
         "tokens/s": tokens / elapsed_s if tokens is not None else None,
@@ -61,7 +61,10 @@ def round_metrics(collector: Collector, elapsed_s: float, cpu: CpuTime) -> Round
 
 
 def ratios(target: Sequence[Round], baseline: Sequence[Round]) -> Iterator[report.Ratio]:
-    """Round i of one belongs to round i of the other. Metrics that no pair of rounds has are left out."""
+    """Ratios of paired rounds: round i of one belongs to round i of the other.
+
+    Metrics that no pair of rounds has are left out.
+    """
     for metric, better in METRICS.items():
         pairs = [
             (one[metric], other[metric])

@@ -26,14 +26,14 @@ from serving_bench.workload import Api
 
 
 class Reader(Protocol):
-    """Takes the body of one reply. Failures go into the outcome; nothing is raised."""
+    """Reader of the body of one reply. Failures go into the outcome; nothing is raised."""
 
     def feed(self, data: bytes, now: float) -> None:
-        """Some bytes have come."""
+        """Take the next bytes."""
         ...
 
     def end(self, now: float) -> None:
-        """The reply is over; `fail`s the outcome when something is missing."""
+        """End the reply; `fail`s the outcome when something is missing."""
         ...
 
 
@@ -140,14 +140,14 @@ _LAST_EVENTS = ("response.completed", "response.incomplete")
 
 
 def reader(api: Api, stream: bool, outcome: Outcome) -> Reader:
-    """What reads a reply that came with status 200; `stream` when it says that it is an event stream."""
+    """Reader of a reply with status 200; `stream` when it says that it is an event stream."""
     if api == "responses":
         return _ResponsesStream(outcome) if stream else _WholeResponse(outcome)
     return _ChatStream(outcome) if stream else _WholeChat(outcome)
 
 
 class _Stream:
-    """What streams have in common. A subclass's `_payload` reads one event and sets `_over` at the last."""
+    """Base of streams' readers. A subclass's `_payload` reads one event and sets `_over` at the last."""
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -213,7 +213,7 @@ class _ResponsesStream(_Stream):
 
 
 class _Whole:
-    """What whole replies have in common: nothing is read before the end."""
+    """Base of whole replies' readers: nothing is read before the end."""
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -302,7 +302,7 @@ def _chat_usage(usage: _ChatUsage) -> Usage:
 
 
 def error_words(error: Any) -> str:
-    """The message of OpenAI's error JSON, or whatever stands in its place."""
+    """Message of OpenAI's error JSON, or the text in its place."""
     if isinstance(error, dict):
         inner = error.get("error", error)
         message = inner.get("message") if isinstance(inner, dict) else inner

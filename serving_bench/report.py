@@ -20,7 +20,7 @@ class Part(BaseModel):
 
 
 class Machine(Part):
-    """Where the load generator ran."""
+    """Machine that the load generator ran on."""
 
     cpu: str
     cores: int = Field(description="Cores this process may use.")
@@ -38,7 +38,7 @@ class TargetInfo(Part):
 
 
 class Settings(Part):
-    """What was asked for. Questions and extra values are left out: they may be confidential."""
+    """Settings of the load. Questions and extra values are left out: they may be confidential."""
 
     api: str
     stream: bool
@@ -57,7 +57,7 @@ class Settings(Part):
 
 
 class Level(Part):
-    """How the load came."""
+    """Level of the load."""
 
     mode: Literal["closed", "open"]
     concurrency: int | None = Field(None, description="closed: requests under way at all times.")
@@ -70,7 +70,7 @@ class Level(Part):
 
 
 class Requests(Part):
-    """What became of the requests."""
+    """Counts of requests by outcome."""
 
     sent: int
     completed: int
@@ -114,7 +114,7 @@ class Chunks(Part):
 
 
 class Quantiles(Part):
-    """Seconds."""
+    """Quantiles in seconds."""
 
     count: int
     mean: float | None
@@ -125,7 +125,7 @@ class Quantiles(Part):
 
 
 class Latency(Part):
-    """Of complete replies alone."""
+    """Latencies of complete replies alone."""
 
     ttft: Quantiles = Field(description="Until the first chunk with text, on any channel.")
     ttft_final: Quantiles = Field(description="Until the first chunk of the final answer.")
@@ -158,7 +158,7 @@ class Cpu(Part):
 
 
 class ClientCost(Part):
-    """The load generator itself: one thread, so near 1 core it measures itself."""
+    """Cost of the load generator itself: one thread, so near 1 core it measures itself."""
 
     cpu_s: float
     cores: float

@@ -1,4 +1,4 @@
-"""Sends requests at one level until there were enough, time is up, or somebody stops it."""
+"""Runner of one level: sends requests until there were enough, time is up, or it is stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAG_EVERY_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much is sent: `concurrency` requests at all times, or arrivals at the rates of `ramp`.
+    """Load of one level: `concurrency` requests at all times, or arrivals at the rates of `ramp`.
 
     Ends after `requests` or `seconds`, whichever is given and comes first; what is under way then is waited for.
     """
@@ -62,7 +62,10 @@ class Runner:
         self._most_open = most_open
 
     async def run(self, load: Load, stop: asyncio.Event, first: int = 0) -> float:
-        """Seconds it took. Requests are numbered from `first`; once `stop` is set, what is under way is dropped."""
+        """Run, and return the seconds that it took.
+
+        Requests are numbered from `first`; once `stop` is set, what is under way is dropped.
+        """
         started = self._clock()
         numbers: Iterator[int] = itertools.islice(itertools.count(first), load.requests)
         deadline = started + load.seconds if load.seconds is not None else None

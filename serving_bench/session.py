@@ -45,7 +45,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: the first of `servers` against all others, `rounds` times at each of `loads`.
+    """Plan of a session: the first of `servers` against all others, `rounds` times at each of `loads`.
 
     With `compare` the servers are models behind one: the others are held against the first, and one that fails all
     the time is counted rather than refused.
@@ -63,19 +63,19 @@ class Plan:
 
 
 class Progress(Protocol):
-    """Is told what goes on."""
+    """Observer of a session."""
 
     def begin(self, what: str, runner: Runner, collector: Collector, load: Load) -> None:
-        """A run begins; its numbers can be read from `runner` and `collector` at any time."""
+        """Note that a run begins; its numbers can be read from `runner` and `collector` at any time."""
         ...
 
     def end(self) -> None:
-        """It is over."""
+        """Note that it is over."""
         ...
 
 
 class Session:
-    """Runs a plan once. `run` is to be awaited in one event loop; raises BenchError."""
+    """Session that runs a plan once. `run` is to be awaited in one event loop; raises BenchError."""
 
     def __init__(self, plan: Plan, progress: Progress, stop: asyncio.Event) -> None:
         self._plan = plan

@@ -1,4 +1,4 @@
-"""Runs a plan to its end from ordinary code: event loop, signals, open files."""
+"""Entry from synchronous code: event loop, signals, open files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from serving_bench.session import Plan, Progress, Session
 
 
 def measure(plan: Plan, progress: Progress) -> Report:
-    """The report; the first SIGINT or SIGTERM ends the measurement, not the report. Raises BenchError."""
+    """Run a plan and return its report; the first SIGINT or SIGTERM ends the measurement, not the report.
+
+    Raises BenchError.
+    """
     _allow_connections()
     return uvloop.run(_measure(plan, progress))
 

@@ -1,4 +1,4 @@
-"""The report on a terminal: a column for each level, then the comparisons, then what went wrong."""
+"""Report on a terminal: a column for each level, then the comparisons, then what went wrong."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _ratio_cells(ratio: Ratio) -> list[str]:
 
 
 def notes(report: Report) -> Iterator[str]:
-    """What a reader must know to trust the numbers, in sentences."""
+    """Notes that a reader needs to trust the numbers, in sentences."""
     for run in report.runs:
         where = f"{run.target}, {run.level}"
         for failure in run.failures:

@@ -31,7 +31,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The base URL."""
+        """Base URL."""
         return f"{self.scheme}://{self.authority}{self.path}"
 
     @property
@@ -41,7 +41,7 @@ class Target:
 
 
 def parse_target(url: str, name: str, field: str) -> Target:
-    """`http://HOST:PORT` with or without `/v1`; raises SettingsError for `field`."""
+    """Read `http://HOST:PORT` with or without `/v1`; raises SettingsError for `field`."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
     try:
         port = parts.port
@@ -62,7 +62,7 @@ def parse_target(url: str, name: str, field: str) -> Target:
 
 
 def authorization(key: str | None) -> dict[str, str]:
-    """The header that carries a key. Raises SettingsError, which does not show it."""
+    """Header that carries a key. Raises SettingsError, which does not show it."""
     if key is None:
         return {}
     if not key.isascii() or not key.isprintable() or " " in key:
@@ -71,7 +71,7 @@ def authorization(key: str | None) -> dict[str, str]:
 
 
 def first_model(target: Target, key: str | None) -> str:
-    """The first id of GET /models; raises BenchError."""
+    """First id of GET /models; raises BenchError."""
     request = Request(
         f"{target.url}/models", headers={"user-agent": f"serving-bench/{serving.__version__}", **authorization(key)}
     )
@@ -103,7 +103,7 @@ def _refusal(target: Target, status: int, body: bytes) -> str:
 
 
 def resolve(target: Target) -> str:
-    """The host's first address: looked up once, not for each connection. Raises BenchError."""
+    """First address of the host: looked up once, not for each connection. Raises BenchError."""
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -112,5 +112,5 @@ def resolve(target: Target) -> str:
 
 
 def tls(target: Target) -> ssl.SSLContext | None:
-    """For https, with the system's certificates."""
+    """TLS context for https, with the system's certificates."""
     return ssl.create_default_context() if target.scheme == "https" else None

@@ -1,4 +1,4 @@
-"""What happened when: tokens, ends, errors and first tokens over the time of a run."""
+"""Timeline of a run: tokens, ends, errors and first tokens by time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 class Timeline:
-    """Filled outcome by outcome; times count from `started`."""
+    """Timeline filled outcome by outcome; times count from `started`."""
 
     def __init__(self, started: float) -> None:
         self._started = started
@@ -30,7 +30,7 @@ class Timeline:
         self._ttfts = array("d")
 
     def add(self, outcome: Outcome, tokens: float) -> None:
-        """`tokens` are spread evenly over the reply's chunks."""
+        """Add an outcome; `tokens` are spread evenly over the reply's chunks."""
         begin, end = max(0.0, outcome.started - self._started), outcome.ended - self._started
         self._begins.append(begin)
         self._ends.append(end)
@@ -50,7 +50,7 @@ class Timeline:
             self._tokens[place] += count
 
     def report(self, elapsed_s: float) -> report.Timeline:
-        """At most 120 steps over `elapsed_s`."""
+        """Timeline for the report, in at most 120 steps over `elapsed_s`."""
         step = next((each for each in _STEPS_S if elapsed_s / each <= _MOST_STEPS), elapsed_s / _MOST_STEPS)
         edges = np.arange(max(1, int(np.ceil(elapsed_s / step))) + 1) * step
         middles = (np.arange(len(self._tokens)) + 0.5) * _BIN_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def seconds(value: float | None) -> str:
-    """In ms below a second."""
+    """Duration as text, in ms below a second."""
     if value is None:
         return "-"
     if value < 1:
@@ -13,7 +13,7 @@ def seconds(value: float | None) -> str:
 
 
 def significant(value: float | None) -> str:
-    """Three digits or more, never an exponent."""
+    """Number as text, with three digits or more and never an exponent."""
     if value is None:
         return "-"
     size = abs(value)

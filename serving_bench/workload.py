@@ -1,4 +1,4 @@
-"""What is asked: request bodies, each made from the seed and its number alone."""
+"""Workload: request bodies, each made from the seed and its number alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TOOL_PARAMETERS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """A kind of requests.
+    """Workload of one kind of request.
 
     `prompt` is the length of filler before the question, of which the share `shared_prefix` is the same in every
     request; `reply` becomes the most tokens to write. `effort` holds (name, weight). The share `tools` of requests
@@ -57,7 +57,7 @@ class Workload:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self, model: str, number: int) -> bytes:
-        """Request `number` as JSON."""
+        """Body of request `number`, as JSON."""
         # Every draw is made in every request, so that one profile's change leaves the others' values alone.
         random = Random(f"{self.seed}/{number}")
         wants_tool = random.random() < self.tools
@@ -119,7 +119,7 @@ def _tool(api: Api) -> dict[str, Any]:
 
 
 def parse_effort(text: str) -> tuple[tuple[str, float], ...]:
-    """`low`, or shares such as `low=0.5,high=0.5`; raises SettingsError."""
+    """Read `low`, or shares such as `low=0.5,high=0.5`; raises SettingsError."""
     mix: list[tuple[str, float]] = []
     for part in text.split(","):
         name, equals, share = part.strip().partition("=")
@@ -137,7 +137,7 @@ def parse_effort(text: str) -> tuple[tuple[str, float], ...]:
 
 
 def parse_extra(text: str) -> dict[str, Any]:
-    """A JSON object; raises SettingsError."""
+    """Read a JSON object; raises SettingsError."""
     try:
         extra = json.loads(text)
     except ValueError as error:

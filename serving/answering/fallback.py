@@ -30,7 +30,7 @@ _ANSWER_WITHIN_S = 5.0
 
 
 class Health:
-    """What an engine's check_health said, asked at most once a second for all requests. `clock` is monotonic."""
+    """Health of an engine by its check_health, asked at most once a second for all requests. `clock` is monotonic."""
 
     def __init__(self, engine: Owned, clock: Callable[[], float]) -> None:
         self._engine = engine
@@ -159,7 +159,7 @@ class FallbackAnswerer:
 
 
 def reason_of(error: ApiError) -> FallbackReason | None:
-    """Why others should be asked; None where they should not: the request's mistake, or a team's limit."""
+    """Reason to ask others; None where they should not be asked: the request's mistake, or a team's limit."""
     match error:
         case EngineNotReadyError():
             return "not_ready"

@@ -169,7 +169,7 @@ def _names(content: bytes) -> tuple[str, ...]:
 
 
 def _message(body: object) -> str:
-    """What the server said, in OpenAI's form or a simpler one."""
+    """Message of the server's error, in OpenAI's form or a simpler one."""
     if isinstance(body, dict):
         inner = body.get("error", body)
         if isinstance(inner, dict):
@@ -180,7 +180,7 @@ def _message(body: object) -> str:
 
 
 def _retry_after_s(headers: Any) -> float | None:
-    """What retry-after-ms or Retry-After asks for, in seconds."""
+    """Seconds that retry-after-ms or Retry-After asks for."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         text = headers.get(name)
         if text is None:

@@ -166,7 +166,7 @@ class AnswerReader:
 
     @staticmethod
     def _number(choice: _Choice, piece: chunks.ToolCall, function: chunks.Function) -> int | None:
-        """Which of the calls a piece belongs to; None for a new one.
+        """Number of the call that a piece belongs to; None for a new one.
 
         By its index, unless it comes with another id and a name: some servers give every call the index 0.
         """

@@ -1,4 +1,4 @@
-"""An answer put together from its events."""
+"""Answer put together from its events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.client.events import Channel, ChatEvent, TextDelta, ToolCall, Usage
 
 @dataclass(slots=True)
 class Answer:
-    """Texts by channel, calls and usage, as far as events have come: an answer that was stopped is a shorter one."""
+    """Answer: texts by channel, calls and usage, as far as events have come; one that was stopped is a shorter one."""
 
     texts: dict[Channel, str] = field(default_factory=dict)
     tool_calls: list[ToolCall] = field(default_factory=list)
@@ -30,11 +30,11 @@ class Answer:
 
     @property
     def content(self) -> str:
-        """The answer itself."""
+        """Text of the final channel."""
         return self.texts.get("final", "")
 
     def message(self) -> dict[str, Any]:
-        """The assistant's message for the next request's `messages`; reasoning is in it where calls need it."""
+        """Assistant message for the next request's `messages`; reasoning is in it where calls need it."""
         message: dict[str, Any] = {"role": "assistant", "content": self.content or None}
         if self.tool_calls:
             said = {"reasoning": self.texts.get("analysis"), "commentary": self.texts.get("commentary")}

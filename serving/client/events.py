@@ -1,4 +1,4 @@
-"""What a reader of a streamed answer sees, in order. `type` tells the classes apart where isinstance is unhandy."""
+"""Events of a streamed answer, in order. `type` tells the classes apart where isinstance is unhandy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Channel = Literal["analysis", "commentary", "final"]
 
 @dataclass(frozen=True, slots=True)
 class ChannelStart:
-    """The model begins to write on this channel."""
+    """Begin of a message on a channel."""
 
     channel: Channel
     type: Literal["channel_start"] = "channel_start"
@@ -27,7 +27,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChannelEnd:
-    """The channel's text is complete; `text` is all of it."""
+    """End of a channel's text; `text` is all of it."""
 
     channel: Channel
     text: str
@@ -36,7 +36,7 @@ class ChannelEnd:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call, whole; `arguments` is the text that the model wrote, most likely JSON."""
+    """Whole tool call; `arguments` is the text that the model wrote, most likely JSON."""
 
     id: str
     name: str
@@ -46,7 +46,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The answer is over: why, and what it cost in tokens. Exactly one, last.
+    """End of the answer: finish reason and token counts. Exactly one, last.
 
     `finish_reason` is OpenAI's: stop, length or tool_calls. Counts are None where the server does not tell them;
     `reasoning_tokens` is part of `completion_tokens`, `cached_tokens` of `prompt_tokens`.

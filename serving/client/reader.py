@@ -1,4 +1,4 @@
-"""Chunks of a chat completion become events."""
+"""Reader of a chat completion's chunks as events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIELDS: tuple[tuple[str, Channel], ...] = (
 
 
 class ChunkReader:
-    """Reads the chunks of one answer with one choice.
+    """Reader of the chunks of one answer with one choice.
 
     Up to `buffer_tokens` deltas of a channel are handed on as one, which spares a slow reader work; a delta is a token,
     or several that the server had at once.
@@ -38,7 +38,7 @@ class ChunkReader:
         self._usage: CompletionUsage | None = None
 
     def feed(self, chunk: ChatCompletionChunk) -> Iterator[ChatEvent]:
-        """The events of the next chunk."""
+        """Read the next chunk; returns its events."""
         self._usage = chunk.usage or self._usage
         for choice in chunk.choices:
             if choice.index != 0:
@@ -51,7 +51,7 @@ class ChunkReader:
                 yield from self._end()
 
     def finish(self) -> Iterator[ChatEvent]:
-        """The stream is over. Raises ClientError where the answer was not."""
+        """End the stream. Raises ClientError where the answer was not complete."""
         if self._finish_reason is None:
             raise ClientError("The stream broke off before the answer was complete.")
         yield _usage(self._finish_reason, self._usage)

@@ -19,7 +19,9 @@ Messages = Sequence[ChatCompletionMessageParam]
 def stream_chat(
     client: OpenAI, messages: Messages, *, model: str, buffer_tokens: int = 0, **fields: Any
 ) -> Iterator[Generator[ChatEvent, None, None]]:
-    """The answer to `messages` as events, in a `with` block, whose end closes the connection and so stops the model.
+    """Ask for the answer to `messages` as events, in a `with` block.
+
+    The end of the block closes the connection and so stops the model.
 
     `fields` are the request's others, whatever the server takes: reasoning_effort, tools, max_reasoning_tokens. Of
     `buffer_tokens` deltas one is made. Raises what the client does (openai.APIStatusError, openai.APIConnectionError),
@@ -33,7 +35,7 @@ def stream_chat(
 async def astream_chat(
     client: AsyncOpenAI, messages: Messages, *, model: str, buffer_tokens: int = 0, **fields: Any
 ) -> AsyncIterator[AsyncGenerator[ChatEvent, None]]:
-    """As stream_chat, for `async with` and `async for`."""
+    """Ask as stream_chat does, for `async with` and `async for`."""
     async with await client.chat.completions.create(**_request(messages, model, fields)) as chunks:
         yield _aevents(aiter(chunks), ChunkReader(buffer_tokens))
 

@@ -1,4 +1,4 @@
-"""`serving check`: what the settings would run, without running it."""
+"""`serving check`: print what the settings would run, and start nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_command(
 
 
 def report(loaded: Loaded, accelerator: Accelerator, *, arguments_checked: bool) -> Iterator[str]:
-    """What would run, line by line."""
+    """Lines about all that would run."""
     settings = loaded.settings
     cache_dir = Path(settings.cache_dir) if settings.cache_dir else default_cache_dir()
     yield _line("address", f"http://{_in_url(settings.host)}:{settings.port}/v1")
@@ -87,7 +87,7 @@ def _model(name: str, model: ModelSettings, engine: str, accelerator: Accelerato
 
 
 def _vllm(name: str, model: ModelSettings, accelerator: Accelerator, cache_dir: Path) -> Iterator[str]:
-    """Each argument and variable that vLLM would get on this machine, and where its value comes from."""
+    """Arguments and variables that vLLM would get on this machine, with the source of each value."""
     arguments = engine_arguments(name, model.source, model, accelerator)
     environment = engine_environment(model, accelerator, kernel_cache(cache_dir, accelerator))
     yield "  vLLM gets"

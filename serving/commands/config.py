@@ -1,4 +1,4 @@
-"""`serving config`: the settings themselves."""
+"""`serving config`: print the settings or their schema."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def schema_command() -> None:
 
 
 def settings_schema() -> dict[str, object]:
-    """The JSON schema (draft 2020-12) of a settings file."""
+    """JSON schema (draft 2020-12) of a settings file."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}
 
 
@@ -37,5 +37,5 @@ def show_command(config: ConfigOption = None) -> None:
 
 
 def to_yaml(settings: Settings) -> str:
-    """A settings file that loads as `settings`."""
+    """Text of a settings file that loads as `settings`."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

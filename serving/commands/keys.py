@@ -1,4 +1,4 @@
-"""`serving keys`: make a key, look at one."""
+"""`serving keys`: make a key, check one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`serving plan`: what a model needs, before GPUs are bought or booked."""
+"""`serving plan`: the GPUs that a model needs, before they are bought or booked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving.planning.report import engine, report, values_yaml
 
 
 class DoesNotFitError(ServingError):
-    """The plan cannot work; the message says why and what to change."""
+    """Error of a plan that cannot work; the message says why and what to change."""
 
 
 def plan_command(

@@ -1,4 +1,4 @@
-"""`serving usage`: what teams used."""
+"""`serving usage`: tokens of teams by day."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def probe() -> Accelerator:
 
 
 def device_problem(accelerator: Accelerator) -> str | None:
-    """Why no engine can start on it, with the fix; None where one can."""
+    """Reason why no engine can start on it, with the fix; None where one can."""
     if accelerator.device == "cpu":
         return None
     if accelerator.capability is None or accelerator.driver is None:

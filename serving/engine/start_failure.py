@@ -218,7 +218,7 @@ def root_cause(error: BaseException, written: Iterable[tuple[Path, str]]) -> tup
 
 
 def _telling(chain: Sequence[str]) -> str | None:
-    """What a chain of errors, the last one first, says of the cause; None where it only points elsewhere.
+    """Cause that a chain of errors, the last one first, tells; None where it only points elsewhere.
 
     The last error says what failed; where it does not say why, the first before it that does is added.
     """

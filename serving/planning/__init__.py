@@ -1,1 +1,1 @@
-"""How much of a model fits on which GPUs, and how fast it can be at most."""
+"""Fit of a model on GPUs, and the bounds of its throughput."""

@@ -1,4 +1,4 @@
-"""GPUs as their makers describe them, for bounds; none was measured by us."""
+"""GPUs by their data sheets, for bounds; none was measured by us."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory of attention, counted as vLLM's hybrid KV cache manager allots it.
+"""Memory of attention, counted as vLLM's hybrid KV cache manager allots it.
 
 vLLM 0.32 puts the full and the sliding layers into groups of as many layers each and gives all groups blocks from one
 pool; a block holds `block_size` tokens of every layer of one group (vllm/v1/core/kv_cache_utils.py,
@@ -19,7 +19,7 @@ BLOCK_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class KvCache:
-    """How one engine of `model` over `tensor_parallel` GPUs (of one pipeline stage) keeps keys and values.
+    """KV cache of one engine of `model` over `tensor_parallel` GPUs (of one pipeline stage).
 
     `element_bytes`: 2 for bfloat16, 1 for fp8. `in_flight_tokens`: tokens that may be under computation at once
     (VllmConfig.max_in_flight_tokens: max_num_batched_tokens, twice with asynchronous scheduling).
@@ -39,7 +39,7 @@ class KvCache:
 
     @property
     def layer_token_bytes(self) -> int:
-        """One token of one layer on one GPU: key and value."""
+        """Bytes of one token of one layer on one GPU: key and value."""
         return 2 * self.kv_heads * self.model.head_dim * self.element_bytes
 
     @property
@@ -49,12 +49,12 @@ class KvCache:
 
     @property
     def block_bytes(self) -> int:
-        """A block on one GPU."""
+        """Bytes of a block on one GPU."""
         return self.group_layers * self.block_size * self.layer_token_bytes
 
     @property
     def token_bytes(self) -> int:
-        """What one more token of a long sequence takes on one GPU: the full layers alone grow."""
+        """Bytes of one more token of a long sequence on one GPU: the full layers alone grow."""
         return self.group_layers * self.layer_token_bytes
 
     def full_blocks(self, tokens: int) -> int:
@@ -98,6 +98,6 @@ class KvCache:
         return low * self.block_size
 
     def read_bytes(self, tokens: int) -> int:
-        """What attention reads for one more token of a sequence of `tokens`, on one GPU, all layers."""
+        """Bytes that attention reads for one more token of a sequence of `tokens`, on one GPU, all layers."""
         seen = self.model.full_layers * tokens + self.model.sliding_layers * min(tokens, self.model.sliding_window)
         return math.ceil(seen / self.pipeline_parallel) * self.layer_token_bytes

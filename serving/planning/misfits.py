@@ -1,4 +1,4 @@
-"""Which models of the settings cannot be held by the GPUs of this machine, told before anything is started."""
+"""Models of the settings that this machine's GPUs cannot hold, told before anything is started."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.settings.tree import Settings
 
 
 def misfits(settings: Settings, gpu_name: str, memory_bytes: int) -> list[tuple[KeyPath, str]]:
-    """Each known model whose weights alone do not fit on GPUs of `memory_bytes`, with the fix.
+    """Known models whose weights alone do not fit on GPUs of `memory_bytes`, with the fix.
 
     Nothing is said of what may fit: how much else is needed is an assumption (Plan.reserve), and vLLM measures it.
     """

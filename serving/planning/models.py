@@ -1,4 +1,4 @@
-"""Shapes of the models and what they weigh."""
+"""Shapes and weights of the models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BF16_BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A gpt-oss model; the names are those of its config.json.
+    """Shape of a gpt-oss model; the names are those of its config.json.
 
     `expert_bits` is what an expert's matrices take a weight: MXFP4 in OpenAI's checkpoints. All else is bfloat16.
     """
@@ -65,36 +65,36 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """All of them."""
+        """Number of all parameters."""
         experts = self.experts * (self.expert_matrix_parameters + self._expert_bias_parameters)
         return self.layers * (experts + self.attention_parameters) + 2 * self.embedding_parameters
 
     @property
     def active_parameters(self) -> int:
-        """Those that a token is multiplied with: attention, its experts, the output matrix."""
+        """Number of parameters that a token is multiplied with: attention, its experts, the output matrix."""
         experts = self.experts_per_token * (self.expert_matrix_parameters + self._expert_bias_parameters)
         return self.layers * (experts + self.attention_parameters) + self.embedding_parameters
 
     @property
     def expert_bytes(self) -> float:
-        """One expert of one layer."""
+        """Bytes of one expert of one layer."""
         return self.expert_matrix_parameters * self.expert_bits / 8 + self._expert_bias_parameters * _BF16_BYTES
 
     @property
     def shared_bytes(self) -> int:
-        """What every token reads: attention of all layers and the output matrix."""
+        """Bytes that every token reads: attention of all layers and the output matrix."""
         return (self.layers * self.attention_parameters + self.embedding_parameters) * _BF16_BYTES
 
     @property
     def weight_bytes(self) -> float:
-        """The checkpoint."""
+        """Bytes of the checkpoint."""
         return (
             self.layers * self.experts * self.expert_bytes + self.shared_bytes + self.embedding_parameters * _BF16_BYTES
         )
 
 
 def shape_of(name: str, source: str, config: Mapping[str, Any], expert_bits: float) -> ModelShape:
-    """The shape that a config.json of a gpt-oss checkpoint describes."""
+    """Shape that a config.json of a gpt-oss checkpoint describes."""
     return ModelShape(
         name=name,
         source=source,
@@ -136,7 +136,7 @@ def _gpt_oss(name: str, layers: int, experts: int) -> ModelShape:
 
 
 def known_models() -> dict[str, ModelShape]:
-    """The models by name."""
+    """Known models by name."""
     shapes = (
         _gpt_oss("gpt-oss-20b", layers=24, experts=32),
         _gpt_oss("gpt-oss-120b", layers=36, experts=128),

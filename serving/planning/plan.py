@@ -1,4 +1,4 @@
-"""Whether a model fits on some GPUs, how much of what, and the bounds of its throughput."""
+"""Plan of a model on some GPUs: its fit, the parts of memory, and the bounds of its throughput."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOGIT_COPIES = 4
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is planned, one engine of it; `context` is the length that sequences may have, `streams` how many at once.
+    """Plan of one engine; `context` is the length that sequences may have, `streams` how many at once.
 
     `reserve_gib` replaces what is assumed for the runtime and activations on each GPU.
     """
@@ -48,14 +48,14 @@ class Plan:
 
     @property
     def step_tokens(self) -> int:
-        """max_num_batched_tokens."""
+        """Tokens of a scheduler step: max_num_batched_tokens."""
         # vLLM leaves the A100 out, which larger steps made slower.
         large = self.gpu.memory_gib >= LARGE_GPU_GIB and "A100" not in self.gpu.name
         return self.batched_tokens or (8192 if large else 2048)
 
     @property
     def cache(self) -> KvCache:
-        """The KV cache's arithmetic."""
+        """Arithmetic of the KV cache."""
         return KvCache(
             self.model,
             self.tensor_parallel,
@@ -96,7 +96,7 @@ class Plan:
 
     @property
     def kv_bytes(self) -> float:
-        """The same in bytes, and not below zero."""
+        """KV cache on one GPU in bytes, and not below zero."""
         return max(0.0, self.kv_gib * GIB)
 
     @property
@@ -138,7 +138,7 @@ class Plan:
         return self.gpus * self.gpu.tflops * 1e12 / operations
 
     def problems(self) -> list[str]:
-        """Why it cannot work, each with what to change; empty where it can."""
+        """Reasons why the plan cannot work, each with what to change; empty where it can."""
         model, found = self.model, []
         if model.heads % self.tensor_parallel:
             sizes = ", ".join(str(size) for size in range(1, 9) if model.heads % size == 0)

@@ -1,4 +1,4 @@
-"""A plan in words, and as the chart's values."""
+"""Report of a plan, in words and as the chart's values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STREAMS = (1, 8, 32, 64, 128, 256, 512, 1024)
 
 
 def engine(plan: Plan, replicas: int) -> Iterator[str]:
-    """Each argument that vLLM would get for the plan on that GPU, and where its value comes from."""
+    """Arguments that vLLM would get for the plan on that GPU, with the source of each value."""
     if plan.gpu.capability is None:
         return
     (model,) = values(plan, replicas)["settings"]["models"].values()
@@ -31,7 +31,7 @@ def engine(plan: Plan, replicas: int) -> Iterator[str]:
 
 
 def report(plan: Plan, replicas: int) -> Iterator[str]:
-    """Lines for a person."""
+    """Lines of the report."""
     model, cache = plan.model, plan.cache
     engines = f"{replicas} engine{'s' if replicas != 1 else ''} of {plan.gpus} GPU{'s' if plan.gpus != 1 else ''}"
     yield f"{model.name} on {engines}, {plan.gpu.name}"
@@ -145,5 +145,5 @@ def values(plan: Plan, replicas: int) -> dict[str, Any]:
 
 
 def values_yaml(plan: Plan, replicas: int) -> str:
-    """The same as text to paste."""
+    """Values of the chart as text to paste."""
     return yaml.safe_dump(values(plan, replicas), sort_keys=False)

@@ -49,7 +49,7 @@ _SAME_INSTANCE = ("allOf", "anyOf", "oneOf")
 
 @dataclass(frozen=True, slots=True)
 class SchemaProblem:
-    """What is wrong, and where: `at` is the path below the schema in OpenAI's notation, "properties.age.type"."""
+    """Mistake and its place: `at` is the path below the schema in OpenAI's notation, "properties.age.type"."""
 
     at: str
     message: str
@@ -169,7 +169,7 @@ def _same_instance(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[dic
 
 
 def _target(schema: dict[str, Any], reference: str) -> Any:
-    """What a JSON pointer (RFC 6901) in a fragment leads to; None for nowhere."""
+    """Value that a JSON pointer (RFC 6901) in a fragment leads to; None for nowhere."""
     node: Any = schema
     for key in reference[2:].split("/") if reference != "#" else ():
         name = unquote(key).replace("~1", "/").replace("~0", "~")

@@ -97,7 +97,7 @@ def _add(body: bytes, labels: Mapping[str, str], heads: dict[bytes, bytes], samp
 
 
 def _end_of_comments(family: bytes) -> int:
-    """Where a family's samples begin: after its HELP, whose first word is cut off, TYPE and UNIT."""
+    """Start of a family's samples: after its HELP, whose first word is cut off, TYPE and UNIT."""
     begin = family.index(b"\n") + 1
     while family.startswith(b"#", begin):
         begin = family.index(b"\n", begin) + 1

@@ -102,7 +102,7 @@ class RequestTraces:
 
 
 def _parsed(segment: EngineSegment, timeline: Timeline, record: RequestRecord) -> float:
-    """When the last of a segment's tokens was through: parsing goes on while the engine generates."""
+    """Time at which the last of a segment's tokens was through: parsing goes on while the engine generates."""
     return min(segment.ended + segment.parsing_s, timeline.arrived + record.duration_s)
 
 

@@ -90,14 +90,14 @@ def _outline(failure: StartFailure) -> dict[str, Any]:
 async def _failed_starts(
     context: ApiContext, models: Sequence[ServedModel], failures: Sequence[ApiError | None]
 ) -> dict[str, StartFailure]:
-    """Why the last start failed of each model that does not answer."""
+    """Reason of the last failed start of each model that does not answer."""
     names = [model.name for model, failure in zip(models, failures, strict=True) if failure is not None]
     known = await context.start_failures.read(names) if names else {}
     return {name: each.last for name, each in known.items() if each.last is not None}
 
 
 async def _failure(engine: Owned) -> ApiError | None:
-    """Why the engine cannot answer now; None when it can."""
+    """Reason why the engine cannot answer now; None when it can."""
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
             await engine.check_health()

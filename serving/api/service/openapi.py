@@ -81,7 +81,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 def _describe(
     document: dict[str, Any], path: str, request: type[Any], reply: type[Any], *, streams: bool = True
 ) -> None:
-    """What POST takes and gives, where we read the body ourselves."""
+    """Schema of a POST route that reads its body itself."""
     operation, schemas = document["paths"][path]["post"], document["components"]["schemas"]
     operation["requestBody"] = {"required": True, "content": _json(_add(schemas, request.__name__, request))}
     content = _json(_add(schemas, reply.__name__, reply))

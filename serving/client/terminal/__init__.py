@@ -1,1 +1,1 @@
-"""A chat in the terminal: what `serving chat` runs."""
+"""Chat in the terminal, for `serving chat`."""

@@ -1,4 +1,4 @@
-"""The slash commands of a chat in the terminal."""
+"""Slash commands of a chat in the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ctrl-C stops an answer. A line that ends in \\ goes on in the next."""
 
 
 class Commands:
-    """Does what a line that begins with a slash says."""
+    """Slash commands by name."""
 
     def __init__(self, conversation: Conversation, screen: Screen) -> None:
         self._conversation = conversation
@@ -39,11 +39,11 @@ class Commands:
 
     @property
     def names(self) -> list[str]:
-        """All of them, for completion."""
+        """Names of all commands, for completion."""
         return [*self._all, "/quit"]
 
     def run(self, line: str) -> bool:
-        """Do it; False for /quit."""
+        """Run a command; returns False for /quit."""
         name, _, argument = line.partition(" ")
         if name == "/quit":
             return False

@@ -1,4 +1,4 @@
-"""What a chat in the terminal remembers, and the asking of its next question."""
+"""Conversation of a chat in the terminal, and the asking of its next question."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving.errors import ClientError
 
 
 class Conversation:
-    """The messages so far, and what goes with each question: model, system message, effort."""
+    """Messages so far, with model, system message and effort of the next question."""
 
     def __init__(
         self, client: OpenAI, *, model: str, system: str | None, effort: str | None, clock: Callable[[], float]
@@ -28,11 +28,11 @@ class Conversation:
         self._turns: list[Any] = []
 
     def clear(self) -> None:
-        """Forget what was said."""
+        """Forget all messages."""
         self._turns.clear()
 
     def ask(self, question: str, show: Callable[[ChatEvent], None]) -> tuple[Answer, Timing]:
-        """Ask and `show` the answer as it comes; both are remembered.
+        """Ask, and `show` the answer as it comes; both are remembered.
 
         When this is interrupted (KeyboardInterrupt, or any error) the answer stays as far as it got, and where it had
         not begun the question is taken back. Raises ClientError with a sentence for whatever goes wrong.
@@ -54,7 +54,7 @@ class Conversation:
         return answer, timing
 
     def models(self) -> list[str]:
-        """The names the server has; raises ClientError."""
+        """Names of the server's models; raises ClientError."""
         return models_of(self._client)
 
     def _messages(self, asked: dict[str, str]) -> list[Any]:
@@ -66,7 +66,7 @@ class Conversation:
 
 
 class Timing:
-    """When an answer's text came, in seconds after it was asked for."""
+    """Times of an answer's text, in seconds after the question."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -75,13 +75,13 @@ class Timing:
         self._last = 0.0
 
     def take(self, event: ChatEvent) -> None:
-        """Called for each event as it comes."""
+        """Take the next event."""
         if isinstance(event, TextDelta | ToolCall):
             self._last = self._clock() - self._asked
             self._first = self._last if self._first is None else self._first
 
     def told(self, usage: Usage | None) -> str:
-        """Tokens, the time to the first and the rate of the others, as far as they are known."""
+        """Text with tokens, TTFT and the rate of the other tokens, as far as they are known."""
         parts = []
         tokens = usage.completion_tokens if usage else None
         if usage is not None and tokens is not None:
@@ -98,7 +98,7 @@ class Timing:
 
 
 def models_of(client: OpenAI) -> list[str]:
-    """The names a server has; raises ClientError."""
+    """Names of a server's models; raises ClientError."""
     try:
         return [model.id for model in client.models.list()]
     except openai.OpenAIError as error:
@@ -106,7 +106,7 @@ def models_of(client: OpenAI) -> list[str]:
 
 
 def in_words(error: openai.OpenAIError, client: OpenAI, *, begun: bool = False) -> str:
-    """What went wrong, in a sentence for who sits at the terminal; `begun`: in the midst of an answer."""
+    """Sentence for the terminal about an error; `begun`: in the midst of an answer."""
     url = str(client.base_url).rstrip("/")
     if isinstance(error, openai.APITimeoutError):
         return f"{url} took too long to answer."

@@ -1,4 +1,4 @@
-"""Shows an answer as it comes: each channel in its colour, what it cost at the end."""
+"""Screen for an answer as it comes: each channel in its colour, its cost at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if ch
 
 
 class Screen:
-    """Prints to `console`. Without `reasoning` the analysis is only hinted at."""
+    """Screen on `console`. Without `reasoning` the analysis is only hinted at."""
 
     def __init__(self, console: Console, *, reasoning: bool = True) -> None:
         self.reasoning = reasoning
@@ -21,7 +21,7 @@ class Screen:
         self._at_line_start = True
 
     def show(self, event: ChatEvent) -> None:
-        """The next event of an answer."""
+        """Show the next event of an answer."""
         match event:
             case ChannelStart():
                 self._begin(event.channel)
@@ -37,13 +37,13 @@ class Screen:
                 pass  # the costs are told by note(), with the times
 
     def note(self, text: str) -> None:
-        """Something about the conversation, on a line of its own."""
+        """Print a note about the conversation, on a line of its own."""
         self.end_line()
         self._write(text, "dim")
         self.end_line()
 
     def error(self, text: str) -> None:
-        """Something that went wrong, on a line of its own."""
+        """Print an error, on a line of its own."""
         self.end_line()
         self._write(text, "red")
         self.end_line()

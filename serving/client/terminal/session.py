@@ -1,4 +1,4 @@
-"""The loop of a chat in the terminal, and the one question of a pipe."""
+"""Loop of a chat in the terminal, and the one question of a pipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONTINUED = "... "
 
 
 def chat(conversation: Conversation, screen: Screen, read_line: Callable[[str], str]) -> None:
-    """Ask until there is nothing more to ask.
+    """Chat until the input ends.
 
     `read_line` shows a prompt and gives the next line; it raises EOFError to leave and KeyboardInterrupt to forget
     the line. What goes wrong is shown, and the conversation goes on.
@@ -75,7 +75,7 @@ def answer_once(conversation: Conversation, question: str, out: TextIO) -> None:
 
 
 def read_terminal(prompt: str) -> str:
-    """The next line of the terminal, with line editing and history where Python has readline."""
+    """Read the next line of the terminal, with line editing and history where Python has readline."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (input() uses it once it is there; not every Python has it)
     return input(prompt)

@@ -186,7 +186,7 @@ class Adapters:
             }
 
     def _read(self, name: str, text: str) -> KnownAdapter | None:
-        """What another process or time has added; None for what fits these settings no more."""
+        """Adapter that another process or time has added; None for one that fits these settings no more."""
         try:
             value = json.loads(text)
             model, source, version = (str(value[field]) for field in ("model", "source", "version"))

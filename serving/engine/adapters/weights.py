@@ -42,7 +42,7 @@ def misfit(shapes: Mapping[str, tuple[int, ...]], base: Base) -> str | None:
 
 
 def _pair(path: str, shapes: Mapping[str, tuple[int, ...]], base: Base) -> str | None:
-    """What is wrong with one module's two matrices."""
+    """Mistake in one module's two matrices."""
     down, up = (shapes.get(path + part) for part in _PARTS)
     if down is None or up is None:
         return f"has one matrix of two for {path}"

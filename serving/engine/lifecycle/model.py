@@ -122,7 +122,7 @@ class ModelLifecycle:
 
     @property
     def longest_wait(self) -> float:
-        """How long a request that comes now may wait for loading, in seconds.
+        """Seconds that a request that comes now may wait for loading.
 
         0 unless the wanted state changed within `hold.longest_s`: later, loading alone does not explain its absence.
         """
