@@ -87,7 +87,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
         chat_router(context),
         completions_router(context),
         tokenize_router(context),
-        responses_router(context, parts.responses_store),
+        responses_router(context, parts.responses_store, parts.seals, settings.responses),
         messages_router(context),
         models_router(context),
         health_router(context, parts.engines, open_to_all=tenancy.authenticator.admin_is_open),

@@ -7,6 +7,7 @@ ServingError
 ├── BenchError                       a server cannot be measured: it does not answer, or names no model
 ├── ClientError                      a server cannot be talked with: it is away, refuses, or breaks off
 ├── ItemTooLargeError                a store keeps no item of this size
+├── SealError                        a sealed text cannot be read: of another key, team or model, or changed
 └── ApiError                         anything a client is told, with an HTTP status
     ├── InvalidRequestError          400: a mistake in the request, with the field named
     │   ├── MalformedBodyError           the body is not JSON, or not an object
@@ -67,6 +68,10 @@ class ClusterError(ServingError):
 
 class ItemTooLargeError(ServingError):
     """A store keeps no item of this size."""
+
+
+class SealError(ServingError):
+    """A sealed text cannot be read; `str(error)` says why, as the end of a sentence."""
 
 
 class BenchError(ServingError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.backends.registry import Backends
@@ -18,6 +18,7 @@ from serving.engine.lifecycle.model import Observer
 from serving.engine.lifecycle.store import MemoryLifecycleStore
 from serving.engine.start_failure import NoStartFailures, StartFailures
 from serving.errors import SettingsError
+from serving.sealing import Seals, random_secret, secret_of
 from serving.settings.tree import Settings
 from serving.store.base import Store
 from serving.store.from_settings import open_own_store
@@ -43,6 +44,7 @@ class Platform:
     `clock` gives seconds since the epoch (UTC), `new_id` a token of letters and digits that never comes twice.
     `labels` are this process's own on a scrape. GET /metrics shows what `metrics_source` collects; None: what this
     process has counted. Without a `fleet`, the settings' fewest replicas say how much load there is capacity for.
+    `secret` gives 32 bytes that all processes of the service share until it restarts.
     """
 
     clock: Callable[[], float] = time.time
@@ -59,6 +61,7 @@ class Platform:
     adapter_hosts: Mapping[str, AdapterHost]
     start_failures: StartFailures
     model_manager: Callable[[Settings, Observer], ModelManager]
+    secret: Callable[[], Awaitable[bytes]]
 
     @classmethod
     def in_process(
@@ -92,6 +95,7 @@ class Platform:
             adapter_hosts={name: engine for name, engine in engines.items() if isinstance(engine, AdapterHost)},
             start_failures=NoStartFailures(),
             model_manager=model_manager,
+            secret=random_secret(),
         )
 
 
@@ -110,6 +114,7 @@ class Parts:
     metrics_source: MetricsSource
     tenancy: Tenancy
     responses_store: Store
+    seals: Seals
     backends: Backends
     cache: AnswerCache | None
     adapters: Adapters
@@ -174,6 +179,7 @@ class Parts:
                 metrics_source=platform.metrics_source or telemetry,
                 tenancy=tenancy,
                 responses_store=platform.responses_store,
+                seals=Seals(_secrets(settings, platform)),
                 backends=backends,
                 cache=cache,
                 adapters=adapters,
@@ -187,3 +193,13 @@ class Parts:
     ) -> contextlib.AbstractAsyncContextManager[Parts]:
         """The parts of a process that is the whole service; see Platform.in_process and open()."""
         return cls.open(settings, engines, Platform.in_process(settings, engines))
+
+
+def _secrets(settings: Settings, platform: Platform) -> Callable[[], Awaitable[Sequence[bytes]]]:
+    """Source of the secrets that seal: the settings', else the platform's own."""
+
+    async def give() -> Sequence[bytes]:
+        own = [secret_of(key) for key in settings.responses.encryption_keys]
+        return own or [await platform.secret()]
+
+    return give

@@ -23,6 +23,7 @@ from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
 from serving.cluster.stores.lifecycle import ClusterLifecycleStore
 from serving.cluster.stores.limits import open_limits, open_usage
 from serving.cluster.stores.readiness import ClusterReadiness
+from serving.cluster.stores.secret import cluster_secret
 from serving.cluster.stores.start_failures import ClusterStartFailures
 from serving.cluster.stores.store import open_answer_store, open_store
 from serving.cluster.transport.inbox import Inbox
@@ -120,6 +121,7 @@ async def cluster_parts(
             adapter_registrations=open_registrations(settings, "adapters"),
             adapter_hosts=remote,
             start_failures=ClusterStartFailures(),
+            secret=cluster_secret,
             model_manager=lambda settings, observer: ModelManager(
                 settings, remote, ClusterLifecycleStore(), replicas, observer, clock=time.time, monotonic=time.monotonic
             ),

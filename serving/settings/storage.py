@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from serving.settings.base import Section
 
@@ -24,6 +24,39 @@ class StoreSettings(Section):
     max_item_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="One response with its input; a larger one is answered but not stored."
     )
+
+
+_SHORTEST_KEY = 32
+
+
+class ResponsesSettings(StoreSettings):
+    """Responses: their store, and the form of the analysis in them."""
+
+    reasoning_summary: Literal["on_request", "always", "never"] = Field(
+        "on_request",
+        description="The analysis is given as the summary of reasoning items too; on_request: where the request "
+        "asks for a summary, as clients do that show nothing else.",
+    )
+    encryption_key: SecretStr | None = Field(
+        None,
+        description="Encrypts reasoning.encrypted_content; 32 characters or more, such as `openssl rand -base64 32` "
+        "gives. Of several with commas between, the first encrypts and all decrypt. Better as the variable "
+        "SERVING_RESPONSES__ENCRYPTION_KEY. Never shown. Unset: made at random, and lost when the cluster restarts.",
+    )
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and any(len(each.strip()) < _SHORTEST_KEY for each in key.get_secret_value().split(",")):
+            raise ValueError(f"should be {_SHORTEST_KEY} characters or more, such as `openssl rand -base64 32` gives")
+        return key
+
+    @property
+    def encryption_keys(self) -> tuple[str, ...]:
+        """Keys that encrypt (the first) and decrypt (all); () where one is made at random."""
+        if self.encryption_key is None:
+            return ()
+        return tuple(each.strip() for each in self.encryption_key.get_secret_value().split(","))
 
 
 class CacheSettings(Section):

@@ -21,7 +21,7 @@ from serving.settings.models import ModelSettings
 from serving.settings.presets import PresetSettings
 from serving.settings.problems import several
 from serving.settings.redis import RedisSettings
-from serving.settings.storage import CacheSettings, StoreSettings
+from serving.settings.storage import CacheSettings, ResponsesSettings
 from serving.settings.telemetry import LoggingSettings, TracingSettings
 
 
@@ -44,7 +44,9 @@ class Settings(Section):
         default_factory=dict, description="Presets over a model, each under a name that clients use like a model's."
     )
     ingress_replicas: int = Field(1, ge=1, description="Copies of the process that speaks HTTP.")
-    responses: StoreSettings = Field(StoreSettings(), description="The store of POST /v1/responses.")
+    responses: ResponsesSettings = Field(
+        ResponsesSettings(), description="POST /v1/responses: its store, and the form of the analysis."
+    )
     cache: CacheSettings = Field(CacheSettings(), description="Answers that are given again.")
     redis: RedisSettings = Field(RedisSettings(), description="A Redis, for whatever is told to use it.")
     http: HttpSettings = Field(HttpSettings(), description="Sizes and times that the public port allows.")

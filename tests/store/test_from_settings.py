@@ -10,16 +10,16 @@ from serving.commands.config import to_yaml
 from serving.errors import SettingsError
 from serving.settings.loading.load import load_settings
 from serving.settings.redis import RedisSettings
-from serving.settings.storage import CacheSettings, StoreSettings
+from serving.settings.storage import CacheSettings, ResponsesSettings
 from serving.settings.tree import Settings
 from serving.store.from_settings import StoreName, limits, redis_store
 
 URL = "redis://user:hunter2@localhost:6379/0"
-REDIS = Settings(redis=RedisSettings(url=SecretStr(URL)), responses=StoreSettings(backend="redis"))
+REDIS = Settings(redis=RedisSettings(url=SecretStr(URL)), responses=ResponsesSettings(backend="redis"))
 
 
 def test_limits_are_those_of_the_settings() -> None:
-    found = limits(StoreSettings(ttl_s=5, max_bytes=5000, max_item_bytes=2000))
+    found = limits(ResponsesSettings(ttl_s=5, max_bytes=5000, max_item_bytes=2000))
     assert (found.ttl_s, found.max_bytes, found.max_item_bytes) == (5, 5000, 2000)
 
 
@@ -61,7 +61,7 @@ def test_every_section_that_wants_redis_is_named(section: str) -> None:
 async def test_stores_of_both_kinds_are_apart(redis_url: SecretStr) -> None:
     settings = Settings(
         redis=RedisSettings(url=redis_url),
-        responses=StoreSettings(backend="redis"),
+        responses=ResponsesSettings(backend="redis"),
         cache=CacheSettings(backend="redis"),
     )
     responses, answers = redis_store(settings, "responses"), redis_store(settings, "cache")
@@ -75,7 +75,7 @@ def test_the_redis_backend_needs_an_address() -> None:
     with pytest.raises(SettingsError, match=r"redis\.url: is missing"):
         load_settings(config=None, overrides={}, environ={"SERVING_RESPONSES__BACKEND": "redis"})
     with pytest.raises(ValidationError):
-        Settings(responses=StoreSettings(backend="redis"))
+        Settings(responses=ResponsesSettings(backend="redis"))
     loaded = load_settings(
         config=None, overrides={}, environ={"SERVING_RESPONSES__BACKEND": "redis", "SERVING_REDIS__URL": URL}
     )

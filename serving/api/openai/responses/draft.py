@@ -12,9 +12,10 @@ from serving.api.wire.base_model import WireModel
 from serving.effort import Effort
 
 
-def draft_response(request: ResponsesRequest, *, response_id: str, created_at: int, effort: Effort) -> ResponseObject:
-    """The response in progress. `effort` is the one used, which may not be the one asked for."""
-    summary = (request.reasoning.summary or request.reasoning.generate_summary) if request.reasoning else None
+def draft_response(
+    request: ResponsesRequest, *, response_id: str, created_at: int, effort: Effort, summary: str | None
+) -> ResponseObject:
+    """The response in progress. `effort` and `summary` are those used, which may not be those asked for."""
     return ResponseObject(
         id=response_id,
         object="response",

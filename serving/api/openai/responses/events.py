@@ -20,6 +20,8 @@ _DELTAS = {
     "function_call": "response.function_call_arguments.delta",
 }
 
+_SUMMARY = "response.reasoning_summary"
+
 
 class OutputSink(Protocol):
     """Receiver of items: each is opened, gets its text in pieces, and is closed before the next is opened."""
@@ -63,6 +65,8 @@ class ResponseEvents:
         self._delta_head = ""
         self._delta_tail = ""
         self._no_logprobs = ""
+        self._summarizes = False
+        self._summary: tuple[str, str] | None = None
         self._place: dict[str, Any] = {}
 
     def take(self) -> bytes:
@@ -73,6 +77,7 @@ class ResponseEvents:
     def begin(self, response: ResponseObject) -> None:
         """Add the two events before the first item."""
         begun = as_begun(response)
+        self._summarizes = response["reasoning"]["summary"] is not None
         self._event("response.created", response=begun)
         self._event("response.in_progress", response=begun)
 
@@ -91,6 +96,7 @@ class ResponseEvents:
         if kind != "function_call":
             self._place["content_index"] = 0
             self._event("response.content_part.added", **self._place, part=_part(item, empty=True))
+        self._summary = self._open_summary() if kind == "reasoning" and self._summarizes else None
         name = _DELTAS[kind]
         place = compact(self._place)[1:-1]
         self._delta_head, self._delta_tail = halves(f'{{"type":"{name}",{place},"sequence_number":', "}", name)
@@ -99,7 +105,11 @@ class ResponseEvents:
     def delta(self, text: str, logprobs: Sequence[Logprob]) -> None:
         """See OutputSink."""
         shown = f',"logprobs":{json.dumps(logprobs)}' if logprobs else self._no_logprobs
-        self._add(f'{self._delta_head}{self._number},"delta":{quote(text)}{shown}{self._delta_tail}')
+        quoted = quote(text)
+        self._add(f'{self._delta_head}{self._number},"delta":{quoted}{shown}{self._delta_tail}')
+        if self._summary is not None:
+            head, tail = self._summary
+            self._add(f'{head}{self._number},"delta":{quoted}{tail}')
 
     def close(self, item: OutputItem) -> None:
         """See OutputSink."""
@@ -114,7 +124,24 @@ class ResponseEvents:
             else:
                 self._event("response.reasoning_text.done", **self._place, text=part["text"])
             self._event("response.content_part.done", **self._place, part=part)
+            if self._summary is not None:
+                self._close_summary(part["text"])
         self._event("response.output_item.done", output_index=self._place["output_index"], item=item)
+
+    def _open_summary(self) -> tuple[str, str]:
+        """Open the summary of a reasoning item, its one part; the two ends of its deltas' frames."""
+        place = self._summary_place()
+        self._event(f"{_SUMMARY}_part.added", **place, part={"type": "summary_text", "text": ""})
+        kind = f"{_SUMMARY}_text.delta"
+        return halves(f'{{"type":"{kind}",{compact(place)[1:-1]},"sequence_number":', "}", kind)
+
+    def _close_summary(self, text: str) -> None:
+        place = self._summary_place()
+        self._event(f"{_SUMMARY}_text.done", **place, text=text)
+        self._event(f"{_SUMMARY}_part.done", **place, part={"type": "summary_text", "text": text})
+
+    def _summary_place(self) -> dict[str, Any]:
+        return {"item_id": self._place["item_id"], "output_index": self._place["output_index"], "summary_index": 0}
 
     def _event(self, kind: str, /, **fields: Any) -> None:
         self._add(frame(compact({"type": kind, "sequence_number": self._number, **fields}), kind))

@@ -24,9 +24,16 @@ StoredItem = dict[str, Any]
 
 
 def stored_item(
-    item: MessageItem | ReasoningItem | FunctionCallItem | FunctionCallOutputItem, token: str, number: int
+    item: MessageItem | ReasoningItem | FunctionCallItem | FunctionCallOutputItem,
+    token: str,
+    number: int,
+    *,
+    thought: str | None = None,
 ) -> StoredItem:
-    """Input item `number` of response `resp_{token}`; it keeps the id it has."""
+    """Input item `number` of response `resp_{token}`; it keeps the id it has.
+
+    `thought` is the text of a reasoning item that came encrypted.
+    """
     name = item.id or item_id(item.type, token, number)
     head = {"id": name, "type": item.type, "status": item.status or "completed"}
     match item:
@@ -37,14 +44,20 @@ def stored_item(
         case MessageItem():
             return {**head, "role": item.role, "content": _parts(item.content, "input_text")}
         case ReasoningItem():
-            content = [{"type": "reasoning_text", "text": part.text} for part in item.content or ()]
+            text = thought if thought is not None else _thought(item)
+            content = [{"type": "reasoning_text", "text": text}] if text else []
             summary = [{"type": "summary_text", "text": part.text} for part in item.summary or ()]
-            return {**head, "summary": summary, "content": content, "encrypted_content": None}
+            return {**head, "summary": summary, "content": content, "encrypted_content": item.encrypted_content}
         case FunctionCallItem():
             return {**head, "call_id": item.call_id, "name": item.name, "arguments": item.arguments}
         case FunctionCallOutputItem():
             output = item.output if isinstance(item.output, str) else _parts(item.output, "input_text")
             return {**head, "call_id": item.call_id, "output": output}
+
+
+def _thought(item: ReasoningItem) -> str:
+    # Clients that know summaries alone send back nothing else, and ours is the analysis.
+    return "".join(part.text for part in item.content or item.summary or ())
 
 
 def user_item(text: str, token: str) -> StoredItem:

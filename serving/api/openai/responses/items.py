@@ -92,15 +92,16 @@ class ReasoningPart(WireModel):
 
 
 class ReasoningItem(WireModel):
-    """Thoughts of the model, which are shown to it again while a tool loop runs. Summaries are not."""
+    """Thoughts of the model, which are shown to it again while a tool loop runs.
+
+    Of its forms the first that is there counts: encrypted_content, content, summary.
+    """
 
     type: Literal["reasoning"]
     id: _ItemId | None = None
     summary: Annotated[list[SummaryPart] | None, FailFast()] = None
     content: Annotated[list[ReasoningPart] | None, FailFast()] = None
-    encrypted_content: Annotated[
-        str | None, only(because="Reasoning that another service encrypted cannot be read here: send `content`.")
-    ] = None
+    encrypted_content: str | None = Field(None, description="As this server gave it, to the same team and model.")
     status: ItemStatus | None = None
 
 

@@ -13,6 +13,7 @@ from serving.api.openai.responses.response import (
     OutputText,
     ReasoningOutput,
     ReasoningText,
+    SummaryText,
 )
 from serving.generation.types import (
     ChatEvent,
@@ -24,6 +25,7 @@ from serving.generation.types import (
     Usage,
 )
 from serving.harmony.channels import Channel
+from serving.sealing import Seal
 
 
 def item_id(kind: str, token: str, number: int) -> str:
@@ -52,9 +54,12 @@ class OutputBuilder:
     """Builder of items from events; it tells `sink` of each as it opens, grows and closes.
 
     A message of the model is an item; a delta that `opens` begins the next. `cuts` says how each item's text came.
+    Reasoning is repeated as its summary if it `summarizes`, and encrypted with `seal`.
     """
 
-    def __init__(self, sink: OutputSink, token: str, first_number: int) -> None:
+    def __init__(
+        self, sink: OutputSink, token: str, first_number: int, *, summarizes: bool = False, seal: Seal | None = None
+    ) -> None:
         self.items: list[OutputItem] = []
         self.cuts: list[Cuts] = []
         self.finish_reason: str | None = None
@@ -63,6 +68,8 @@ class OutputBuilder:
         self._sink = sink
         self._token = token
         self._first_number = first_number
+        self._summarizes = summarizes
+        self._seal = seal
         self._open: OutputItem | None = None
         self._channel: Channel | None = None
         self._texts: list[str] = []
@@ -98,6 +105,8 @@ class OutputBuilder:
             item["content"] = [OutputText(type="output_text", text=text, annotations=[], logprobs=self._logprobs)]
         elif item["type"] == "reasoning":
             item["content"] = [ReasoningText(type="reasoning_text", text=text)]
+            item["summary"] = [SummaryText(type="summary_text", text=text)] if self._summarizes else []
+            item["encrypted_content"] = None if self._seal is None else self._seal.close(text)
         else:
             item["arguments"] = text
         self.items.append(item)

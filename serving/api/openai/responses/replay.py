@@ -41,7 +41,7 @@ def _emptied(item: OutputItem) -> OutputItem:
     if item["type"] == "function_call":
         return {**item, "status": "in_progress", "arguments": ""}
     if item["type"] == "reasoning":
-        return {**item, "status": "in_progress", "content": []}
+        return {**item, "status": "in_progress", "content": [], "summary": [], "encrypted_content": None}
     return {**item, "status": "in_progress", "content": []}
 
 

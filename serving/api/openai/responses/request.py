@@ -29,7 +29,7 @@ Include = Literal[
     "computer_call_output.output.image_url",
     "code_interpreter_call.outputs",
 ]
-"""What OpenAI's API may be asked to add to items; of these only log probabilities can be part of an answer here."""
+"""What OpenAI's API may be asked to add to items; answers here have log probabilities and encrypted reasoning."""
 
 _CHAT_FIELDS = {
     "messages": "input",
@@ -39,6 +39,7 @@ _CHAT_FIELDS = {
     "response_format": "text.format",
 }
 _LOGPROBS = "message.output_text.logprobs"
+_ENCRYPTED = "reasoning.encrypted_content"
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _ResponseId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Summary = Literal["auto", "concise", "detailed"]
@@ -48,7 +49,7 @@ class Reasoning(WireModel):
     """Reasoning effort, and whether a summary is wanted."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    summary: _Summary | None = Field(None, description="Accepted: the reply has the analysis, and no summary of it.")
+    summary: _Summary | None = Field(None, description="Any of them: the analysis is repeated as the summary.")
     generate_summary: _Summary | None = Field(None, description="The older name of `summary`.")
     context: Annotated[
         str | None, only("auto", "current_turn", because="gpt-oss is shown its analysis of the current turn alone.")
@@ -153,6 +154,16 @@ class ResponsesRequest(WireModel):
         if self.top_logprobs:
             return self.top_logprobs
         return 0 if _LOGPROBS in (self.include or ()) else None
+
+    @property
+    def encrypts_reasoning(self) -> bool:
+        """Whether reasoning items are to have encrypted_content."""
+        return _ENCRYPTED in (self.include or ())
+
+    def summary(self, setting: Literal["on_request", "always", "never"]) -> str | None:
+        """Kind of summary that reasoning items get, by the request and the server's `setting`; None: none."""
+        asked = (self.reasoning.summary or self.reasoning.generate_summary) if self.reasoning else None
+        return None if setting == "never" else asked or ("auto" if setting == "always" else None)
 
 
 def parse_responses_request(body: bytes, expand: Expand = unchanged) -> ResponsesRequest:

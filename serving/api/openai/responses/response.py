@@ -51,15 +51,22 @@ class MessageOutput(TypedDict):
     content: list[OutputText]
 
 
+class SummaryText(TypedDict):
+    """The summary of a reasoning item: its text once more."""
+
+    type: Literal["summary_text"]
+    text: str
+
+
 class ReasoningOutput(TypedDict):
-    """Thoughts of the model; there is never a summary."""
+    """Thoughts of the model; `summary` and `encrypted_content` where the request asks for them."""
 
     id: str
     type: Literal["reasoning"]
     status: ItemStatus
-    summary: list[Any]
+    summary: list[SummaryText]
     content: list[ReasoningText]
-    encrypted_content: None
+    encrypted_content: str | None
 
 
 class FunctionCallOutput(TypedDict):

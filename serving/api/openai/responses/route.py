@@ -23,12 +23,15 @@ from serving.api.openai.responses.replay import replay
 from serving.api.openai.responses.request import ResponsesRequest, parse_responses_request
 from serving.api.openai.responses.response import DeletedResponse, ResponseObject
 from serving.api.openai.responses.run import ResponseRun, ResponseStorage
+from serving.api.openai.responses.sealed import needs_seal, unsealed
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.body import expanded
 from serving.api.wire.presets import RESPONSES, expanding
 from serving.errors import InvalidRequestError, ResponseNotFoundError, StoreUnavailableError
+from serving.sealing import Seal, Seals
+from serving.settings.storage import ResponsesSettings
 from serving.store.base import Store
 
 PATH = "/v1/responses"
@@ -42,7 +45,7 @@ _CANCEL_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.05
 
 
-def responses_router(context: ApiContext, store: Store) -> Router:
+def responses_router(context: ApiContext, store: Store, seals: Seals, settings: ResponsesSettings) -> Router:
     """The routes; the schema of POST is added to the OpenAPI document by openapi.py."""
     router = Router(PathRule(PATH, label="responses"), tags=["responses"])
     expand = expanding(context.variants, RESPONSES)
@@ -53,7 +56,7 @@ def responses_router(context: ApiContext, store: Store) -> Router:
     async def create_response(request: Request) -> Response:
         asked = await expanded(parse_responses_request, await request.body(), expand)
         storage = ResponseStorage(archive, in_flight, owner_of(request))
-        run, headers = await _prepare(context, request, asked, storage)
+        run, headers = await _prepare(context, request, asked, storage, seals, settings)
         if asked.stream:
             return _stream(context, request, run.frames(), headers)
         return JSONResponse(await until_disconnect(request.receive, run.whole()), headers=headers)
@@ -90,7 +93,12 @@ def responses_router(context: ApiContext, store: Store) -> Router:
 
 
 async def _prepare(
-    context: ApiContext, request: Request, asked: ResponsesRequest, storage: ResponseStorage
+    context: ApiContext,
+    request: Request,
+    asked: ResponsesRequest,
+    storage: ResponseStorage,
+    seals: Seals,
+    settings: ResponsesSettings,
 ) -> tuple[ResponseRun, dict[str, str]]:
     """Make the run that answers `asked`, and the headers of its reply."""
     effort = asked.reasoning.effort if asked.reasoning else None
@@ -108,7 +116,8 @@ async def _prepare(
     token, now = context.new_id(), context.clock()
     previous = asked.previous_response_id
     earlier = await storage.archive.earlier(storage.owner, previous) if previous else Earlier()
-    new = await _new_items(asked, storage, earlier, token)
+    seal = await seals.of(storage.owner, model.name) if needs_seal(asked) else None
+    new = await _new_items(asked, storage, earlier, token, seal)
     generation = responses_generation(
         asked,
         earlier.items,
@@ -119,7 +128,13 @@ async def _prepare(
         answer_share=model.settings.truncation_answer_share,
     )
     generation, answerer = model.chat(generation, constraints=constraints_in(asked))
-    draft = draft_response(asked, response_id=f"resp_{token}", created_at=int(now), effort=limits.effort)
+    draft = draft_response(
+        asked,
+        response_id=f"resp_{token}",
+        created_at=int(now),
+        effort=limits.effort,
+        summary=asked.summary(settings.reasoning_summary),
+    )
     run = ResponseRun(
         answerer,
         generation,
@@ -128,12 +143,13 @@ async def _prepare(
         recorder=recorder,
         clock=context.clock,
         longest_s=context.http.longest_answer_s,
+        seal=seal if asked.encrypts_reasoning else None,
     )
     return run, {"x-reasoning-effort": limits.effort}
 
 
 async def _new_items(
-    asked: ResponsesRequest, storage: ResponseStorage, earlier: Earlier, token: str
+    asked: ResponsesRequest, storage: ResponseStorage, earlier: Earlier, token: str, seal: Seal | None
 ) -> list[StoredItem]:
     """Return the request's own items, with the items that references stand for."""
     if isinstance(asked.input, str):
@@ -145,7 +161,7 @@ async def _new_items(
     items = []
     for number, item in enumerate(asked.input):
         if not isinstance(item, ItemReference):
-            items.append(stored_item(item, token, number))
+            items.append(stored_item(item, token, number, thought=unsealed(item, seal, number)))
         elif (found := known.get(item.id)) is not None:
             items.append(found)
         else:

@@ -27,6 +27,7 @@ from serving.errors import ApiError
 from serving.generation.answer import AnswerBuilder
 from serving.generation.answerer import Answerer
 from serving.generation.types import ChatEvent, ChatGeneration, Usage
+from serving.sealing import Seal
 from serving.telemetry.recorder import RequestRecorder
 
 # After longest_s, until a record in progress is taken for lost: for the last write, and clocks that differ.
@@ -47,6 +48,7 @@ class ResponseRun:
     """Run of one response from one generation; the caller calls whole() or frames() once.
 
     `draft` is the record as it is before anything was generated; its response says in `store` whether to store it.
+    `seal` encrypts reasoning, if it is to be.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ResponseRun:
         recorder: RequestRecorder,
         clock: Callable[[], float],
         longest_s: float,
+        seal: Seal | None = None,
     ) -> None:
         self._answerer = answerer
         self._generation = generation
@@ -67,6 +70,7 @@ class ResponseRun:
         self._recorder = recorder
         self._clock = clock
         self._longest_s = longest_s
+        self._seal = seal
         self._interruptible = Interruptible()
         self._failure: ApiError | None = None
         self._announcing: asyncio.Task[bool] | None = None
@@ -129,7 +133,13 @@ class ResponseRun:
 
     def _builder(self, sink: OutputSink) -> OutputBuilder:
         token = self._draft.id.removeprefix("resp_")
-        return OutputBuilder(sink, token, first_number=len(self._draft.input))
+        return OutputBuilder(
+            sink,
+            token,
+            first_number=len(self._draft.input),
+            summarizes=self._draft.response["reasoning"]["summary"] is not None,
+            seal=self._seal,
+        )
 
     async def _announce(self, stack: AsyncExitStack) -> None:
         """Store the response in progress, so that it can be read and cancelled while it is made."""

@@ -122,11 +122,6 @@ def test_an_id_alone_is_a_reference(kind: dict[str, Any]) -> None:
             "input[0].call_id",
             MISSING,
         ),
-        (
-            {"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]},
-            "input[0].encrypted_content",
-            "unsupported_parameter",
-        ),
         ({"tools": [{"type": "web_search"}]}, "tools[0]", "unsupported_parameter"),
         ({"tools": [{"type": "function"}]}, "tools[0].name", MISSING),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools[0]", "invalid_value"),

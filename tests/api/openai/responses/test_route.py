@@ -19,7 +19,7 @@ from serving.engine.base import Constraint
 from serving.engine.scripted import ScriptLine
 from serving.settings.models import ModelSettings
 from serving.settings.reasoning import ReasoningSettings
-from serving.settings.storage import StoreSettings
+from serving.settings.storage import ResponsesSettings
 
 if TYPE_CHECKING:
     from tests.http_server import Serve, Served
@@ -245,7 +245,7 @@ async def test_what_is_not_stored_is_not_found(served: Served) -> None:
 
 
 async def test_an_answer_too_large_to_store_is_given_all_the_same(serve: Serve) -> None:
-    async with serve(further={"responses": StoreSettings(max_item_bytes=1024)}) as served:
+    async with serve(further={"responses": ResponsesSettings(max_item_bytes=1024)}) as served:
         response = await served.openai.responses.create(model="demo", input="Hello!" * 200)
         assert response.output_text == "Hello there!"
         assert response.model_extra == {"store": False}

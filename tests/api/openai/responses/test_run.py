@@ -80,7 +80,7 @@ class Runs:
 
     def run(self, answers: Answers, *, longest_s: float = 60.0, store: bool = True) -> ResponseRun:
         asked = parse_responses_request(json.dumps({"model": "demo", "input": "Hi", "store": store}).encode())
-        draft = draft_response(asked, response_id="resp_1", created_at=int(NOW), effort="medium")
+        draft = draft_response(asked, response_id="resp_1", created_at=int(NOW), effort="medium", summary=None)
         recording = ProcessTelemetry(Settings(), {}, labels={}).recording
         return ResponseRun(
             answers,

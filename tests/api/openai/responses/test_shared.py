@@ -15,7 +15,7 @@ from serving.api.openai.responses.archive import ResponseArchive
 from serving.errors import ResponseNotFoundError
 from serving.settings.keys import new_key, new_salt
 from serving.settings.redis import RedisSettings
-from serving.settings.storage import StoreSettings
+from serving.settings.storage import ResponsesSettings
 from serving.settings.tree import Settings
 from serving.store.base import Store, StoreLimits
 from serving.store.from_settings import redis_store
@@ -34,7 +34,7 @@ async def two(request: pytest.FixtureRequest, serve: Serve) -> AsyncIterator[tup
     stores: list[Store] = [MemoryStore(LIMITS)] * 2
     if request.param == "redis":
         url: SecretStr = request.getfixturevalue("redis_url")
-        settings = Settings(redis=RedisSettings(url=url), responses=StoreSettings(backend="redis"))
+        settings = Settings(redis=RedisSettings(url=url), responses=ResponsesSettings(backend="redis"))
         stores = [redis_store(settings, "responses") for _ in range(2)]
     async with serve(store=stores[0]) as first, serve(store=stores[1]) as second:
         yield first, second

@@ -1,0 +1,36 @@
+"""Encrypted contents of a request's items."""
+
+from __future__ import annotations
+
+from serving.api.openai.responses.items import InputItem, ReasoningItem
+from serving.api.openai.responses.request import ResponsesRequest
+from serving.errors import InvalidValueError, SealError
+from serving.sealing import Seal
+
+
+def needs_seal(request: ResponsesRequest) -> bool:
+    """Whether something of the request is to be decrypted, or of its answer to be encrypted."""
+    return request.encrypts_reasoning or (
+        not isinstance(request.input, str) and any(_sealed(item) is not None for item in request.input)
+    )
+
+
+def unsealed(item: InputItem, seal: Seal | None, number: int) -> str | None:
+    """Text of input item `number` if it came encrypted; None for others. Raises InvalidValueError."""
+    sealed = _sealed(item)
+    if sealed is None or seal is None:
+        return None
+    try:
+        return seal.open(sealed)
+    except SealError as error:
+        name = f" '{item.id[:64]}'" if item.id else ""
+        raise InvalidValueError(
+            f"The encrypted content of item{name} (input[{number}], of type '{item.type}') cannot be read: {error}. "
+            "Send the item without encrypted_content, or leave it out.",
+            param=f"input[{number}].encrypted_content",
+            code="invalid_encrypted_content",
+        ) from error
+
+
+def _sealed(item: InputItem) -> str | None:
+    return item.encrypted_content if isinstance(item, ReasoningItem) else None
