@@ -55,6 +55,7 @@ def unsupported(dialect: Dialect, request: ChatGeneration) -> str | None:
         ("min_p", sampling.min_p > 0 and not dialect.vllm_sampling),
         ("repetition_penalty", sampling.repetition_penalty != 1 and not dialect.vllm_sampling),
         ("structured_outputs", _needs_constraints(request) and not dialect.constraints),
+        ("tools", bool(request.plain_calls)),
         ("max_reasoning_tokens", request.max_reasoning_tokens is not None and not dialect.ours),
         ("min_answer_tokens", request.min_answer_tokens > 0 and not dialect.ours),
     )

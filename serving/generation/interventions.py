@@ -17,9 +17,9 @@ from serving.generation.reasoning_budget import ReasoningBudget
 from serving.generation.segment import Kind, Segment
 from serving.generation.types import ChatGeneration
 from serving.harmony.events import ChannelOpened, Event, ToolCallOpened
-from serving.harmony.header_tokens import call_header, call_header_prefix, final_header, word
+from serving.harmony.header_tokens import call_body, call_header, call_header_prefix, final_header
 from serving.harmony.parser import HarmonyParser
-from serving.harmony.vocabulary import BODY_ENDS, CHANNEL, CONSTRAIN, MESSAGE, START, decode
+from serving.harmony.vocabulary import BODY_ENDS, CHANNEL, MESSAGE, START, decode
 
 _JSON_OBJECT = Constraint("json_object")
 _MOST_INTERVENTIONS = 8
@@ -54,6 +54,7 @@ class Interventions:
         "_budget",
         "_forced_tools",
         "_made",
+        "_plain",
         "_schemas",
         "max_tokens",
         "reasoning_truncated",
@@ -73,6 +74,8 @@ class Interventions:
             for tool in request.conversation.tools
             if tool.strict or tool.name in request.forced_tools
         }
+        self._plain = frozenset(name for name, _ in request.plain_calls)
+        self._schemas.update(request.plain_calls)
         # The reserve begins before the header that opens it.
         longest = max(len(self._header(name)) for name in (None, *self._forced_tools))
         reserve = request.min_answer_tokens
@@ -153,25 +156,24 @@ class Interventions:
             # The dot is left to the model, which writes it in one token with the name's beginning.
             names = Constraint("choice", json.dumps([f".{name}" for name in self._forced_tools]))
             return self._checked(Intervention(keep, call_header_prefix(dot=False), "name", names))
-        return self._checked(Intervention(keep, call_header(name), "call", self._schemas[name]))
+        return self._checked(Intervention(keep, self._header(name), "call", self._schemas[name]))
 
     def _named(self, tokens: Sequence[int]) -> Intervention | None:
         """The function's name is complete: its body follows."""
         if tokens[-1] not in BODY_ENDS:
             return None
         name = decode(tokens[self.segment.begins : -1]).removeprefix(".")
-        rest = [*word(" "), CONSTRAIN, *word("json"), MESSAGE]
         schema = self._schemas.get(name, _JSON_OBJECT)
-        return self._checked(Intervention(len(tokens) - 1, rest, "call", schema, opens=False))
+        body = call_body(plain=name in self._plain)
+        return self._checked(Intervention(len(tokens) - 1, body, "call", schema, opens=False))
 
     def _checked(self, intervention: Intervention) -> Intervention | None:
         """The intervention, unless there were too many or no token would be left after it."""
         length = intervention.keep + len(intervention.forced) + 1
         return None if self._made >= _MOST_INTERVENTIONS or length >= self.max_tokens else intervention
 
-    @staticmethod
-    def _header(name: str | None) -> list[int]:
-        return final_header() if name is None else call_header(name)
+    def _header(self, name: str | None) -> list[int]:
+        return final_header() if name is None else call_header(name, plain=name in self._plain)
 
 
 def _is_in_body(tokens: Sequence[int]) -> bool:

@@ -20,6 +20,7 @@ class ChatGeneration:
     delivered. `include_reasoning=False` hides the analysis channel, its logprobs included; its tokens still count.
 
     `forced_tools` names functions of which one must be called; () leaves the choice to the model.
+    `plain_calls` are functions whose calls are plain text under a constraint, by name; those of all others are JSON.
     `parallel_tool_calls=False` ends a choice with its first call. `answer` constrains the final channel's text alone.
     Analysis is closed, and the model made to answer, after `max_reasoning_tokens` of it, or when no more than
     `min_answer_tokens` of max_tokens are left. `truncate` drops the oldest turns of a conversation that is too long,
@@ -34,6 +35,7 @@ class ChatGeneration:
     stop: tuple[str, ...] = ()
     include_reasoning: bool = True
     forced_tools: tuple[str, ...] = ()
+    plain_calls: tuple[tuple[str, Constraint], ...] = ()
     parallel_tool_calls: bool = True
     answer: Constraint | None = None
     max_reasoning_tokens: int | None = None

@@ -30,11 +30,12 @@ class ResponseFormat:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """Call that the model made; `arguments` is the text it wrote, byte for byte."""
+    """Call that the model made; `arguments` is the text it wrote, byte for byte: JSON, or `plain` text."""
 
     id: str
     name: str
     arguments: str
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

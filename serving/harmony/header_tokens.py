@@ -22,10 +22,17 @@ def final_header() -> list[int]:
     return message_header("assistant", "final")
 
 
-def call_header(name: str) -> list[int]:
-    """`<|start|>assistant<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>`: arguments begin."""
-    recipient = encode(f" to=functions.{name}")
-    return [*_call_channel(), *recipient, *word(" "), CONSTRAIN, *word("json"), MESSAGE]
+def call_header(name: str, *, plain: bool = False) -> list[int]:
+    """`<|start|>assistant<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>`: arguments begin.
+
+    A `plain` call has no ` <|constrain|>json`: its body is text.
+    """
+    return [*_call_channel(), *encode(f" to=functions.{name}"), *call_body(plain=plain)]
+
+
+def call_body(*, plain: bool = False) -> list[int]:
+    """The end of a call's header, after the function's name."""
+    return [MESSAGE] if plain else [*word(" "), CONSTRAIN, *word("json"), MESSAGE]
 
 
 def call_header_prefix(*, dot: bool = True) -> list[int]:

@@ -106,7 +106,7 @@ def _parts(messages: Sequence[Message]) -> Iterator[tuple[int, list[int]]]:
         else:
             yield index, _said(message, with_reasoning=index >= fresh, answers=is_answer(messages, index))
             for number, call in enumerate(message.tool_calls):
-                yield index, [*call_header(header_name(call.name)), *encode(call.arguments), CALL]
+                yield index, [*call_header(header_name(call.name), plain=call.plain), *encode(call.arguments), CALL]
                 if (index, number) in results:
                     place, result = results[index, number]
                     yield place, _result(result)

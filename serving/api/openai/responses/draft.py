@@ -7,7 +7,7 @@ from typing import Any
 from serving.api.openai.responses.request import ResponsesRequest
 from serving.api.openai.responses.response import ResponseObject
 from serving.api.openai.responses.text import Format, JsonSchemaTextFormat
-from serving.api.openai.responses.tools import FunctionTool
+from serving.api.openai.responses.tools import FunctionTool, Tool
 from serving.api.wire.base_model import WireModel
 from serving.effort import Effort
 
@@ -50,7 +50,9 @@ def draft_response(
     )
 
 
-def _tool(tool: FunctionTool) -> dict[str, Any]:
+def _tool(tool: Tool) -> dict[str, Any]:
+    if not isinstance(tool, FunctionTool):
+        return tool.model_dump(exclude_none=True)
     return {
         "type": "function",
         "name": tool.name,
@@ -68,4 +70,4 @@ def _format(form: Format) -> dict[str, Any]:
 
 
 def _choice(choice: object) -> Any:
-    return choice.model_dump() if isinstance(choice, WireModel) else choice or "auto"
+    return choice.model_dump(exclude_none=True) if isinstance(choice, WireModel) else choice or "auto"

@@ -18,6 +18,7 @@ _DELTAS = {
     "message": "response.output_text.delta",
     "reasoning": "response.reasoning_text.delta",
     "function_call": "response.function_call_arguments.delta",
+    "custom_tool_call": "response.custom_tool_call_input.delta",
 }
 
 _SUMMARY = "response.reasoning_summary"
@@ -93,11 +94,11 @@ class ResponseEvents:
         self._event("response.output_item.added", output_index=index, item=item)
         self._place = {"item_id": item["id"], "output_index": index}
         kind = item["type"]
-        if kind != "function_call":
+        if kind in ("message", "reasoning"):
             self._place["content_index"] = 0
             self._event("response.content_part.added", **self._place, part=_part(item, empty=True))
         self._summary = self._open_summary() if kind == "reasoning" and self._summarizes else None
-        name = _DELTAS[kind]
+        name = _DELTAS.get(kind, "")  # calls of other tools come as a whole
         place = compact(self._place)[1:-1]
         self._delta_head, self._delta_tail = halves(f'{{"type":"{name}",{place},"sequence_number":', "}", name)
         self._no_logprobs = ',"logprobs":[]' if kind == "message" else ""
@@ -116,7 +117,9 @@ class ResponseEvents:
         if item["type"] == "function_call":
             arguments = item["arguments"]
             self._event("response.function_call_arguments.done", **self._place, name=item["name"], arguments=arguments)
-        else:
+        elif item["type"] == "custom_tool_call":
+            self._event("response.custom_tool_call_input.done", **self._place, input=item["input"])
+        elif item["type"] in ("message", "reasoning"):
             part = _part(item)
             if item["type"] == "message":
                 logprobs = part["logprobs"]
@@ -157,4 +160,4 @@ def _part(item: OutputItem, *, empty: bool = False) -> Any:
         return {"type": "output_text", "text": "", "annotations": [], "logprobs": []} if empty else item["content"][0]
     if item["type"] == "reasoning":
         return {"type": "reasoning_text", "text": ""} if empty else item["content"][0]
-    raise ValueError("a function call has no parts")
+    raise ValueError("a call has no parts")

@@ -5,18 +5,23 @@ A stored item is JSON in OpenAI's shape, with an id. Output items are stored as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from serving.api.openai.responses.items import (
+    AnyInputItem,
+    CustomToolCallItem,
     FunctionCallItem,
     FunctionCallOutputItem,
+    LocalShellCallOutputItem,
     MessageItem,
     ReasoningItem,
     TextContent,
     text_of,
 )
 from serving.api.openai.responses.output import item_id
+from serving.api.openai.responses.toolbox import arguments_of
+from serving.api.openai.responses.tools import flat_name
 from serving.errors import InvalidValueError
 from serving.harmony.conversation import AssistantMessage, FunctionCall, Message, ToolMessage, UserMessage
 
@@ -24,7 +29,7 @@ StoredItem = dict[str, Any]
 
 
 def stored_item(
-    item: MessageItem | ReasoningItem | FunctionCallItem | FunctionCallOutputItem,
+    item: AnyInputItem,
     token: str,
     number: int,
     *,
@@ -49,10 +54,21 @@ def stored_item(
             summary = [{"type": "summary_text", "text": part.text} for part in item.summary or ()]
             return {**head, "summary": summary, "content": content, "encrypted_content": item.encrypted_content}
         case FunctionCallItem():
-            return {**head, "call_id": item.call_id, "name": item.name, "arguments": item.arguments}
-        case FunctionCallOutputItem():
+            return {**head, **_call(item), "arguments": item.arguments}
+        case CustomToolCallItem():
+            return {**head, **_call(item), "input": item.input}
+        case FunctionCallOutputItem():  # and CustomToolCallOutputItem
             output = item.output if isinstance(item.output, str) else _parts(item.output, "input_text")
             return {**head, "call_id": item.call_id, "output": output}
+        case LocalShellCallOutputItem():
+            return {**head, "id": item.id or name, "call_id": item.call_id or item.id, "output": item.output}
+        case _:
+            return {**head, **item.model_dump(exclude_none=True, exclude={"id", "caller", "created_by"})}
+
+
+def _call(item: FunctionCallItem | CustomToolCallItem) -> dict[str, Any]:
+    call = {"call_id": item.call_id, "name": item.name}
+    return call if item.namespace is None else {**call, "namespace": item.namespace}
 
 
 def _thought(item: ReasoningItem) -> str:
@@ -77,12 +93,16 @@ def instructions_of(instructions: str | None, items: Sequence[StoredItem]) -> st
     return "\n\n".join(filter(None, [instructions, *among])) or None
 
 
-def messages_of(items: Sequence[StoredItem], *, first_new: int = 0) -> tuple[Message, ...]:
+def messages_of(
+    items: Sequence[StoredItem], *, first_new: int = 0, is_plain: Callable[[str], bool] = lambda name: False
+) -> tuple[Message, ...]:
     """Messages in order. `first_new` is the index of the request's first own item, from which errors count.
+
+    `is_plain` says of which custom tools, by the name that the model sees, calls are plain text.
 
     Raises InvalidValueError for an output whose call is not among the items before it.
     """
-    builder = _MessageBuilder()
+    builder = _MessageBuilder(is_plain)
     for number, item in enumerate(items):
         try:
             builder.add(item)
@@ -98,9 +118,10 @@ def messages_of(items: Sequence[StoredItem], *, first_new: int = 0) -> tuple[Mes
 class _MessageBuilder:
     """Builder of one message from the model's items in a row: thoughts, then preambles, then calls or an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_plain: Callable[[str], bool]) -> None:
+        self._is_plain = is_plain
         self._messages: list[Message] = []
-        self._names: dict[str, str] = {}
+        self._names: dict[str, tuple[str, str]] = {}
         self._said: AssistantMessage | None = None
 
     def messages(self) -> tuple[Message, ...]:
@@ -119,11 +140,15 @@ class _MessageBuilder:
                 if text := _text(item["content"]):
                     self._flush()
                     self._said = AssistantMessage(reasoning=text)
-            case "function_call":
-                self._call(FunctionCall(item["call_id"], item["name"], item["arguments"]))
-            case "function_call_output":
-                call_id = item["call_id"]
-                self._append(ToolMessage(self._names[call_id], _text(item["output"]), call_id))
+            case kind if kind.endswith("_call"):
+                name = flat_name(item.get("namespace"), item["name"]) if "name" in item else kind.removesuffix("_call")
+                plain = kind == "custom_tool_call" and self._is_plain(name)
+                self._call(FunctionCall(item["call_id"], name, arguments_of(item, plain=plain), plain), item.get("id"))
+            case "message":
+                pass  # of the system or developer: see instructions_of()
+            case _:
+                name, call_id = self._names[item["call_id"]]
+                self._append(ToolMessage(name, _result(item), call_id))
 
     def _append(self, message: Message) -> None:
         self._flush()
@@ -147,8 +172,11 @@ class _MessageBuilder:
         else:
             self._said = AssistantMessage(reasoning=said.reasoning, content=text)
 
-    def _call(self, call: FunctionCall) -> None:
-        self._names[call.id] = call.name
+    def _call(self, call: FunctionCall, item_id: str | None) -> None:
+        self._names[call.id] = call.name, call.id
+        if item_id is not None:
+            # A local shell's output may name its call's item.
+            self._names.setdefault(item_id, (call.name, call.id))
         said = self._said or AssistantMessage()
         self._said = AssistantMessage(
             content=said.content,
@@ -156,6 +184,26 @@ class _MessageBuilder:
             commentary=said.commentary,
             tool_calls=(*said.tool_calls, call),
         )
+
+
+def _result(item: StoredItem) -> str:
+    """A call's result as the model reads it."""
+    match item["type"]:
+        case "apply_patch_call_output":
+            output = item.get("output")
+            return "\n".join(
+                filter(None, [None if output and item["status"] == "completed" else item["status"], output])
+            )
+        case "shell_call_output":
+            return "\n".join(_shell_result(each) for each in item["output"])
+        case _:
+            return _text(item["output"])
+
+
+def _shell_result(result: dict[str, Any]) -> str:
+    outcome = result["outcome"]
+    end = "timed out" if outcome["type"] == "timeout" else f"exit code {outcome.get('exit_code')}"
+    return "\n".join(text.rstrip("\n") for text in (result["stdout"], result["stderr"], end) if text)
 
 
 def _text(content: str | list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ are those that OpenAI's client adds. Null means absent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
 from typing_extensions import TypeAliasType
@@ -115,7 +115,7 @@ class FunctionCallItem(WireModel):
     id: _ItemId | None = None
     status: ItemStatus | None = None
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
-    namespace: None = None
+    namespace: _NonEmpty | None = None
     parsed_arguments: Any = Field(None, description="Ignored: OpenAI's client adds it to calls that it parsed.")
 
 
@@ -129,7 +129,145 @@ class FunctionCallOutputItem(WireModel):
     status: ItemStatus | None = None
     name: str | None = Field(None, description="Ignored: the call's id decides.")
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
-    namespace: None = None
+    namespace: str | None = Field(None, description="Ignored: the call's id decides.")
+    created_by: str | None = Field(None, description="Ignored.")
+
+
+class CustomToolCallItem(WireModel):
+    """A call of a custom tool that the model made."""
+
+    type: Literal["custom_tool_call"]
+    call_id: _NonEmpty
+    name: _NonEmpty
+    input: str
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+    caller: Annotated[dict[str, Any] | None, _DIRECT] = None
+    namespace: _NonEmpty | None = None
+
+
+class CustomToolCallOutputItem(FunctionCallOutputItem):
+    """Result of a custom tool's call."""
+
+    type: Literal["custom_tool_call_output"]  # type: ignore[assignment]  # a kind of its own with the same fields
+
+
+class PatchOperation(WireModel):
+    """A change of one file."""
+
+    type: Literal["create_file", "update_file", "delete_file"]
+    path: str
+    diff: str | None = None
+
+
+class ApplyPatchCallItem(WireModel):
+    """A change of a file that the model asked for."""
+
+    type: Literal["apply_patch_call"]
+    call_id: _NonEmpty
+    operation: PatchOperation
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+    caller: Annotated[dict[str, Any] | None, _DIRECT] = None
+    created_by: str | None = Field(None, description="Ignored.")
+
+
+class ApplyPatchCallOutputItem(WireModel):
+    """Result of a change; `output` is shown to the model."""
+
+    type: Literal["apply_patch_call_output"]
+    call_id: _NonEmpty
+    status: Literal["completed", "failed"]
+    output: str | None = None
+    id: _ItemId | None = None
+    caller: Annotated[dict[str, Any] | None, _DIRECT] = None
+    created_by: str | None = Field(None, description="Ignored.")
+
+
+class LocalShellAction(WireModel):
+    """A command."""
+
+    type: Literal["exec"] = "exec"
+    command: list[str]
+    env: dict[str, str] | None = Field(None, description="Ignored: the model gives none.")
+    timeout_ms: int | None = None
+    user: str | None = Field(None, description="Ignored: the model gives none.")
+    working_directory: str | None = None
+
+
+class LocalShellCallItem(WireModel):
+    """A command that the model asked for."""
+
+    type: Literal["local_shell_call"]
+    call_id: _NonEmpty
+    action: LocalShellAction
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+
+
+class LocalShellCallOutputItem(WireModel):
+    """Result of a command; `id` is the call's."""
+
+    type: Literal["local_shell_call_output"]
+    output: str
+    id: _ItemId | None = None
+    call_id: _ItemId | None = Field(None, description="The call's id, where `id` is the item's own.")
+    status: ItemStatus | None = None
+
+    @model_validator(mode="after")
+    def _names_its_call(self) -> LocalShellCallOutputItem:
+        if self.id is None and self.call_id is None:
+            raise invalid("It needs the call's id as 'id'.", at="id", code="missing_required_parameter")
+        return self
+
+
+class ShellAction(WireModel):
+    """Commands."""
+
+    commands: list[str]
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class ShellCallItem(WireModel):
+    """Commands that the model asked for."""
+
+    type: Literal["shell_call"]
+    call_id: _NonEmpty
+    action: ShellAction
+    environment: dict[str, Any] | None = Field(None, description="Ignored: the client ran them.")
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+    caller: Annotated[dict[str, Any] | None, _DIRECT] = None
+    created_by: str | None = Field(None, description="Ignored.")
+
+
+class ShellOutcome(WireModel):
+    """End of a command."""
+
+    type: Literal["exit", "timeout"]
+    exit_code: int | None = None
+
+
+class ShellOutput(WireModel):
+    """What a command wrote."""
+
+    stdout: str
+    stderr: str
+    outcome: ShellOutcome
+    created_by: str | None = Field(None, description="Ignored.")
+
+
+class ShellCallOutputItem(WireModel):
+    """Results of commands."""
+
+    type: Literal["shell_call_output"]
+    call_id: _NonEmpty
+    output: list[ShellOutput]
+    max_output_length: int | None = Field(None, description="Ignored: the client has cut the output.")
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+    caller: Annotated[dict[str, Any] | None, _DIRECT] = None
     created_by: str | None = Field(None, description="Ignored.")
 
 
@@ -140,7 +278,22 @@ class ItemReference(WireModel):
     id: _ItemId
 
 
-_TYPES = ("message", "reasoning", "function_call", "function_call_output", "item_reference")
+_CLASSES = (
+    MessageItem,
+    ReasoningItem,
+    FunctionCallItem,
+    FunctionCallOutputItem,
+    CustomToolCallItem,
+    CustomToolCallOutputItem,
+    ApplyPatchCallItem,
+    ApplyPatchCallOutputItem,
+    LocalShellCallItem,
+    LocalShellCallOutputItem,
+    ShellCallItem,
+    ShellCallOutputItem,
+    ItemReference,
+)
+_TYPES = tuple(get_args(each.model_fields["type"].annotation)[0] for each in _CLASSES)
 
 
 def _item_type(value: Any) -> str | None:
@@ -171,12 +324,36 @@ def _known_type(value: Any) -> Any:
     return value
 
 
+AnyInputItem = (
+    MessageItem
+    | ReasoningItem
+    | FunctionCallItem
+    | FunctionCallOutputItem
+    | CustomToolCallItem
+    | CustomToolCallOutputItem
+    | ApplyPatchCallItem
+    | ApplyPatchCallOutputItem
+    | LocalShellCallItem
+    | LocalShellCallOutputItem
+    | ShellCallItem
+    | ShellCallOutputItem
+)
+"""An item that is there itself, and no reference."""
+
 InputItem = Annotated[
     Annotated[
         Annotated[MessageItem, Tag("<message>")]
         | Annotated[ReasoningItem, Tag("<reasoning>")]
         | Annotated[FunctionCallItem, Tag("<function_call>")]
         | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")]
+        | Annotated[CustomToolCallItem, Tag("<custom_tool_call>")]
+        | Annotated[CustomToolCallOutputItem, Tag("<custom_tool_call_output>")]
+        | Annotated[ApplyPatchCallItem, Tag("<apply_patch_call>")]
+        | Annotated[ApplyPatchCallOutputItem, Tag("<apply_patch_call_output>")]
+        | Annotated[LocalShellCallItem, Tag("<local_shell_call>")]
+        | Annotated[LocalShellCallOutputItem, Tag("<local_shell_call_output>")]
+        | Annotated[ShellCallItem, Tag("<shell_call>")]
+        | Annotated[ShellCallOutputItem, Tag("<shell_call_output>")]
         | Annotated[ItemReference, Tag("<item_reference>")],
         Discriminator(_item_type, custom_error_type="expected", custom_error_message="an object"),
     ],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from serving.api.openai.logprobs import shown_logprobs
+from serving.api.openai.responses.custom_input import CustomInput
 from serving.api.openai.responses.events import OutputSink
 from serving.api.openai.responses.response import (
-    FunctionCallOutput,
     ItemStatus,
     Logprob,
     MessageOutput,
@@ -15,6 +15,7 @@ from serving.api.openai.responses.response import (
     ReasoningText,
     SummaryText,
 )
+from serving.api.openai.responses.toolbox import Toolbox, close_call
 from serving.generation.types import (
     ChatEvent,
     ChoiceFinished,
@@ -37,7 +38,20 @@ def item_id(kind: str, token: str, number: int) -> str:
     return f"{_PREFIXES[kind]}_{token}_{number}"
 
 
-_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco"}
+_PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "apply_patch_call": "apc",
+    "apply_patch_call_output": "apco",
+    "local_shell_call": "lsh",
+    "local_shell_call_output": "lsho",
+    "shell_call": "sh",
+    "shell_call_output": "sho",
+}
 
 
 def response_of_item(name: str) -> str | None:
@@ -54,11 +68,19 @@ class OutputBuilder:
     """Builder of items from events; it tells `sink` of each as it opens, grows and closes.
 
     A message of the model is an item; a delta that `opens` begins the next. `cuts` says how each item's text came.
-    Reasoning is repeated as its summary if it `summarizes`, and encrypted with `seal`.
+    Calls become items of their tools' types, which `toolbox` knows. Reasoning is repeated as its summary if it
+    `summarizes`, and encrypted with `seal`.
     """
 
     def __init__(
-        self, sink: OutputSink, token: str, first_number: int, *, summarizes: bool = False, seal: Seal | None = None
+        self,
+        sink: OutputSink,
+        token: str,
+        first_number: int,
+        *,
+        toolbox: Toolbox | None = None,
+        summarizes: bool = False,
+        seal: Seal | None = None,
     ) -> None:
         self.items: list[OutputItem] = []
         self.cuts: list[Cuts] = []
@@ -68,6 +90,8 @@ class OutputBuilder:
         self._sink = sink
         self._token = token
         self._first_number = first_number
+        self._toolbox = toolbox or Toolbox(None)
+        self._custom: CustomInput | None = None
         self._summarizes = summarizes
         self._seal = seal
         self._open: OutputItem | None = None
@@ -84,9 +108,9 @@ class OutputBuilder:
                 self._begin(_text_item(event.channel, self._next_id(kind)), event.channel)
             self._grow(event.text, [] if event.channel == "analysis" else shown_logprobs(event.logprobs or ()))
         elif isinstance(event, ToolArgumentsDelta):
-            self._grow(event.text, [])
+            self._grow_call(event.text)
         elif isinstance(event, ToolCallDelta):
-            self._begin(_call_item(event.id, event.name, self._next_id("function_call")), None)
+            self._begin_call(event)
         elif isinstance(event, ChoiceFinished):
             self.finish_reason = event.finish_reason
             self.reasoning_truncated = event.reasoning_truncated
@@ -99,6 +123,8 @@ class OutputBuilder:
         item = self._open
         if item is None:
             return
+        if self._custom is not None and (rest := self._custom.end()):
+            self._grow(rest, [])
         item["status"] = status
         text = "".join(self._texts)
         if item["type"] == "message":
@@ -108,7 +134,7 @@ class OutputBuilder:
             item["summary"] = [SummaryText(type="summary_text", text=text)] if self._summarizes else []
             item["encrypted_content"] = None if self._seal is None else self._seal.close(text)
         else:
-            item["arguments"] = text
+            close_call(item, text)
         self.items.append(item)
         self.cuts.append(self._cuts)
         self._open = self._channel = None
@@ -119,9 +145,26 @@ class OutputBuilder:
 
     def _begin(self, item: OutputItem, channel: Channel | None) -> None:
         self.end("completed")
-        self._open, self._channel = item, channel
+        self._open, self._channel, self._custom = item, channel, None
         self._texts, self._logprobs, self._cuts = [], [], ([], [])
         self._sink.open(len(self.items), item)
+
+    def _begin_call(self, event: ToolCallDelta) -> None:
+        # The item's type is part of its id.
+        item = self._toolbox.opened(event.name, event.id, "")
+        item["id"] = self._next_id(item["type"])
+        self._begin(item, None)
+        if item["type"] == "custom_tool_call":
+            self._custom = CustomInput(plain=self._toolbox.is_plain(event.name))
+
+    def _grow_call(self, text: str) -> None:
+        if self._custom is not None:
+            text = self._custom.feed(text)
+        elif self._open is None or self._open["type"] != "function_call":
+            self._texts.append(text)  # shown once it is complete
+            return
+        if text:
+            self._grow(text, [])
 
     def _grow(self, text: str, logprobs: list[Logprob]) -> None:
         self._texts.append(text)
@@ -144,10 +187,4 @@ def _text_item(channel: Channel, name: str) -> MessageOutput | ReasoningOutput:
         phase="final_answer" if channel == "final" else "commentary",
         channel=channel,
         content=[],
-    )
-
-
-def _call_item(call_id: str, function: str, name: str) -> FunctionCallOutput:
-    return FunctionCallOutput(
-        id=name, type="function_call", status="in_progress", call_id=call_id, name=function, arguments=""
     )

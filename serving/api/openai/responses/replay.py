@@ -8,6 +8,7 @@ from serving.api.openai.responses.archive import ResponseRecord
 from serving.api.openai.responses.events import ResponseEvents
 from serving.api.openai.responses.output import Cuts
 from serving.api.openai.responses.response import Logprob, OutputItem
+from serving.api.openai.responses.toolbox import close_call
 
 
 def replay(record: ResponseRecord, *, starting_after: int = -1) -> Iterator[bytes]:
@@ -38,17 +39,24 @@ def _item(sse: ResponseEvents, index: int, item: OutputItem, cuts: Cuts) -> Iter
 
 
 def _emptied(item: OutputItem) -> OutputItem:
-    if item["type"] == "function_call":
-        return {**item, "status": "in_progress", "arguments": ""}
+    if item["type"] == "message":
+        return {**item, "status": "in_progress", "content": []}
     if item["type"] == "reasoning":
         return {**item, "status": "in_progress", "content": [], "summary": [], "encrypted_content": None}
-    return {**item, "status": "in_progress", "content": []}
+    empty = item.copy()
+    empty["status"] = "in_progress"
+    close_call(empty, "")
+    return empty
 
 
 def _content(item: OutputItem) -> tuple[str, list[Logprob]]:
     if item["type"] == "function_call":
         return item["arguments"], []
+    if item["type"] == "custom_tool_call":
+        return item["input"], []
     if item["type"] == "reasoning":
         return item["content"][0]["text"], []
+    if item["type"] != "message":
+        return "", []
     part = item["content"][0]
     return part["text"], part["logprobs"]

@@ -13,7 +13,7 @@ from typing_extensions import TypeAliasType
 
 from serving.api.openai.responses.items import InputItem
 from serving.api.openai.responses.text import TextSettings
-from serving.api.openai.responses.tools import Tool, ToolChoice, distinct_names, selection_of
+from serving.api.openai.responses.tools import Tool, ToolChoice, distinct_names, names_of, selection_of
 from serving.api.wire.base_model import WireModel, invalid, only, unsupported
 from serving.api.wire.body import parse_object
 from serving.api.wire.presets import Expand, unchanged
@@ -145,7 +145,7 @@ class ResponsesRequest(WireModel):
             raise invalid("'stream_options' needs 'stream' to be true.", at="stream_options")
         if (self.min_answer_tokens or 0) > (self.max_output_tokens or self.min_answer_tokens or 0):
             raise invalid("'min_answer_tokens' is more than 'max_output_tokens'.", at="min_answer_tokens")
-        selection_of(self.tool_choice).check([tool.name for tool in self.tools or ()])
+        selection_of(self.tool_choice).check([name for tool in self.tools or () for name in names_of(tool)])
         return self
 
     @property

@@ -78,9 +78,54 @@ class FunctionCallOutput(TypedDict):
     call_id: str
     name: str
     arguments: str
+    namespace: NotRequired[str]
 
 
-OutputItem = MessageOutput | ReasoningOutput | FunctionCallOutput
+class CustomToolCallOutput(TypedDict):
+    """A custom tool the model asks the client to call, with its input as text."""
+
+    id: str
+    type: Literal["custom_tool_call"]
+    status: ItemStatus
+    call_id: str
+    name: str
+    input: str
+    namespace: NotRequired[str]
+
+
+class ApplyPatchCallOutput(TypedDict):
+    """A change of one file that the model asks for: `operation` has type, path and, unless it deletes, diff."""
+
+    id: str
+    type: Literal["apply_patch_call"]
+    status: ItemStatus
+    call_id: str
+    operation: dict[str, Any]
+
+
+class LocalShellCallOutput(TypedDict):
+    """A command that the model asks the client to run."""
+
+    id: str
+    type: Literal["local_shell_call"]
+    status: ItemStatus
+    call_id: str
+    action: dict[str, Any]
+
+
+class ShellCallOutput(TypedDict):
+    """Shell commands that the model asks the client to run."""
+
+    id: str
+    type: Literal["shell_call"]
+    status: ItemStatus
+    call_id: str
+    action: dict[str, Any]
+    environment: dict[str, str]
+
+
+CallOutput = FunctionCallOutput | CustomToolCallOutput | ApplyPatchCallOutput | LocalShellCallOutput | ShellCallOutput
+OutputItem = MessageOutput | ReasoningOutput | CallOutput
 
 
 class InputTokensDetails(TypedDict):

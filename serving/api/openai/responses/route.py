@@ -24,6 +24,7 @@ from serving.api.openai.responses.request import ResponsesRequest, parse_respons
 from serving.api.openai.responses.response import DeletedResponse, ResponseObject
 from serving.api.openai.responses.run import ResponseRun, ResponseStorage
 from serving.api.openai.responses.sealed import needs_seal, unsealed
+from serving.api.openai.responses.toolbox import Toolbox
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
@@ -118,16 +119,18 @@ async def _prepare(
     earlier = await storage.archive.earlier(storage.owner, previous) if previous else Earlier()
     seal = await seals.of(storage.owner, model.name) if needs_seal(asked) else None
     new = await _new_items(asked, storage, earlier, token, seal)
+    toolbox = Toolbox(asked.tools)
     generation = responses_generation(
         asked,
         earlier.items,
         new,
+        toolbox,
         request_id=f"resp-{token}",
         limits=limits,
         today=datetime.fromtimestamp(now, UTC).date(),
         answer_share=model.settings.truncation_answer_share,
     )
-    generation, answerer = model.chat(generation, constraints=constraints_in(asked))
+    generation, answerer = model.chat(generation, constraints=constraints_in(asked, toolbox))
     draft = draft_response(
         asked,
         response_id=f"resp_{token}",
@@ -143,6 +146,7 @@ async def _prepare(
         recorder=recorder,
         clock=context.clock,
         longest_s=context.http.longest_answer_s,
+        toolbox=toolbox,
         seal=seal if asked.encrypts_reasoning else None,
     )
     return run, {"x-reasoning-effort": limits.effort}

@@ -22,6 +22,7 @@ from serving.api.openai.responses.response import (
     ResponseUsage,
     Status,
 )
+from serving.api.openai.responses.toolbox import Toolbox
 from serving.api.streaming.event_stream import stream_failure
 from serving.errors import ApiError
 from serving.generation.answer import AnswerBuilder
@@ -48,7 +49,7 @@ class ResponseRun:
     """Run of one response from one generation; the caller calls whole() or frames() once.
 
     `draft` is the record as it is before anything was generated; its response says in `store` whether to store it.
-    `seal` encrypts reasoning, if it is to be.
+    `toolbox` has the request's tools; `seal` encrypts reasoning, if it is to be.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ResponseRun:
         recorder: RequestRecorder,
         clock: Callable[[], float],
         longest_s: float,
+        toolbox: Toolbox | None = None,
         seal: Seal | None = None,
     ) -> None:
         self._answerer = answerer
@@ -70,6 +72,7 @@ class ResponseRun:
         self._recorder = recorder
         self._clock = clock
         self._longest_s = longest_s
+        self._toolbox = toolbox or Toolbox(None)
         self._seal = seal
         self._interruptible = Interruptible()
         self._failure: ApiError | None = None
@@ -86,7 +89,7 @@ class ResponseRun:
                     builder.add(event)
                     answer.add(event)
         except ApiError as error:
-            raise in_our_words(error) from error
+            raise self._in_our_words(error) from error
         self._recorder.answered(answer.answer())
         return await self._finish(builder, _status(builder))
 
@@ -126,10 +129,14 @@ class ResponseRun:
         try:
             event = await self._interruptible.next(events)
         except ApiError as error:
-            raise in_our_words(error) from error
+            raise self._in_our_words(error) from error
         if event is None:
             raise answer_timeout(self._longest_s)
         return event
+
+    def _in_our_words(self, error: ApiError) -> ApiError:
+        shown = {tool.name for tool in self._generation.conversation.tools}
+        return in_our_words(error, [tool.place for tool in self._toolbox if tool.function.name in shown])
 
     def _builder(self, sink: OutputSink) -> OutputBuilder:
         token = self._draft.id.removeprefix("resp_")
@@ -137,6 +144,7 @@ class ResponseRun:
             sink,
             token,
             first_number=len(self._draft.input),
+            toolbox=self._toolbox,
             summarizes=self._draft.response["reasoning"]["summary"] is not None,
             seal=self._seal,
         )

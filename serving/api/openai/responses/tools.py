@@ -1,13 +1,18 @@
-"""Tools of a Responses request, which describe functions flat, and the choice among them."""
+"""Tools of a Responses request and the choice among them.
+
+Functions are described flat. Custom tools, apply_patch and the local shells are functions to the model (toolbox.py);
+the client runs all of them.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only, unsupported
+from serving.api.wire.structured_outputs import Grammar, Regex
 from serving.api.wire.tools import FUNCTION_NAME, ToolSelection, check_distinct
 from serving.schemas.check import schema_problem
 
@@ -23,7 +28,7 @@ class FunctionTool(WireModel):
     parameters: dict[str, Any] | None = Field(None, description="A JSON schema of type object; absent: no parameters.")
     strict: bool | None = Field(None, description="true: arguments are held to the schema.")
     output_schema: dict[str, Any] | None = Field(None, description="Accepted; not shown to the model.")
-    defer_loading: Annotated[bool | None, only(False, because="All tools are shown; there is no tool search.")] = None
+    defer_loading: bool | None = Field(None, description="A hint: here all tools are shown at once.")
     allowed_callers: Annotated[
         list[str] | None, only(["direct"], because="The model calls functions itself here: only 'direct' is.")
     ] = None
@@ -43,34 +48,170 @@ class FunctionTool(WireModel):
         return self
 
 
-def _function_alone(value: Any) -> Any:
+class TextFormat(WireModel):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class LarkFormat(WireModel):
+    """Text of a grammar in Lark's syntax, as xgrammar reads it."""
+
+    type: Literal["grammar"]
+    syntax: Literal["lark"]
+    definition: Grammar
+
+
+class RegexFormat(WireModel):
+    """Text that a regular expression matches as a whole."""
+
+    type: Literal["grammar"]
+    syntax: Literal["regex"]
+    definition: Regex
+
+
+def _format_kind(value: Any) -> str | None:
+    def field(name: str) -> Any:
+        return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+
+    return f"<{field('syntax') if field('type') == 'grammar' else field('type')}>"
+
+
+InputFormat = Annotated[
+    Annotated[TextFormat, Tag("<text>")]
+    | Annotated[LarkFormat, Tag("<lark>")]
+    | Annotated[RegexFormat, Tag("<regex>")],
+    Discriminator(
+        _format_kind,
+        custom_error_type="expected",
+        custom_error_message="{type: 'text'}, or {type: 'grammar', syntax: 'lark' or 'regex', definition: ...}",
+    ),
+]
+_Direct = Annotated[list[str] | None, only(["direct"], because="The model calls tools itself here: only 'direct' is.")]
+
+
+class CustomTool(WireModel):
+    """A tool whose input is text."""
+
+    type: Literal["custom"]
+    name: _Name = Field(description=FUNCTION_NAME)
+    description: str | None = None
+    format: InputFormat | None = Field(None, description="Text of a grammar, or by default any text.")
+    defer_loading: bool | None = Field(None, description="A hint: here all tools are shown at once.")
+    allowed_callers: _Direct = None
+
+
+class ApplyPatchTool(WireModel):
+    """The client's files, which the model creates, changes and deletes with diffs."""
+
+    type: Literal["apply_patch"]
+    allowed_callers: _Direct = None
+
+
+class LocalShellTool(WireModel):
+    """The client's shell, one command at a time."""
+
+    type: Literal["local_shell"]
+
+
+class ShellTool(WireModel):
+    """The client's shell, several commands at a time."""
+
+    type: Literal["shell"]
+    environment: Annotated[dict[str, Any] | None, AfterValidator(lambda value: _local_environment(value))] = Field(
+        None, description="local: your program runs the commands."
+    )
+    allowed_callers: _Direct = None
+
+
+def _local_environment(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value is not None and value.get("type") != "local":
+        raise unsupported("This server runs no containers: with {type: 'local'} your program runs the commands.")
+    return value
+
+
+def _tool_type(value: Any) -> str | None:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"<{kind}>" if kind is not None else "<function>"
+
+
+class Namespace(WireModel):
+    """Tools under a common name; the model sees them as NAMESPACE__TOOL."""
+
+    type: Literal["namespace"]
+    name: _Name
+    description: str | None = None
+    tools: Annotated[
+        list[
+            Annotated[
+                Annotated[FunctionTool, Tag("<function>")] | Annotated[CustomTool, Tag("<custom>")],
+                Discriminator(
+                    _tool_type, custom_error_type="expected", custom_error_message="a function or custom tool"
+                ),
+            ]
+        ],
+        Field(max_length=128),
+    ]
+
+
+TOOL_TYPES = ("function", "custom", "namespace", "apply_patch", "local_shell", "shell")
+
+
+def _known_tool(value: Any) -> Any:
     kind = value.get("type") if isinstance(value, dict) else None
-    if isinstance(kind, str) and kind != "function":
+    if isinstance(kind, str) and kind not in TOOL_TYPES:
         raise unsupported(
             f"Its type is '{kind[:64]}', and this server runs no tools itself: describe what your program can do as a "
-            "tool of type 'function', and answer its calls."
+            f"tool of type 'function', and answer its calls. Types: {', '.join(TOOL_TYPES)}."
         )
     return value
 
 
-Tool = Annotated[FunctionTool, BeforeValidator(_function_alone)]
+Tool = Annotated[
+    Annotated[
+        Annotated[FunctionTool, Tag("<function>")]
+        | Annotated[CustomTool, Tag("<custom>")]
+        | Annotated[Namespace, Tag("<namespace>")]
+        | Annotated[ApplyPatchTool, Tag("<apply_patch>")]
+        | Annotated[LocalShellTool, Tag("<local_shell>")]
+        | Annotated[ShellTool, Tag("<shell>")],
+        Discriminator(_tool_type, custom_error_type="expected", custom_error_message="an object"),
+    ],
+    BeforeValidator(_known_tool),
+]
 
 
-class ChosenFunction(WireModel):
-    """A function by its name."""
-
-    type: Literal["function"]
-    name: _Name
+def flat_name(namespace: str | None, name: str) -> str:
+    """The name under which the model sees a tool of a namespace; vLLM's."""
+    return name if namespace is None else f"{namespace}__{name}"
 
 
-class AllowedFunctions(WireModel):
+class ChosenTool(WireModel):
+    """A tool by its type, and by its name where it has one."""
+
+    type: Literal["function", "custom", "apply_patch", "local_shell", "shell"]
+    name: _Name | None = None
+    namespace: _Name | None = None
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> ChosenTool:
+        if (self.name is None) != (self.type not in ("function", "custom")):
+            wanted = "needs a 'name'" if self.name is None else "has no 'name'"
+            raise invalid(f"A choice of type '{self.type}' {wanted}.", at="name", code="missing_required_parameter")
+        return self
+
+    @property
+    def flat(self) -> str:
+        """The name under which the model sees it."""
+        return flat_name(self.namespace, self.name or self.type)
+
+
+class AllowedTools(WireModel):
     """Some of the tools, of which the model may or must call one."""
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[
-        list[Annotated[ChosenFunction, BeforeValidator(_function_alone)]], Field(min_length=1, max_length=128)
-    ]
+    tools: Annotated[list[Annotated[ChosenTool, BeforeValidator(_known_tool)]], Field(min_length=1, max_length=128)]
 
 
 def _choice(value: Any) -> Any:
@@ -81,18 +222,34 @@ def _choice(value: Any) -> Any:
     if not isinstance(value, dict):
         raise PydanticCustomError("expected", "a string or an object")
     if value.get("type") == "allowed_tools":
-        return AllowedFunctions.model_validate(value)
-    return ChosenFunction.model_validate(_function_alone(value))
+        return AllowedTools.model_validate(value)
+    return ChosenTool.model_validate(_known_tool(value))
 
 
-ToolChoice = Annotated[
-    Literal["none", "auto", "required"] | ChosenFunction | AllowedFunctions, BeforeValidator(_choice)
-]
+ToolChoice = Annotated[Literal["none", "auto", "required"] | ChosenTool | AllowedTools, BeforeValidator(_choice)]
 
 
-def distinct_names(tools: list[FunctionTool] | None) -> list[FunctionTool] | None:
-    """Refuse two functions of one name."""
-    check_distinct(tool.name for tool in tools or ())
+def names_of(tool: Tool) -> list[str]:
+    """Names under which the model sees a tool, or the tools of a namespace."""
+    match tool:
+        case FunctionTool() | CustomTool():
+            return [tool.name]
+        case Namespace():
+            return [flat_name(tool.name, each.name) for each in tool.tools]
+        case _:
+            return [tool.type]
+
+
+def distinct_names(tools: list[Tool] | None) -> list[Tool] | None:
+    """Refuse two tools of one name."""
+    seen: set[str] = set()
+    for number, tool in enumerate(tools or ()):
+        names = names_of(tool)
+        if (twice := next((name for name in names if name in seen), None)) is not None:
+            raise invalid(f"Two tools are named '{twice}'.", at=f"[{number}].name")
+        if isinstance(tool, Namespace):
+            check_distinct(names)
+        seen.update(names)
     return tools
 
 
@@ -101,10 +258,10 @@ def selection_of(choice: ToolChoice | None) -> ToolSelection:
     match choice:
         case None:
             return ToolSelection()
-        case ChosenFunction():
-            return ToolSelection("required", named=[(choice.name, "name")])
-        case AllowedFunctions():
-            named = [(tool.name, f"tools[{i}].name") for i, tool in enumerate(choice.tools)]
+        case ChosenTool():
+            return ToolSelection("required", named=[(choice.flat, "name")])
+        case AllowedTools():
+            named = [(tool.flat, f"tools[{i}].name") for i, tool in enumerate(choice.tools)]
             return ToolSelection(choice.mode, named=named, hides_others=True)
         case _:
             return ToolSelection(choice)

@@ -22,6 +22,7 @@ ANSWERS = [
     "<|channel|>analysis<|message|>A greeting.<|end|><|start|>assistant<|channel|>final<|message|>Hello!<|return|>",
     CALL,
     "<|channel|>final<|message|>It is sunny.<|return|>",
+    "<|channel|>commentary to=functions.calculate<|message|>2 + 3<|call|>",
     f"<|channel|>analysis<|message|>The weather.<|end|><|start|>assistant{CALL}",
     "<|channel|>final<|message|>Hello again!<|return|>",
     "<|channel|>final<|message|>Hello, briefly!<|return|>",
@@ -43,10 +44,11 @@ async def test_the_programs_run(served: Served, capsys: pytest.CaptureFixture[st
     namespace["client"].close()
     assert printed[0] == "Hello!\n['reasoning', 'message']\n"
     assert printed[1] == "It is sunny.\n"
-    assert printed[2] == "['function_call', 'reasoning']\n"
-    assert printed[3] == "Hello again!"
-    assert printed[4].splitlines()[0] == "6 response.output_text.delta"
-    assert printed[4].splitlines()[-1].endswith("response.completed")
+    assert printed[2] == "['2 + 3']\n"
+    assert printed[3] == "['function_call', 'reasoning']\n"
+    assert printed[4] == "Hello again!"
+    assert printed[5].splitlines()[0] == "6 response.output_text.delta"
+    assert printed[5].splitlines()[-1].endswith("response.completed")
     assert served.engine.in_turn == []
 
 
