@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
@@ -23,6 +24,7 @@ from serving.cluster.transport.frames import Address, Reply
 from serving.cluster.transport.load_reports import LoadReports
 from serving.cluster.transport.outbox import Outbox
 from serving.demo.checkpoint import ensure_checkpoint
+from serving.engine.accelerator import probe
 from serving.engine.base import (
     Adapter,
     EngineInfo,
@@ -39,10 +41,12 @@ from serving.engine.start_failure import ProcessLog
 from serving.engine.start_failure import start_failure as failure_of
 from serving.engine.vllm.engine import VllmEngine
 from serving.errors import EngineDiedError
+from serving.planning.bound import bound_tokens_s
 from serving.settings.cache_dir import default_cache_dir
 from serving.settings.http import LOOPBACK
 from serving.settings.models import ModelSettings
 from serving.settings.tree import Settings
+from serving.telemetry.engine_metrics import engine_metrics
 from serving.telemetry.exposition import exposed
 from serving.telemetry.logs import configure_logging
 from serving.tenancy.flow_control.saturation import REPORT_EVERY_S
@@ -120,8 +124,18 @@ class EngineReplica:
             raise
         with contextlib.suppress(RayError, TimeoutError):  # the engine answers; what was is only told a little longer
             start_failure.clear(name)
+        self._metrics = engine_metrics(name, *await self._size(settings, name))
         self._load_reports = LoadReports(self._engine.load, self._outbox, REPORT_EVERY_S)
         stages.report(name, "ready")
+
+    async def _size(self, settings: Settings, name: str) -> tuple[int, float | None]:
+        """GPUs of the engine, and the tokens a second that it cannot pass."""
+        accelerator = await asyncio.to_thread(probe)
+        if settings.engine == "scripted" or accelerator.device == "cpu":
+            return 0, None
+        model, info = settings.models[name], await self._engine.prepare()
+        streams = info.max_num_seqs
+        return model.devices, streams and bound_tokens_s(model, accelerator, streams, info.max_model_len)
 
     async def info(self) -> EngineInfo:
         """Description of the engine, at once."""
@@ -182,7 +196,7 @@ class EngineReplica:
 
     async def metrics(self, openmetrics: bool) -> ReplicaMetrics:
         """Metrics of this process. vLLM registers its own with prometheus_client's global registry."""
-        body = exposed(prometheus_client.REGISTRY, openmetrics=openmetrics)
+        body = exposed(self._metrics, prometheus_client.REGISTRY, openmetrics=openmetrics)
         return ReplicaMetrics(replica_labels()["replica"], body)
 
     async def close(self) -> None:

@@ -20,13 +20,17 @@ TOKENS = (0.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One metric as it is exposed; `buckets` are a histogram's upper bounds, in the metric's unit."""
+    """One metric as it is exposed; `buckets` are a histogram's upper bounds, in the metric's unit.
+
+    `process`: which replicas expose it; `scrape` is for what their merged exposition adds.
+    """
 
     name: str
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    process: Literal["ingress", "engine", "scrape"] = "ingress"
 
 
 DEFINITIONS: tuple[Definition, ...] = (
@@ -218,6 +222,20 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("model",),
     ),
     Definition(
+        "serving_engine_gpus",
+        "gauge",
+        "GPUs of an engine replica; 0 on a CPU.",
+        ("model",),
+        process="engine",
+    ),
+    Definition(
+        "serving_engine_bound_tokens_per_second",
+        "gauge",
+        "Generated tokens a second that an engine replica cannot pass, as `serving plan` computes them for its GPU.",
+        ("model",),
+        process="engine",
+    ),
+    Definition(
         "serving_engine_start_failures_total",
         "counter",
         "Starts of a model's engines that failed, by why; every ingress replica has the figure of the whole cluster.",
@@ -265,6 +283,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "gauge",
         "1 for each replica whose metrics are in this answer, 0 for one that did not send them in time.",
         ("deployment", "replica"),
+        process="scrape",
     ),
 )
 

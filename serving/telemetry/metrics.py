@@ -57,19 +57,17 @@ class Metrics:
         self._efforts = KnownValues(_EFFORTS)
         self._backends = FirstValues(_MOST_BACKENDS)
         self._adapters = FirstValues(_MOST_ADAPTERS)
+        definitions = [d for d in DEFINITIONS if d.process == "ingress"]
         self._counters = {
-            d.name: Counter(d.name, d.help, d.labels, registry=registry) for d in DEFINITIONS if d.kind == "counter"
+            d.name: Counter(d.name, d.help, d.labels, registry=registry) for d in definitions if d.kind == "counter"
         }
-        # serving_scrape_replica_up is not of this process: whoever collects from all processes adds it.
         self._gauges = {
-            d.name: Gauge(d.name, d.help, d.labels, registry=registry)
-            for d in DEFINITIONS
-            if d.kind == "gauge" and d.name != "serving_scrape_replica_up"
+            d.name: Gauge(d.name, d.help, d.labels, registry=registry) for d in definitions if d.kind == "gauge"
         }
         chunked = "serving_inter_token_latency_seconds"
         self._histograms = {
             d.name: Histogram(d.name, d.help, d.labels, registry=registry, buckets=d.buckets)
-            for d in DEFINITIONS
+            for d in definitions
             if d.kind == "histogram" and d.name != chunked
         }
         self._gaps = ChunkHistogram(BY_NAME[chunked], registry)

@@ -9,6 +9,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry
 
 from serving.telemetry.definitions import DEFINITIONS
+from serving.telemetry.engine_metrics import engine_metrics
 from serving.telemetry.metrics import REJECTION_REASONS, FailoverOutcome, FrameLoss, Metrics
 from serving.telemetry.outcomes import OUTCOMES, SERVER_FAULTS
 
@@ -34,8 +35,14 @@ def test_a_process_registers_what_the_table_says_and_nothing_else() -> None:
     registry = CollectorRegistry()
     Metrics(registry, ["demo"])
     collected = {family.name + ("_total" if family.type == "counter" else ""): family for family in registry.collect()}
-    assert set(collected) == {d.name for d in DEFINITIONS} - {"serving_scrape_replica_up"}
+    assert set(collected) == {d.name for d in DEFINITIONS if d.process == "ingress"}
     assert all(collected[d.name].documentation == d.help for d in DEFINITIONS if d.name in collected)
+
+
+def test_an_engine_registers_what_the_table_says_and_no_bound_where_none_is_known() -> None:
+    names = {d.name for d in DEFINITIONS if d.process == "engine"}
+    assert {family.name for family in engine_metrics("demo", 2, 9000.0).collect()} == names
+    assert {family.name for family in engine_metrics("demo", 0, None).collect()} == {"serving_engine_gpus"}
 
 
 def test_names_carry_their_unit_and_times_reach_ten_minutes() -> None:
