@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from grafana.layout import new_dashboard
-from grafana.panels import Query, column_unit, graph, half_and_most, rows
+from grafana.panels import TOKENS_S, Query, column_unit, graph, half_and_most, rows
 from grafana.queries import ENGINE, MODEL, now, quantile, rate
 
 _ANY_REPLICA = 'model=~"$model"'
@@ -104,7 +104,7 @@ def _work(board: Dashboard) -> None:
             "Tokens by phase",
             "Prompt tokens read and tokens generated in each second, by engine model.",
             "prompt tokens that crowd out generation: prompts are long and not in the prefix cache.",
-            "short",
+            TOKENS_S,
             [
                 Query(rate("vllm:prompt_tokens_total", ENGINE, "model"), "{{model}} prompt"),
                 Query(rate("vllm:generation_tokens_total", ENGINE, "model"), "{{model}} generated"),
@@ -170,7 +170,7 @@ def _replicas(board: Dashboard) -> None:
         ],
         by=("deployment", "replica"),
     )
-    for column, unit in (("age", "s"), ("KV cache", "percentunit"), ("memory", "bytes")):
+    for column, unit in (("age", "s"), ("KV cache", "percentunit"), ("memory", "bytes"), ("tokens/s", TOKENS_S)):
         panel = column_unit(panel, column, unit)
     board.with_panel(panel)
     board.with_panel(

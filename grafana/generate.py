@@ -16,12 +16,14 @@ from grafana.harmony import harmony
 from grafana.overview import overview
 from grafana.queries import scoped
 from grafana.teams import teams
+from grafana.throughput import throughput
 from grafana.vllm_metrics import installed_metrics
 
 HERE = Path(__file__).parent
 
 BUILDERS: Mapping[str, Callable[[], Dashboard]] = {
     "overview": overview,
+    "throughput": throughput,
     "teams": teams,
     "engines": engines,
     "harmony": harmony,

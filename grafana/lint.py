@@ -27,14 +27,24 @@ _KUBERNETES: Mapping[str, tuple[str, frozenset[str]]] = {
     "kube_pod_status_ready": ("gauge", frozenset({"namespace", "pod", "condition"})),
     "kubelet_volume_stats_available_bytes": ("gauge", frozenset({"namespace", "persistentvolumeclaim"})),
     "kubelet_volume_stats_capacity_bytes": ("gauge", frozenset({"namespace", "persistentvolumeclaim"})),
-    "DCGM_FI_DEV_XID_ERRORS": ("gauge", frozenset({"Hostname", "gpu"})),
-    "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS": ("gauge", frozenset({"Hostname", "gpu"})),
-    "DCGM_FI_DEV_ROW_REMAP_FAILURE": ("gauge", frozenset({"Hostname", "gpu"})),
+    **{
+        f"DCGM_FI_DEV_{name}": ("gauge", frozenset({"namespace", "Hostname", "gpu"}))
+        for name in (
+            *("XID_ERRORS", "UNCORRECTABLE_REMAPPED_ROWS", "ROW_REMAP_FAILURE"),
+            *("GPU_UTIL", "FB_USED", "POWER_USAGE", "GPU_TEMP"),
+        )
+    },
 }
 """Of kube-state-metrics, the kubelet and NVIDIA's DCGM exporter."""
 _OF_COUNTERS = frozenset({"rate", "irate", "increase", "resets"})
 _WINDOWS = re.compile(r"\[(.*?)\]")
-_SUBSTITUTED = {"$__rate_interval": "1m", "$__range_s": "3600", "$__range": "1h"}
+_SUBSTITUTED = {
+    "$__rate_interval": "1m",
+    "$__range_s": "3600",
+    "$__range": "1h",
+    "$gpu_hour_price": "2.50",
+    "$first_token_s": "2.5",
+}
 _VARIABLES = ("datasource", "namespace", "release", "model", "team", "replica")
 
 
@@ -81,8 +91,8 @@ def dashboard_problems(dashboard: Mapping[str, Any], recorded: Iterable[str] = (
         problems += [f"{title}: {problem}" for problem in _window_problems(expr)]
         problems += [f"{title}: {problem}" for problem in expression_problems(substituted(expr), recorded)]
     names = tuple(variable["name"] for variable in dashboard["templating"]["list"])
-    if names != _VARIABLES:
-        problems.append(f"variables are {names}, not {_VARIABLES}")
+    if names[: len(_VARIABLES)] != _VARIABLES:
+        problems.append(f"variables are {names}, and do not begin with {_VARIABLES}")
     text = json.dumps(dashboard["panels"])
     problems += [
         f"the variable {name} is used by no panel" for name in names if f"${name}" not in text.replace("{", "")
@@ -98,6 +108,9 @@ def _panel_problems(panel: Mapping[str, Any]) -> Iterator[str]:
         yield "has no unit"
     if panel.get("datasource", {}).get("uid") != "${datasource}":
         yield "does not use the data source variable"
+    is_ratio = panel["type"] == "stat" and panel["fieldConfig"]["defaults"].get("unit") == "percentunit"
+    if is_ratio and not all(target["expr"].startswith("clamp(") for target in panel["targets"]):
+        yield "a ratio in a figure should be held to what it has room for"
     if panel["type"] == "timeseries" and not panel["options"]["legend"]["showLegend"]:
         yield "has no legend"
     legends = [target.get("legendFormat", "") for target in panel["targets"]]
@@ -128,7 +141,7 @@ def _outer_labels(expr: str) -> list[str]:
 
 def _window_problems(expr: str) -> Iterator[str]:
     for window in _WINDOWS.findall(expr):
-        if window not in ("$__rate_interval", "$__range", "30d"):
+        if window not in ("$__rate_interval", "$__range", "$__range:", "30d"):
             yield f"[{window}] should be [$__rate_interval], or [$__range] for the whole time range"
 
 

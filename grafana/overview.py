@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from grafana.layout import new_dashboard
-from grafana.panels import Limits, Query, column_unit, figure, graph, rows
+from grafana.panels import TOKENS_S, Limits, Query, column_unit, figure, graph, rows
 from grafana.queries import ANSWERABLE, FAULTS, MODEL, REQUEST, now, quantile, rate, total
 
 _TTFT = "serving_time_to_first_token_seconds"
@@ -145,7 +145,7 @@ def _traffic(board: Dashboard) -> None:
             "much analysis to little final means that effort is higher than the work needs (Harmony). Few "
             "cached tokens "
             "with long prompts mean that the prefix cache does not help (Engines).",
-            "short",
+            TOKENS_S,
             [Query(rate("serving_tokens_total", REQUEST, "channel"), "{{channel}}")],
             stacked=True,
         )
@@ -155,7 +155,7 @@ def _traffic(board: Dashboard) -> None:
             "Generated tokens by model",
             "Tokens that each model generated for clients in each second.",
             "a drop at the same request rate: engines are slower or fewer (Engines).",
-            "short",
+            TOKENS_S,
             [Query(rate("serving_tokens_total", f"{REQUEST}, {_OUTPUT}", "model"), "{{model}}")],
             stacked=True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders import common, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import common, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
@@ -25,6 +25,7 @@ from grafana_foundation_sdk.models.dashboard import (
     Threshold,
     ThresholdsMode,
 )
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.queries import quantile
@@ -33,6 +34,15 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 BAD = "\n\nWhen it looks bad: "
 """What stands between a description's two halves."""
+
+TOKENS_S = "count:tok/s"
+"""Grafana's unit for rates of tokens: 1.2K tok/s."""
+
+MONEY = "currency:"
+"""Grafana's unit for money of no country: two decimals."""
+
+MOST_RATIO = 9.99
+"""Ratios in figures end there, at 999 %: a longer number does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +53,10 @@ class Query:
     legend: str
 
 
-def half_and_most(metric: str, filters: str, by: str) -> list[Query]:
+def half_and_most(metric: str, filters: str, by: str, name: str = "") -> list[Query]:
     """What half of a histogram's values stay below and what 95 % do, for each value of the label `by`."""
-    return [Query(quantile(q, metric, filters, by), f"{{{{{by}}}}} p{round(q * 100)}") for q in (0.5, 0.95)]
+    legend = f"{{{{{by}}}}} {name} p" if name else f"{{{{{by}}}}} p"
+    return [Query(quantile(q, metric, filters, by), f"{legend}{round(q * 100)}") for q in (0.5, 0.95)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,7 @@ def figure(
     title: str, shows: str, when_bad: str, unit: str, query: Query, *, limits: Limits, width: int = 4
 ) -> stat.Panel:
     """One number for the whole time range, green, yellow or red."""
+    query = _fitting(query, unit)
     return (
         stat.Panel()
         .title(title)
@@ -121,6 +133,43 @@ def figure(
         .thresholds(_thresholds(limits))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .with_target(_target(query, 0).instant())
+    )
+
+
+def tile(title: str, shows: str, when_bad: str, unit: str, query: Query, *, width: int = 4) -> stat.Panel:
+    """One number as it is now, over its course in the time range; it is neither good nor bad."""
+    return (
+        stat.Panel()
+        .title(title)
+        .description(shows + BAD + when_bad)
+        .datasource(SOURCE)
+        .unit(unit)
+        .span(width)
+        .height(4)
+        .no_value("no data")
+        .graph_mode(BigValueGraphMode.AREA)
+        .color_mode(BigValueColorMode.VALUE)
+        .thresholds(ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps([Threshold(value=None, color="blue")]))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .with_target(_target(_fitting(query, unit), 0).range())
+    )
+
+
+def distribution(title: str, shows: str, when_bad: str, unit: str, buckets: str, *, width: int = 12) -> heatmap.Panel:
+    """Heatmap of a histogram; `buckets` is PromQL that gives how many values each `le` has had, see `buckets`."""
+    return (
+        heatmap.Panel()
+        .title(title)
+        .description(shows + BAD + when_bad)
+        .datasource(SOURCE)
+        .unit("short")
+        .span(width)
+        .height(8)
+        .calculate(False)
+        .y_axis(heatmap.YAxisConfig().unit(unit))
+        .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(64).fill("blue"))
+        .filter_values(heatmap.FilterValueRange().le(1e-9))
+        .with_target(_target(Query(buckets, "{{le}}"), 0).range().format(PromQueryFormat.HEATMAP))
     )
 
 
@@ -165,6 +214,13 @@ def _target(query: Query, number: int) -> prometheus.Dataquery:
     return (
         prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(_letter(number)).datasource(SOURCE)
     )
+
+
+def _fitting(query: Query, unit: str) -> Query:
+    """`query` with a ratio held to what a figure has room for."""
+    if unit != "percentunit":
+        return query
+    return Query(f"clamp({query.expr}, -{MOST_RATIO}, {MOST_RATIO})", query.legend)
 
 
 def _letter(number: int) -> str:

@@ -22,6 +22,7 @@ from playwright.async_api import async_playwright
 
 from grafana import generate
 from grafana.lint import substituted
+from grafana.panels import TOKENS_S
 
 _COLOURS = (
     "#3457d5",
@@ -64,15 +65,16 @@ def shown(value: float, unit: str) -> str:
     if value == 0:
         return "0"
     if unit == "percentunit":
-        return f"{value * 100:.3g} %"
+        return f"{value * 100:.0f} %" if abs(value) >= 1 else f"{value * 100:.3g} %"
     if unit == "s":
         if abs(value) >= 3600:
             return f"{value / 3600:.3g} h" if abs(value) < 172800 else f"{value / 86400:.3g} d"
         return f"{value:.3g} s" if abs(value) >= 1 else f"{value * 1000:.3g} ms"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.3g} {letter}{'B' if unit == 'bytes' else ''}"
-    return f"{value:.3g}" + {"reqps": " req/s", "ops": " /s"}.get(unit, "")
+            suffix = {"bytes": "B", TOKENS_S: " tok/s"}.get(unit, "")
+            return f"{value / size:.3g} {letter}{suffix}"
+    return f"{value:.3g}" + {"reqps": " req/s", "ops": " /s", TOKENS_S: " tok/s"}.get(unit, "")
 
 
 class Prometheus:
@@ -126,7 +128,8 @@ def _placed(panel: Mapping[str, Any], prometheus: Prometheus) -> str:
     title = html.escape(panel["title"])
     if panel["type"] == "row":
         return f'<div class="row" style="{style}">{title}</div>'
-    inner = {"stat": _figure, "table": _table, "timeseries": _graph}[panel["type"]](panel, prometheus)
+    draw_panel = {"stat": _figure, "table": _table, "timeseries": _graph, "heatmap": _heatmap}[panel["type"]]
+    inner = draw_panel(panel, prometheus)
     return f'<div class="panel" style="{style}"><div class="box"><h2>{title}</h2>{inner}</div></div>'
 
 
@@ -142,7 +145,7 @@ def _figure(panel: Mapping[str, Any], prometheus: Prometheus) -> str:
     colour = ""
     for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]:
         if step["value"] is None or value >= step["value"]:
-            colour = {"green": "good", "yellow": "warn", "red": "bad"}[step["color"]]
+            colour = {"green": "good", "yellow": "warn", "red": "bad", "blue": ""}[step["color"]]
     return f'<div class="big {colour}">{shown(value, _unit(panel))}</div>'
 
 
@@ -214,6 +217,39 @@ def _graph(panel: Mapping[str, Any], prometheus: Prometheus) -> str:
     )
     svg = f'<svg width="{width}" height="{height}">{grid}{clock}{"".join(lines)}</svg>'
     return f'{svg}<div class="legend">{"".join(legend)}</div>'
+
+
+def _heatmap(panel: Mapping[str, Any], prometheus: Prometheus) -> str:
+    """Cells of a histogram over time, the darker the more values; buckets that nothing fell into are left out."""
+    series = prometheus.range(panel["targets"][0]["expr"], "{{le}}")
+    below: dict[float, float] = {}
+    cells: list[tuple[str, dict[float, float]]] = []
+    for bound, points in sorted(series, key=lambda each: float(each[0])):
+        counts = {at: _number(value) - below.get(at, 0.0) for at, value in points}
+        below.update((at, _number(value)) for at, value in points)
+        cells.append((bound, counts))
+    most = max((count for _, counts in cells for count in counts.values()), default=0.0)
+    if most <= 0:
+        return '<div class="none">no data</div>'
+    filled = [number for number, (_, counts) in enumerate(cells) if max(counts.values()) > 0]
+    shown_cells = cells[filled[0] : filled[-1] + 1]
+    times = sorted({at for _, counts in shown_cells for at in counts})
+    width, height = panel["gridPos"]["w"] * _CELL - 30, 168
+    high, wide = (height - 20) / len(shown_cells), (width - 50) / max(1, len(times))
+    unit = str(panel["options"]["yAxis"]["unit"])
+    drawn = []
+    for row, (bound, counts) in enumerate(reversed(shown_cells)):
+        drawn.append(
+            f'<text x="42" y="{row * high + 9:.1f}" text-anchor="end" font-size="9" fill="#667080">'
+            f"{'more' if bound == '+Inf' else shown(float(bound), unit)}</text>"
+        )
+        drawn += [
+            f'<rect x="{46 + times.index(at) * wide:.1f}" y="{row * high:.1f}" width="{wide + 0.3:.1f}" '
+            f'height="{high - 1:.1f}" fill="#3457d5" opacity="{0.12 + 0.88 * count / most:.2f}"/>'
+            for at, count in counts.items()
+            if count > 0
+        ]
+    return f'<svg width="{width}" height="{height}">{"".join(drawn)}</svg>'
 
 
 def _stacked(series: Sequence[Series], *, percent: bool) -> list[tuple[str, list[tuple[float, float, float]]]]:

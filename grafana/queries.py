@@ -29,6 +29,11 @@ def total(metric: str, filters: str, by: str = "") -> str:
     return f"sum{_by(by)} (increase({metric}{{{filters}}}[$__range]))"
 
 
+def buckets(metric: str, filters: str) -> str:
+    """How many values each bucket of a histogram had in a step of the graph, for heatmaps."""
+    return f"sum by (le) (increase({metric}_bucket{{{filters}}}[$__rate_interval]))"
+
+
 def now(metric: str, filters: str, by: str = "") -> str:
     """A gauge, summed over replicas."""
     return f"sum{_by(by)} ({metric}{{{filters}}})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from grafana.layout import new_dashboard
-from grafana.panels import Query, graph, rows
+from grafana.panels import TOKENS_S, Query, graph, rows
 from grafana.queries import FAULTS, REQUEST, now, quantile, rate, total
 
 
@@ -60,7 +60,7 @@ def _usage(board: Dashboard) -> None:
             "Generated tokens by team",
             "Tokens generated for each team in each second, reasoning included.",
             "a share that does not follow the weights in the teams file while requests are queued: check the weights.",
-            "short",
+            TOKENS_S,
             [
                 Query(
                     rate("serving_tokens_total", f'{REQUEST}, channel!~"prompt|cached"', "team"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ _KINDS = {"_gauge_cls": "gauge", "_counter_cls": "counter", "_histogram_cls": "h
 
 
 def installed_metrics() -> dict[str, Any]:
-    """{"version", "metrics": {name as it is exposed: kind}} of vllm/v1/metrics/loggers.py."""
+    """{"version", "metrics": {name as it is exposed: kind}} of its loggers and of speculative decoding."""
     package = _distribution()
-    source = Path(str(package.locate_file("vllm/v1/metrics/loggers.py"))).read_text()
-    return {"version": package.version, "metrics": dict(sorted(_metrics(source).items()))}
+
+    def source(path: str) -> str:
+        return Path(str(package.locate_file(path))).read_text()
+
+    found = _metrics(source("vllm/v1/metrics/loggers.py")) | _drafts(source("vllm/v1/spec_decode/metrics.py"))
+    return {"version": package.version, "metrics": dict(sorted(found.items()))}
 
 
 def _distribution() -> Any:
@@ -36,3 +41,10 @@ def _metrics(source: str) -> dict[str, str]:
         name = str(names[0])
         found[name if kind != "counter" or name.endswith("_total") else f"{name}_total"] = kind
     return found
+
+
+def _drafts(source: str) -> dict[str, str]:
+    """All of them are counters, and their names are in a table there."""
+    constants = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    names = (value for value in constants if isinstance(value, str) and re.fullmatch(r"vllm:spec_decode_\w+", value))
+    return {f"{name}_total": "counter" for name in names}

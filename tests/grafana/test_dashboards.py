@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import yaml
 
 from grafana import generate
-from grafana.lint import dashboard_problems, expression_problems
+from grafana.lint import dashboard_problems, expression_problems, queries
+from serving.telemetry.definitions import DEFINITIONS
 
 RULES = Path(generate.__file__).parent / "rules" / "recording.yaml"
 
@@ -27,6 +29,21 @@ def test_the_committed_files_are_what_the_builders_make(path: Path) -> None:
 @pytest.mark.parametrize("name", generate.BUILDERS)
 def test_a_dashboard_has_nothing_the_linter_finds(name: str) -> None:
     assert dashboard_problems(generate.built(name), recorded()) == []
+
+
+def test_each_metric_of_ours_is_drawn_or_raises_an_alert() -> None:
+    texts = [expr for name in generate.BUILDERS for _, expr in queries(generate.built(name))]
+    texts += [path.read_text() for path in RULES.parent.glob("*.yaml")]
+    assert [each.name for each in DEFINITIONS if not any(each.name in text for text in texts)] == []
+
+
+def test_each_panel_that_the_documentation_names_exists() -> None:
+    boards = {built["title"].removeprefix("gpt-oss / "): built for built in map(generate.built, generate.BUILDERS)}
+    panels = {f"{title} / {panel['title']}" for title, board in boards.items() for panel in board["panels"]}
+    page = (Path(generate.__file__).parents[1] / "docs" / "dashboards.md").read_text()
+    named = re.findall(rf"`((?:{'|'.join(boards)}) / [^`]+)`", page)
+    assert len(named) > 40
+    assert [name for name in named if name not in panels] == []
 
 
 def test_no_two_dashboards_have_one_uid() -> None:
@@ -76,6 +93,14 @@ def test_the_linter_finds(expr: str, problem: str) -> None:
         ({"targets": [{"expr": "sum(serving_requests_queued)", "legendFormat": ""}]}, "legend of its own"),
         ({"datasource": {"uid": "abc"}}, "data source variable"),
         ({"title": "Errors by kind"}, "comes twice"),
+        (
+            {
+                "type": "stat",
+                "fieldConfig": {"defaults": {"unit": "percentunit"}},
+                "targets": [{"expr": "1 - sum(serving_engine_ready) / 0.005", "legendFormat": "left"}],
+            },
+            "has room for",
+        ),
     ],
 )
 def test_the_linter_finds_in_a_panel(change: dict[str, Any], problem: str) -> None:
