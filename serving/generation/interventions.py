@@ -74,8 +74,8 @@ class Interventions:
             for tool in request.conversation.tools
             if tool.strict or tool.name in request.forced_tools
         }
-        self._plain = frozenset(name for name, _ in request.plain_calls)
-        self._schemas.update(request.plain_calls)
+        self._plain = dict(request.plain_calls)
+        self._schemas |= self._plain
         # The reserve begins before the header that opens it.
         longest = max(len(self._header(name)) for name in (None, *self._forced_tools))
         reserve = request.min_answer_tokens

@@ -41,6 +41,7 @@ OTHER_CHAT: dict[str, Any] = {
     "stop": ("x",),
     "include_reasoning": False,
     "forced_tools": ("f",),
+    "plain_calls": (("f", Constraint("regex", "a")),),
     "parallel_tool_calls": False,
     "answer": Constraint("regex", "a"),
     "max_reasoning_tokens": 5,
