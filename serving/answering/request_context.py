@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -31,6 +32,7 @@ class RequestContext:
     headers: Headers
     recorder: RequestRecorder | None = None
     identity: Identity = OPEN
+    notices: Mapping[str, str] | None = None
     permit: AdmissionPermit | None = None
     served_by: str | None = None
     cache_outcome: CacheOutcome | None = None
@@ -46,6 +48,12 @@ class RequestContext:
         """Count a refusal of the request; the caller raises the error."""
         if self.recorder is not None:
             self.recorder.rejected(reason)
+
+    def ignored(self, notices: Mapping[str, str], fields: Sequence[str]) -> None:
+        """Note what of the request was ignored: the reply's headers that say so, and the fields' names to count."""
+        self.notices = notices
+        if self.recorder is not None:
+            self.recorder.ignored(fields)
 
     def failed(self, error: ApiError) -> None:
         """Record what the client is told instead of an answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -23,6 +24,11 @@ class HttpSettings(Section):
     )
     max_header_bytes: int = Field(32 * 1024, ge=1024, description="All headers of a request together, in bytes.")
     max_messages: int = Field(2048, ge=1, description="Most messages of a conversation.")
+    unknown_fields: Literal["ignore", "refuse"] = Field(
+        "ignore",
+        description="Fields of requests that this server does not know: ignored and named in x-ignored-parameters, or "
+        "refused with a 400; the header x-unknown-fields: refuse does that for one request.",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         ("127.0.0.0/8", "::1/128"),
         description="Networks whose x-forwarded-for is believed; add the nodes of a cluster and load balancers.",

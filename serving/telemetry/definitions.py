@@ -121,6 +121,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("model", "team", "asked", "used"),
     ),
     Definition(
+        "serving_ignored_parameters_total",
+        "counter",
+        "Fields of requests that this server does not know and ignored, by their path.",
+        ("api", "parameter"),
+    ),
+    Definition(
         "serving_recoveries_total",
         "counter",
         "Breaks of the Harmony format that the parser recovered from.",

@@ -41,13 +41,15 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _MOST_TEAMS = 500
 _MOST_BACKENDS = 200
 _MOST_ADAPTERS = 200
+_MOST_PARAMETERS = 100
 
 
 class Metrics:
     """Metrics in `registry`, which the owner of the process makes.
 
-    `models` are the names in the settings: other names fold into "other", as do teams after the first 500 and adapters
-    after 200. Methods take the names as they are; None is for what the request did not get far enough to have.
+    `models` are the names in the settings: other names fold into "other", as do teams after the first 500, adapters
+    after 200 and unknown parameters after 100. Methods take the names as they are; None is for what the request did not
+    get far enough to have.
     """
 
     def __init__(self, registry: CollectorRegistry, models: Iterable[str]) -> None:
@@ -58,6 +60,7 @@ class Metrics:
         self._backends = FirstValues(_MOST_BACKENDS)
         self._adapters = FirstValues(_MOST_ADAPTERS)
         definitions = [d for d in DEFINITIONS if d.process == "ingress"]
+        self._parameters = FirstValues(_MOST_PARAMETERS)
         self._counters = {
             d.name: Counter(d.name, d.help, d.labels, registry=registry) for d in definitions if d.kind == "counter"
         }
@@ -127,6 +130,10 @@ class Metrics:
         self._counters["serving_effort_changes_total"].labels(
             self._models.fold(model), self._teams.fold(team), self._efforts.fold(asked), self._efforts.fold(used)
         ).inc()
+
+    def ignored(self, api: str, parameter: str) -> None:
+        """Count a request's field that this server does not know, by its path."""
+        self._counters["serving_ignored_parameters_total"].labels(api, self._parameters.fold(parameter)).inc()
 
     def recovered(self, model: str, kind: str) -> None:
         """Count a recovery from malformed Harmony; `kind` is one of RECOVERY_KINDS or of the generation's own."""

@@ -129,6 +129,11 @@ class RequestRecorder:
         """Note that policy, limits or a full queue refuse the request; the caller raises the error."""
         self._metrics.rejected(self.model, self.team, reason)
 
+    def ignored(self, fields: Sequence[str]) -> None:
+        """Note fields of the request that nobody knows, by their paths."""
+        for field in fields:
+            self._metrics.ignored(self._api, field)
+
     def recovered(self, kind: str) -> None:
         """Note a recovery from malformed Harmony; fit for `on_recovered`."""
         self._recoveries[kind] = self._recoveries.get(kind, 0) + 1

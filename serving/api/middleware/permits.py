@@ -1,4 +1,4 @@
-"""End of a request's permit, and the reply's headers with the answering backend and what is left of limits."""
+"""End of a request's permit, and headers of the reply: what was ignored, who answered, what is left of limits."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class PermitMiddleware:
         context = context_of(scope)
 
         async def send_with_limits(message: Message) -> None:
+            if message["type"] == "http.response.start" and context.notices:
+                headers = MutableHeaders(scope=message)
+                for name, value in context.notices.items():
+                    headers[name] = value
             if message["type"] == "http.response.start" and context.permit is not None:
                 headers = MutableHeaders(scope=message)
                 for name, value in context.permit.headers():

@@ -6,13 +6,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
+from starlette.requests import Request
 
-from serving.api.wire.presets import Expand
+from serving.answering.request_context import context_of
+from serving.api.wire.base_model import WireModel
+from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.reading import UNKNOWN_FIELDS_HEADER, Reading
 from serving.background import in_thread_if_long
-from serving.errors import MalformedBodyError
+from serving.errors import InvalidValueError, MalformedBodyError
 from serving.schemas.json_type import json_type
+from serving.settings.http import HttpSettings
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=WireModel)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -36,6 +41,23 @@ async def parsed(parse: Callable[[bytes], _T], body: bytes) -> _T:
     return await in_thread_if_long(len(body), lambda: parse(body))
 
 
-async def expanded(parse: Callable[[bytes, Expand], _T], body: bytes, expand: Expand) -> _T:
-    """Run `parse(body, expand)`, for a request that may name a preset; raises its errors."""
-    return await in_thread_if_long(len(body), lambda: parse(body, expand))
+async def read(
+    request: Request,
+    http: HttpSettings,
+    parse: Callable[[bytes, Expand, Reading], _T],
+    expand: Expand = unchanged,
+) -> _T:
+    """Read the body of `request`, which may name a preset, and let the reply name what of it was ignored.
+
+    Raises the errors of `parse`, and InvalidValueError for the header x-unknown-fields.
+    """
+    body = await request.body()
+    context = context_of(request.scope)
+    word = context.headers.get(UNKNOWN_FIELDS_HEADER, http.unknown_fields)
+    if word not in ("ignore", "refuse"):
+        raise InvalidValueError(f"The header {UNKNOWN_FIELDS_HEADER} is 'ignore' or 'refuse'.")
+    reading = Reading(strict="refuse" in (word, http.unknown_fields))
+    asked = await in_thread_if_long(len(body), lambda: parse(body, expand, reading))
+    if reading.ignores:
+        context.ignored(reading.headers(type(asked)), reading.ignored_fields(type(asked)))
+    return asked

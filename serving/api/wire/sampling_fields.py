@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, FailFast, Field, StringConstraints
 
 from serving.api.wire.base_model import WireModel, invalid
+from serving.api.wire.field_rules import Place
 from serving.harmony.tokenization import VOCABULARY_SIZE
 
 SMALLEST_TOP_P = 1e-6
@@ -62,8 +63,8 @@ class SamplingFields(WireModel):
 class StreamOptions(WireModel):
     """Options of a streamed answer."""
 
+    places: ClassVar[tuple[Place, ...]] = ("stream options",)
     include_usage: bool | None = Field(None, description="Send usage in a last chunk without choices.")
-    include_obfuscation: bool | None = Field(None, description="Accepted; chunks are never padded.")
 
 
 class StreamFields(WireModel):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import from_json
 
 from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only
+from serving.api.wire.field_rules import Place
 from serving.schemas.check import schema_problem
 
 Kind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
@@ -98,15 +99,12 @@ class ResponseFormat(WireModel):
 class StructuredOutputs(WireModel):
     """vLLM's name for response_format, with more forms; exactly one of the fields."""
 
+    places: ClassVar[tuple[Place, ...]] = ("structured outputs",)
     json_: SchemaOrText | None = Field(None, alias="json", description="A JSON schema, or its text.")
     regex: Regex | None = None
     choice: Choices | None = None
     grammar: Grammar | None = Field(None, description="EBNF, as xgrammar reads it.")
     json_object: Annotated[bool | None, only(True, because="Leave structured_outputs out instead.")] = None
-    structural_tag: None = None
-    whitespace_pattern: None = None
-    disable_any_whitespace: None = None
-    disable_additional_properties: None = None
 
     @model_validator(mode="after")
     def _asks_for_one_thing(self) -> StructuredOutputs:

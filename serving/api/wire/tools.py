@@ -1,12 +1,13 @@
-"""Names of a request's tools and the choice among them, apart from any API's words for it."""
+"""Names of a request's tools and the choice among them, apart from any API's words for it, and tools not run here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from serving.api.wire.base_model import invalid
+from serving.api.wire.reading import Reading
 
 FUNCTION_NAME = (
     "1 to 256 letters, digits and marks of any language, with blanks between them; no control characters, no `<|`, and "
@@ -57,3 +58,35 @@ def check_distinct(names: Iterable[str], at: str = "name") -> None:
         if name in seen:
             raise invalid(f"Two tools are named '{name}'.", at=f"[{i}].{at}")
         seen.add(name)
+
+
+def without_tools_not_run(
+    body: dict[str, Any], reading: Reading, runs: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """Return a request's body without the tools that neither this server nor the client runs, as `runs` tells.
+
+    They are left out beside others of which the model may choose, and noted. Alone, forced, or in a strict reading they
+    stay, and the body's model refuses them.
+    """
+    tools = body.get("tools")
+    if not isinstance(tools, list) or reading.strict or not _may_choose(body.get("tool_choice")):
+        return body
+    kept = [i for i, tool in enumerate(tools) if not _is_of_a_kind(tool) or runs(tool)]
+    if not kept or len(kept) == len(tools):
+        return body
+    left_out = (tool["type"] for tool in tools if _is_of_a_kind(tool) and not runs(tool))
+    reading.leave_out_tools(left_out, kept)
+    return {**body, "tools": [tools[i] for i in kept]}
+
+
+def _is_of_a_kind(tool: Any) -> bool:
+    """Whether a tool says its type; others are mistakes, which are told when the request is checked."""
+    return isinstance(tool, dict) and isinstance(tool.get("type"), str)
+
+
+def _may_choose(choice: Any) -> bool:
+    """Whether the model need not call a tool, in the words of any API."""
+    if isinstance(choice, dict):
+        allowed = choice.get("allowed_tools")
+        choice = (allowed if isinstance(allowed, dict) else choice).get("mode", choice.get("type"))
+    return choice in (None, "auto", "none")

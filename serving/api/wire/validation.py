@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from serving.api.wire.base_model import WireModel
+from serving.api.wire.reading import Reading
 from serving.errors import ApiError, InvalidValueError, UnsupportedParameterError
 from serving.schemas.json_type import json_type
 
@@ -29,12 +29,21 @@ _EXPECTED = {
 }
 
 
-def validate(model: type[_Model], data: Mapping[str, Any]) -> _Model:
-    """Validate `data` as a `model`. Raises InvalidValueError or UnsupportedParameterError for its first mistake."""
+def validate(model: type[_Model], data: dict[str, Any], reading: Reading | None = None) -> _Model:
+    """Validate `data` as a `model`. Raises InvalidValueError or UnsupportedParameterError for its first mistake.
+
+    `reading` notes what is ignored; without one, and with a strict one, unknown fields are mistakes.
+    """
+    if reading is not None and "tools" in data:
+        data = model.with_tools_told(data, reading)
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=reading)
     except ValidationError as error:
-        raise explain(error.errors(include_url=False)[0]) from error
+        mistake = explain(error.errors(include_url=False)[0])
+        if reading is not None and mistake.param is not None:
+            place = reading.place(mistake.param)
+            mistake.message, mistake.param = mistake.message.replace(mistake.param, place), place
+        raise mistake from error
 
 
 def explain(error: ErrorDetails) -> ApiError:
@@ -47,9 +56,10 @@ def explain(error: ErrorDetails) -> ApiError:
             return UnsupportedParameterError(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
         case "none_required" | "unsupported_value":
             because = context.get("because", "This server does not support it.")
-            return UnsupportedParameterError(f"Unsupported parameter: '{path}'. {because}", param=path)
+            at = _below(path, context.get("at", ""))
+            return UnsupportedParameterError(f"Unsupported parameter: '{at}'. {because}", param=at)
         case "invalid":
-            at = path + context["at"] if context["at"].startswith("[") else _join(path, context["at"])
+            at = _below(path, context["at"])
             return InvalidValueError(context["message"], param=at or None, code=context["code"])
         case "invalid_schema":
             at = _join(path, context["at"])
@@ -153,6 +163,11 @@ def _path(loc: tuple[int | str, ...]) -> str:
         elif not (item.startswith("<") and item.endswith(">")):
             path = _join(path, _clip(item))
     return path
+
+
+def _below(path: str, at: str) -> str:
+    """Path of what stands at `at`, a name or an index, below `path`."""
+    return path + at if at.startswith("[") else _join(path, _clip(at))
 
 
 def _join(path: str, name: str) -> str:

@@ -21,7 +21,9 @@ async def test_openais_client_raises_its_own_errors(served: Served) -> None:
     assert (bad.value.param, bad.value.type) == ("temperature", "invalid_request_error")
     assert bad.value.request_id
     with pytest.raises(openai.BadRequestError) as unknown:
-        await completions.create(model="demo", messages=[HELLO], extra_body={"foo": 1})
+        await completions.create(
+            model="demo", messages=[HELLO], extra_body={"foo": 1}, extra_headers={"x-unknown-fields": "refuse"}
+        )
     assert (unknown.value.param, unknown.value.code) == ("foo", "unknown_parameter")
     with pytest.raises(openai.NotFoundError) as missing:
         await completions.create(model="gpt-9", messages=[HELLO])

@@ -5,15 +5,15 @@ Source: Anthropic's API reference (MessageParam). Every field of our own replies
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
 from typing_extensions import TypeAliasType
 
 from serving.api.wire.base_model import WireModel, invalid, unsupported
+from serving.api.wire.field_rules import Place
 
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-CacheControl = Annotated[dict[str, Any] | None, Field(description="Accepted; prefixes are always cached.")]
 
 # Blocks that Anthropic's API has and gpt-oss has no use for.
 _MEDIA = {"image": "images", "document": "documents", "container_upload": "files"}
@@ -22,11 +22,9 @@ _MEDIA = {"image": "images", "document": "documents", "container_upload": "files
 class TextBlock(WireModel):
     """Text."""
 
+    places: ClassVar[tuple[Place, ...]] = ("block",)
     type: Literal["text"]
     text: str
-    cache_control: CacheControl = None
-    citations: Any = Field(None, description="Ignored.")
-    parsed_output: Any = Field(None, description="Ignored: Anthropic's client adds it to texts that it parsed.")
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
@@ -37,6 +35,7 @@ class TextBlock(WireModel):
 class ThinkingBlock(WireModel):
     """Thoughts of the model, which are shown to it again while a tool loop runs."""
 
+    places: ClassVar[tuple[Place, ...]] = ("block",)
     type: Literal["thinking"]
     thinking: str
     signature: str | None = Field(None, description="Not looked at: thoughts are not signed here.")
@@ -52,12 +51,11 @@ class RedactedThinkingBlock(WireModel):
 class ToolUseBlock(WireModel):
     """A call that the model made."""
 
+    places: ClassVar[tuple[Place, ...]] = ("block",)
     type: Literal["tool_use"]
     id: _NonEmpty
     name: _NonEmpty
     input: dict[str, Any]
-    cache_control: CacheControl = None
-    caller: dict[str, Any] | None = Field(None, description="Ignored: calls come from the model itself.")
 
 
 def _shape(value: Any) -> str | None:
@@ -75,11 +73,11 @@ TextOrBlocks = Annotated[Annotated[str, Tag("<text>")] | Annotated[TextBlocks, T
 class ToolResultBlock(WireModel):
     """Result of a call."""
 
+    places: ClassVar[tuple[Place, ...]] = ("block",)
     type: Literal["tool_result"]
     tool_use_id: _NonEmpty
     content: TextOrBlocks | None = None
     is_error: bool | None = Field(None, description="true: the model is told that the call failed.")
-    cache_control: CacheControl = None
 
 
 _TYPES = ("text", "thinking", "redacted_thinking", "tool_use", "tool_result")

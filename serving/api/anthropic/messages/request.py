@@ -1,22 +1,25 @@
 """Bodies of POST /v1/messages and POST /v1/messages/count_tokens.
 
-Source: Anthropic's API reference. A field that would change the answer and is not supported is refused by
-name; one that cannot change it is accepted. Null means absent, everywhere.
+Source: Anthropic's API reference. Fields that are known and not done are in serving/api/wire/field_rules.py. Null means
+absent, everywhere.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
 
-from serving.api.anthropic.messages.content import CacheControl, TextOrBlocks, Turn, results_match_calls
+from serving.api.anthropic.messages.content import TextOrBlocks, Turn, results_match_calls
 from serving.api.anthropic.messages.tools import ChosenTools, ClientTool, distinct_names, selection_of
 from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.body import parse_object
+from serving.api.wire.field_rules import Place
 from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.reading import Reading
 from serving.api.wire.sampling_fields import Finite, ModelField, RequestedEffort
 from serving.api.wire.structured_outputs import Schema
+from serving.api.wire.tools import without_tools_not_run
 from serving.api.wire.validation import validate
 from serving.harmony.tokenization import VOCABULARY_SIZE
 
@@ -61,12 +64,6 @@ class OutputConfig(WireModel):
     task_budget: Annotated[Any, only(because="Use max_tokens, and budget_tokens of thinking.")] = None
 
 
-class Metadata(WireModel):
-    """About the request; not used."""
-
-    user_id: str | None = None
-
-
 def _no_threads(thread: Any) -> Any:
     """Anthropic's client sends the whole conversation instead once it is told so by this code."""
     if thread is not None:
@@ -79,17 +76,20 @@ def _no_threads(thread: Any) -> Any:
 class PromptFields(ModelField):
     """Fields that decide the prompt."""
 
+    places: ClassVar[tuple[Place, ...]] = ("messages",)
     messages: Annotated[list[Turn], Field(min_length=1), FailFast(), AfterValidator(results_match_calls)]
     system: TextOrBlocks | None = None
     tools: Annotated[list[ClientTool] | None, FailFast(), Field(max_length=128), AfterValidator(distinct_names)] = None
     tool_choice: ChosenTools | None = Field(None, description="Default: auto where there are tools.")
     thinking: ThinkingOptions | None = Field(None, description="Absent: the model thinks, and does not show it.")
     output_config: OutputConfig | None = None
-    cache_control: CacheControl = None
-    speed: Annotated[str | None, only("standard", because="There is one speed.")] = None
     context_management: Annotated[Any, only(because="Old thoughts are left out anyway; leave out the rest.")] = None
     thread: Annotated[Any, AfterValidator(_no_threads)] = None
-    mcp_servers: Annotated[list[Any] | None, only([], because="This server calls no others.")] = None
+
+    @classmethod
+    def with_tools_told(cls, data: dict[str, Any], reading: Reading) -> dict[str, Any]:
+        """Leave out tools that Anthropic defines."""
+        return without_tools_not_run(data, reading, lambda tool: tool["type"] == "custom")
 
     @model_validator(mode="after")
     def _choice_can_be_kept(self) -> PromptFields:
@@ -141,15 +141,6 @@ class MessagesRequest(PromptFields):
     ] = Field(None, description="Up to 16 strings that end the answer; not delivered.")
     stream: bool | None = None
 
-    # These cannot be kept.
-    container: None = None
-    inference_geo: None = None
-
-    # These cannot change the answer: accepted, checked for their type, not used.
-    metadata: Metadata | None = None
-    service_tier: Literal["auto", "standard_only"] | None = None
-    diagnostics: dict[str, Any] | None = None
-
     @model_validator(mode="after")
     def _budget_leaves_room(self) -> MessagesRequest:
         budget = self.thinking.budget_tokens if self.thinking else None
@@ -166,11 +157,13 @@ class CountTokensRequest(PromptFields):
     """One prompt to count the tokens of."""
 
 
-def parse_messages_request(body: bytes, expand: Expand = unchanged) -> MessagesRequest:
+def parse_messages_request(body: bytes, expand: Expand = unchanged, reading: Reading | None = None) -> MessagesRequest:
     """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
-    return validate(MessagesRequest, expand(parse_object(body)))
+    return validate(MessagesRequest, expand(parse_object(body)), reading)
 
 
-def parse_count_tokens_request(body: bytes, expand: Expand = unchanged) -> CountTokensRequest:
+def parse_count_tokens_request(
+    body: bytes, expand: Expand = unchanged, reading: Reading | None = None
+) -> CountTokensRequest:
     """The request in `body`. Raises as parse_messages_request does."""
-    return validate(CountTokensRequest, expand(parse_object(body)))
+    return validate(CountTokensRequest, expand(parse_object(body)), reading)

@@ -23,7 +23,7 @@ from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.anthropic_errors import messages_error
-from serving.api.wire.body import expanded
+from serving.api.wire.body import read
 from serving.api.wire.presets import COUNT_TOKENS, MESSAGES, expanding
 from serving.background import in_thread_if_long
 from serving.errors import ApiError
@@ -45,7 +45,7 @@ def messages_router(context: ApiContext) -> Router:
 
     @router.post(PATH, summary="Answer a conversation as Anthropic's API does, whole or as a stream")
     async def create_message(request: Request) -> Response:
-        asked = await expanded(parse_messages_request, await request.body(), expand)
+        asked = await read(request, context.http, parse_messages_request, expand)
         asker = context_of(request.scope)
         model = context.answerers.ask(asker, asked.model, effort=asked.effort)
         token = context.new_id()
@@ -58,14 +58,13 @@ def messages_router(context: ApiContext) -> Router:
 
     @router.post(COUNT_PATH, summary="How many tokens a prompt has")
     async def count_tokens(request: Request) -> Response:
-        body = await request.body()
-        asked = await expanded(parse_count_tokens_request, body, expand_counted)
+        asked = await read(request, context.http, parse_count_tokens_request, expand_counted)
         asker = context_of(request.scope)
         served = context.answerers.find(asker, asked.model)
         asker.recording.identify(model=served.name)
         limits = reasoning_limits(served.settings.reasoning, effort=asked.effort, effort_param=asked.effort_field)
         conversation = conversation_of(asked, effort=limits.effort, today=_today(context))
-        ids = await in_thread_if_long(len(body), lambda: render_prompt(conversation))
+        ids = await in_thread_if_long(len(await request.body()), lambda: render_prompt(conversation))
         return JSONResponse(CountedTokens(input_tokens=len(ids)), headers={"request-id": request_id(request)})
 
     return router

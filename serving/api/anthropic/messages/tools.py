@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from serving.api.anthropic.messages.content import CacheControl
-from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only, unsupported
+from serving.api.wire.base_model import WireModel, invalid, invalid_schema, unsupported
+from serving.api.wire.field_rules import Place
 from serving.api.wire.tools import FUNCTION_NAME, ToolSelection, check_distinct
 from serving.schemas.check import schema_problem
 
@@ -15,20 +15,12 @@ from serving.schemas.check import schema_problem
 class ClientTool(WireModel):
     """A function of the client's that the model may call."""
 
+    places: ClassVar[tuple[Place, ...]] = ("messages tool",)
     name: Annotated[str, StringConstraints(min_length=1)] = Field(description=FUNCTION_NAME)
     input_schema: dict[str, Any] = Field(description="A JSON schema of type object.")
     description: str | None = None
     strict: bool | None = Field(None, description="true: the input is held to the schema as it is written.")
     type: Literal["custom"] | None = None
-    cache_control: CacheControl = None
-    eager_input_streaming: bool | None = Field(None, description="Accepted; input is always streamed as it is written.")
-    defer_loading: Annotated[bool | None, only(False, because="All tools are shown; there is no tool search.")] = None
-    allowed_callers: Annotated[
-        list[str] | None, only(["direct"], because="The model calls tools itself here: only 'direct' is.")
-    ] = None
-    input_examples: Annotated[
-        list[Any] | None, only([], because="Put examples into the description or the schema.")
-    ] = None
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:

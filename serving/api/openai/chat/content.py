@@ -35,7 +35,6 @@ class TextPart(_Part):
 
     type: Literal["text"]
     text: str
-    prompt_cache_breakpoint: dict[str, Any] | None = Field(None, description="Accepted; prefixes are always cached.")
 
 
 class AssistantPart(_Part):
@@ -44,7 +43,6 @@ class AssistantPart(_Part):
     type: Literal["text", "refusal"]
     text: str | None = None
     refusal: str | None = None
-    prompt_cache_breakpoint: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _holds_its_text(self) -> AssistantPart:

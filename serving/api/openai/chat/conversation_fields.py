@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, FailFast, Field, model_validator
 
@@ -10,8 +10,11 @@ from serving.api.openai.chat.messages import Message, answers_match_calls
 from serving.api.openai.chat.tool_choice import ToolChoice, selection_of
 from serving.api.openai.chat.tools import Tool, distinct_names
 from serving.api.wire.base_model import WireModel, invalid, only
+from serving.api.wire.field_rules import Place
+from serving.api.wire.reading import Reading
 from serving.api.wire.sampling_fields import RequestedEffort
 from serving.api.wire.structured_outputs import ConstrainedFields
+from serving.api.wire.tools import without_tools_not_run
 
 
 class ReasoningOptions(WireModel):
@@ -26,6 +29,7 @@ class ReasoningOptions(WireModel):
 class ConversationFields(ConstrainedFields):
     """Messages, tools and reasoning effort."""
 
+    places: ClassVar[tuple[Place, ...]] = ("conversation",)
     messages: Annotated[list[Message], Field(min_length=1), FailFast(), AfterValidator(answers_match_calls)]
     tools: Annotated[list[Tool] | None, FailFast(), Field(max_length=128), AfterValidator(distinct_names)] = None
     tool_choice: ToolChoice | None = Field(None, description="Default: auto where there are tools.")
@@ -34,14 +38,21 @@ class ConversationFields(ConstrainedFields):
     )
     reasoning: ReasoningOptions | None = None
 
+    @classmethod
+    def with_tools_told(cls, data: dict[str, Any], reading: Reading) -> dict[str, Any]:
+        """Leave out tools that are no functions."""
+        return without_tools_not_run(data, reading, lambda tool: tool["type"] == "function")
+
     @model_validator(mode="after")
     def _choice_can_be_kept(self) -> ConversationFields:
-        selection_of(self.tool_choice).check(self._tool_names)
+        if self.tool_choice is not None:
+            selection_of(self.tool_choice).check(self._tool_names)
         return self
 
     @model_validator(mode="after")
     def _one_effort(self) -> ConversationFields:
-        self.agree("reasoning_effort", self.reasoning_effort, "effort", self.reasoning and self.reasoning.effort)
+        if self.reasoning is not None:
+            self.agree("reasoning_effort", self.reasoning_effort, "effort", self.reasoning.effort)
         return self
 
     @staticmethod
@@ -66,13 +77,15 @@ class ConversationFields(ConstrainedFields):
     @property
     def shown_tools(self) -> list[Tool]:
         """Tools that the model is told of."""
+        if not self.tools:
+            return []
         selection = selection_of(self.tool_choice)
         return [tool for tool in self.tools or () if selection.shows(tool.function.name)]
 
     @property
     def forced_tools(self) -> tuple[str, ...]:
         """Names of the functions of which one must be called."""
-        return selection_of(self.tool_choice).forced(self._tool_names)
+        return () if self.tool_choice is None else selection_of(self.tool_choice).forced(self._tool_names)
 
     @property
     def _tool_names(self) -> list[str]:

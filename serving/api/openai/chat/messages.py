@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, FailFast, Field, Tag, model_validator
 
 from serving.api.openai.chat.content import AssistantContent, Content
 from serving.api.openai.chat.tools import ToolCall
 from serving.api.wire.base_model import WireModel, invalid
+from serving.api.wire.field_rules import Place
 
 
 class SystemMessage(WireModel):
     """Instructions; system and developer mean the same to gpt-oss's chat format."""
 
+    places: ClassVar[tuple[Place, ...]] = ("message",)
     role: Literal["system", "developer"]
     content: Content
     name: None = None
@@ -22,6 +24,7 @@ class SystemMessage(WireModel):
 class UserMessage(WireModel):
     """Message of the user."""
 
+    places: ClassVar[tuple[Place, ...]] = ("message",)
     role: Literal["user"]
     content: Content
     name: None = None
@@ -30,6 +33,7 @@ class UserMessage(WireModel):
 class AssistantMessage(WireModel):
     """An earlier answer. May be what this API replied, field for field, so that clients can send it back."""
 
+    places: ClassVar[tuple[Place, ...]] = ("message", "assistant message")
     role: Literal["assistant"]
     content: AssistantContent | None = None
     reasoning: str | None = Field(None, description="Its analysis; dropped from the prompt where Harmony says so.")
@@ -38,13 +42,6 @@ class AssistantMessage(WireModel):
     tool_calls: Annotated[list[ToolCall] | None, FailFast()] = None
     refusal: str | None = Field(None, description="Stands in for `content` where that is null.")
     name: None = None
-    audio: None = None
-    function_call: None = None
-    annotations: list[Any] | None = Field(None, max_length=0)
-    parsed: Any = Field(None, description="Ignored: OpenAI's client adds it to messages that it parsed.")
-    thinking: Any = Field(None, description="Ignored: replies carry it; `reasoning` and `commentary` say the same.")
-    reasoning_truncated: bool | None = Field(None, description="Ignored: replies carry it.")
-    channel: Any = Field(None, description="Ignored: clients that add up stream deltas add this up too.")
 
     @model_validator(mode="after")
     def _says_something(self) -> AssistantMessage:
@@ -66,6 +63,7 @@ class AssistantMessage(WireModel):
 class ToolMessage(WireModel):
     """A function's result."""
 
+    places: ClassVar[tuple[Place, ...]] = ("message",)
     role: Literal["tool"]
     tool_call_id: str
     content: Content

@@ -1,19 +1,21 @@
 """Body of POST /v1/chat/completions.
 
-Source: OpenAI's API reference, with vLLM's sampling extensions and ours (docs/api.md). A field that would change the
-answer and is not supported is refused by name; one that cannot change it is accepted. Null means absent, everywhere.
+Source: OpenAI's API reference, with vLLM's and OpenRouter's extensions and ours (docs/api.md). Fields that are known
+and not done are in serving/api/wire/field_rules.py. Null means absent, everywhere.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from serving.api.openai.chat.conversation_fields import ConversationFields
-from serving.api.wire.base_model import invalid, only
+from serving.api.wire.base_model import invalid
 from serving.api.wire.body import parse_object
+from serving.api.wire.field_rules import Place
 from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.reading import Reading
 from serving.api.wire.sampling_fields import ModelField, SamplingFields, StreamFields
 from serving.api.wire.validation import validate
 
@@ -21,6 +23,7 @@ from serving.api.wire.validation import validate
 class ChatCompletionRequest(StreamFields, SamplingFields, ConversationFields, ModelField):
     """One chat request, checked."""
 
+    places: ClassVar[tuple[Place, ...]] = ("generation", "chat")
     max_completion_tokens: int | None = Field(None, ge=1, description="Most tokens to write, reasoning included.")
     max_tokens: int | None = Field(None, ge=1, description="The older name of max_completion_tokens.")
     logprobs: bool | None = None
@@ -37,26 +40,6 @@ class ChatCompletionRequest(StreamFields, SamplingFields, ConversationFields, Mo
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="auto: the oldest turns are left out where the conversation is too long."
     )
-
-    # Of these only the values that ask for nothing we lack.
-    modalities: Annotated[list[str] | None, only(["text"], because="Only 'text' is.")] = None
-    verbosity: Annotated[str | None, only("medium", because="gpt-oss has no verbosity; ask for it in words.")] = None
-    audio: None = None
-    functions: None = None
-    function_call: None = None
-    moderation: None = None
-    web_search_options: None = None
-
-    # These cannot change the answer: accepted, checked for their type, not used.
-    user: str | None = None
-    metadata: dict[str, str] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    prompt_cache_retention: str | None = None
-    prediction: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ChatCompletionRequest:
@@ -98,6 +81,8 @@ class ChatCompletionRequest(StreamFields, SamplingFields, ConversationFields, Mo
         return self.include_reasoning is not False and not (self.reasoning and self.reasoning.exclude)
 
 
-def parse_chat_request(body: bytes, expand: Expand = unchanged) -> ChatCompletionRequest:
+def parse_chat_request(
+    body: bytes, expand: Expand = unchanged, reading: Reading | None = None
+) -> ChatCompletionRequest:
     """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
-    return validate(ChatCompletionRequest, expand(parse_object(body)))
+    return validate(ChatCompletionRequest, expand(parse_object(body)), reading)

@@ -18,7 +18,7 @@ from serving.api.openai.chat.thinking import SeparateThinking
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
-from serving.api.wire.body import expanded
+from serving.api.wire.body import read
 from serving.api.wire.presets import CHAT, expanding
 from serving.generation import chat
 from serving.generation.answerer import Answerer
@@ -34,7 +34,7 @@ def chat_router(context: ApiContext) -> Router:
 
     @router.post(PATH, summary="Answer a conversation, whole or as a stream")
     async def create_chat_completion(request: Request) -> Response:
-        asked = await expanded(parse_chat_request, await request.body(), expand)
+        asked = await read(request, context.http, parse_chat_request, expand)
         asker = context_of(request.scope)
         model = context.answerers.ask(asker, asked.model, effort=asked.effort)
         now = context.clock()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from serving.api.wire.base_model import WireModel, invalid_schema
+from serving.api.wire.field_rules import Place
 from serving.api.wire.tools import FUNCTION_NAME, check_distinct
 from serving.schemas.check import schema_problem
 
@@ -38,20 +39,18 @@ class Tool(WireModel):
 class CalledFunction(WireModel):
     """The function of a call, `arguments` as the model wrote them."""
 
+    places: ClassVar[tuple[Place, ...]] = ("call",)
     name: str
     arguments: str
-    parsed_arguments: Any = Field(None, description="Ignored: OpenAI's client adds it to messages that it parsed.")
 
 
 class ToolCall(WireModel):
     """A call in an assistant message."""
 
+    places: ClassVar[tuple[Place, ...]] = ("call",)
     id: Annotated[str, StringConstraints(min_length=1)]
     type: Literal["function"] = "function"
     function: CalledFunction
-    index: int | None = Field(
-        None, description="Ignored: OpenAI's client adds it to messages put together from a stream."
-    )
 
 
 def distinct_names(tools: list[Tool] | None) -> list[Tool] | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from serving.api.wire.base_model import invalid
 from serving.api.wire.body import parse_object
+from serving.api.wire.field_rules import Place
+from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.reading import Reading
 from serving.api.wire.sampling_fields import ModelField, SamplingFields, StreamFields
 from serving.api.wire.structured_outputs import ConstrainedFields
 from serving.api.wire.validation import validate
@@ -75,6 +78,7 @@ def _is_integer(value: Any) -> bool:
 class CompletionRequest(StreamFields, SamplingFields, ConstrainedFields, ModelField):
     """One completions request, checked."""
 
+    places: ClassVar[tuple[Place, ...]] = ("generation", "completions")
     prompt: Annotated[list[str | list[int]], BeforeValidator(_prompts), WithJsonSchema(_PROMPTS_SCHEMA)]
     max_tokens: int | None = Field(None, ge=1, description="Most tokens to write; default 16.")
     best_of: int | None = Field(None, ge=1, description="Accepted where it equals n.")
@@ -86,9 +90,6 @@ class CompletionRequest(StreamFields, SamplingFields, ConstrainedFields, ModelFi
     allow_special_tokens: bool | None = Field(
         None, description="true: special tokens spelled in a text prompt are meant; default false, they are text."
     )
-    add_special_tokens: bool | None = Field(None, description="Accepted; gpt-oss puts no token before a text.")
-    suffix: None = None
-    user: str | None = None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> CompletionRequest:
@@ -102,6 +103,8 @@ class CompletionRequest(StreamFields, SamplingFields, ConstrainedFields, ModelFi
         return self
 
 
-def parse_completion_request(body: bytes) -> CompletionRequest:
+def parse_completion_request(
+    body: bytes, expand: Expand = unchanged, reading: Reading | None = None
+) -> CompletionRequest:
     """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
-    return validate(CompletionRequest, parse_object(body))
+    return validate(CompletionRequest, expand(parse_object(body)), reading)

@@ -18,7 +18,7 @@ from serving.api.openai.sampling import constraint_of, sampling_of
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
-from serving.api.wire.body import parsed
+from serving.api.wire.body import read
 from serving.background import in_thread_if_long
 from serving.errors import InvalidRequestError, InvalidValueError
 from serving.generation import completions
@@ -37,8 +37,7 @@ def completions_router(context: ApiContext) -> Router:
 
     @router.post(PATH, summary="Go on after a text or token ids, without a conversation around them")
     async def create_completion(request: Request) -> Response:
-        body = await request.body()
-        asked = await parsed(parse_completion_request, body)
+        asked = await read(request, context.http, parse_completion_request)
         if asked.model in context.variants:
             raise InvalidValueError(
                 f"'{asked.model}' presets conversations, and this route has none: name the model "
@@ -48,7 +47,7 @@ def completions_router(context: ApiContext) -> Router:
         asker = context_of(request.scope)
         model = context.answerers.ask(asker, asked.model)
         asker.recording.identify(model=model.name, stream=bool(asked.stream))
-        prompts = await in_thread_if_long(len(body), lambda: _token_ids(asked))
+        prompts = await in_thread_if_long(len(await request.body()), lambda: _token_ids(asked))
         generation = _generation(asked, prompts, request_id=f"cmpl-{context.new_id()}")
         reply = _Reply(context, request, asked, generation, model.raw(generation))
         return reply.streamed() if asked.stream else await reply.whole()

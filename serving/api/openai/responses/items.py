@@ -6,12 +6,13 @@ are those that OpenAI's client adds. Null means absent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
 from typing_extensions import TypeAliasType
 
 from serving.api.wire.base_model import WireModel, invalid, only, unsupported
+from serving.api.wire.field_rules import Place
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
@@ -24,13 +25,10 @@ _DIRECT = only({"type": "direct"}, because="Calls come from the model itself her
 class TextContent(WireModel):
     """Text in a message or a function's output; which of the types it says makes no difference."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["input_text", "output_text", "text", "refusal"]
     text: str | None = None
     refusal: str | None = None
-    annotations: list[Any] | None = Field(None, description="Ignored.")
-    logprobs: list[Any] | None = Field(None, description="Ignored.")
-    parsed: Any = Field(None, description="Ignored: OpenAI's client adds it to texts that it parsed.")
-    prompt_cache_breakpoint: dict[str, Any] | None = Field(None, description="Accepted; prefixes are always cached.")
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
@@ -68,6 +66,7 @@ Text = Annotated[
 class MessageItem(WireModel):
     """A message. `phase` and `channel` tell a preamble of the model from its answer."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["message"] = "message"
     role: Literal["user", "system", "developer", "assistant"]
     content: Text
@@ -80,6 +79,7 @@ class MessageItem(WireModel):
 class SummaryPart(WireModel):
     """A part of a reasoning item's summary."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["summary_text"]
     text: str
 
@@ -87,6 +87,7 @@ class SummaryPart(WireModel):
 class ReasoningPart(WireModel):
     """A part of the analysis."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["reasoning_text", "text"]
     text: str
 
@@ -97,6 +98,7 @@ class ReasoningItem(WireModel):
     Of its forms the first that is there counts: encrypted_content, content, summary.
     """
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["reasoning"]
     id: _ItemId | None = None
     summary: Annotated[list[SummaryPart] | None, FailFast()] = None
@@ -108,6 +110,7 @@ class ReasoningItem(WireModel):
 class FunctionCallItem(WireModel):
     """A call the model made, `arguments` as it wrote them."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["function_call"]
     call_id: _NonEmpty
     name: _NonEmpty
@@ -116,12 +119,12 @@ class FunctionCallItem(WireModel):
     status: ItemStatus | None = None
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
     namespace: _NonEmpty | None = None
-    parsed_arguments: Any = Field(None, description="Ignored: OpenAI's client adds it to calls that it parsed.")
 
 
 class FunctionCallOutputItem(WireModel):
     """Result of a call."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["function_call_output"]
     call_id: _NonEmpty
     output: Text
@@ -130,12 +133,12 @@ class FunctionCallOutputItem(WireModel):
     name: str | None = Field(None, description="Ignored: the call's id decides.")
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
     namespace: str | None = Field(None, description="Ignored: the call's id decides.")
-    created_by: str | None = Field(None, description="Ignored.")
 
 
 class CustomToolCallItem(WireModel):
     """A call of a custom tool that the model made."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["custom_tool_call"]
     call_id: _NonEmpty
     name: _NonEmpty
@@ -155,6 +158,7 @@ class CustomToolCallOutputItem(FunctionCallOutputItem):
 class PatchOperation(WireModel):
     """A change of one file."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["create_file", "update_file", "delete_file"]
     path: str
     diff: str | None = None
@@ -163,30 +167,31 @@ class PatchOperation(WireModel):
 class ApplyPatchCallItem(WireModel):
     """A change of a file that the model asked for."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["apply_patch_call"]
     call_id: _NonEmpty
     operation: PatchOperation
     id: _ItemId | None = None
     status: ItemStatus | None = None
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
-    created_by: str | None = Field(None, description="Ignored.")
 
 
 class ApplyPatchCallOutputItem(WireModel):
     """Result of a change; `output` is shown to the model."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["apply_patch_call_output"]
     call_id: _NonEmpty
     status: Literal["completed", "failed"]
     output: str | None = None
     id: _ItemId | None = None
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
-    created_by: str | None = Field(None, description="Ignored.")
 
 
 class LocalShellAction(WireModel):
     """A command."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["exec"] = "exec"
     command: list[str]
     env: dict[str, str] | None = Field(None, description="Ignored: the model gives none.")
@@ -198,6 +203,7 @@ class LocalShellAction(WireModel):
 class LocalShellCallItem(WireModel):
     """A command that the model asked for."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["local_shell_call"]
     call_id: _NonEmpty
     action: LocalShellAction
@@ -208,6 +214,7 @@ class LocalShellCallItem(WireModel):
 class LocalShellCallOutputItem(WireModel):
     """Result of a command; `id` is the call's."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["local_shell_call_output"]
     output: str
     id: _ItemId | None = None
@@ -224,6 +231,7 @@ class LocalShellCallOutputItem(WireModel):
 class ShellAction(WireModel):
     """Commands."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     commands: list[str]
     timeout_ms: int | None = None
     max_output_length: int | None = None
@@ -232,6 +240,7 @@ class ShellAction(WireModel):
 class ShellCallItem(WireModel):
     """Commands that the model asked for."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["shell_call"]
     call_id: _NonEmpty
     action: ShellAction
@@ -239,12 +248,12 @@ class ShellCallItem(WireModel):
     id: _ItemId | None = None
     status: ItemStatus | None = None
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
-    created_by: str | None = Field(None, description="Ignored.")
 
 
 class ShellOutcome(WireModel):
     """End of a command."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["exit", "timeout"]
     exit_code: int | None = None
 
@@ -252,15 +261,16 @@ class ShellOutcome(WireModel):
 class ShellOutput(WireModel):
     """What a command wrote."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     stdout: str
     stderr: str
     outcome: ShellOutcome
-    created_by: str | None = Field(None, description="Ignored.")
 
 
 class ShellCallOutputItem(WireModel):
     """Results of commands."""
 
+    places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["shell_call_output"]
     call_id: _NonEmpty
     output: list[ShellOutput]
@@ -268,7 +278,6 @@ class ShellCallOutputItem(WireModel):
     id: _ItemId | None = None
     status: ItemStatus | None = None
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
-    created_by: str | None = Field(None, description="Ignored.")
 
 
 class ItemReference(WireModel):

@@ -1,22 +1,25 @@
 """Body of POST /v1/responses.
 
-Source: OpenAI's API reference, with two extensions (max_reasoning_tokens, min_answer_tokens). A field that would change
-the answer and is not supported is refused by name; one that cannot change it is accepted. Null means absent.
+Source: OpenAI's API reference, with two extensions (max_reasoning_tokens, min_answer_tokens). Fields that are known and
+not done are in serving/api/wire/field_rules.py. Null means absent.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
 from typing_extensions import TypeAliasType
 
 from serving.api.openai.responses.items import InputItem
 from serving.api.openai.responses.text import TextSettings
-from serving.api.openai.responses.tools import Tool, ToolChoice, distinct_names, names_of, selection_of
+from serving.api.openai.responses.tools import TOOL_TYPES, Tool, ToolChoice, distinct_names, names_of, selection_of
 from serving.api.wire.base_model import WireModel, invalid, only, unsupported
 from serving.api.wire.body import parse_object
+from serving.api.wire.field_rules import Place
 from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.reading import Reading
+from serving.api.wire.tools import without_tools_not_run
 from serving.api.wire.validation import validate
 
 Include = Literal[
@@ -60,7 +63,7 @@ class Reasoning(WireModel):
 class ResponsesStreamOptions(WireModel):
     """Options of a streamed answer."""
 
-    include_obfuscation: bool | None = Field(None, description="Accepted; events are never padded.")
+    places: ClassVar[tuple[Place, ...]] = ("stream options",)
 
 
 def _shape(value: Any) -> str | None:
@@ -82,6 +85,7 @@ Metadata = Annotated[
 class ResponsesRequest(WireModel):
     """One request, checked."""
 
+    places: ClassVar[tuple[Place, ...]] = ("responses",)
     model: Annotated[str, StringConstraints(min_length=1)] = Field(description="A name or alias from GET /v1/models.")
     input: Input = Field(description="What the user says, or items: messages, calls, their outputs, reasoning.")
     instructions: str | None = Field(None, description="A developer message; not inherited by later responses.")
@@ -118,7 +122,6 @@ class ResponsesRequest(WireModel):
         Any, only(because="There are no stored prompts: send their text as `instructions` and `input`.")
     ] = None
     context_management: Annotated[Any, only(because="Use `truncation: auto`.")] = None
-    moderation: Annotated[Any, only(because="This server moderates nothing.")] = None
 
     # These cannot change the answer: accepted, checked for their type, not used.
     metadata: Metadata | None = None
@@ -127,17 +130,18 @@ class ResponsesRequest(WireModel):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    prompt_cache_retention: str | None = None
-    access_programs: dict[str, Any] | None = None
-    image: dict[str, Any] | None = None
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
         """Explain fields of POST /v1/chat/completions, which are likely mistakes."""
         for theirs, ours in _CHAT_FIELDS.items():
             if data.get(theirs) is not None:
-                raise unsupported(f"'{theirs}' is chat's; here it is '{ours}'.")
+                raise unsupported(f"'{theirs}' is chat's; here it is '{ours}'.", at=theirs)
+
+    @classmethod
+    def with_tools_told(cls, data: dict[str, Any], reading: Reading) -> dict[str, Any]:
+        """Leave out tools that this server does not run."""
+        return without_tools_not_run(data, reading, lambda tool: tool["type"] in TOOL_TYPES)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ResponsesRequest:
@@ -166,6 +170,8 @@ class ResponsesRequest(WireModel):
         return None if setting == "never" else asked or ("auto" if setting == "always" else None)
 
 
-def parse_responses_request(body: bytes, expand: Expand = unchanged) -> ResponsesRequest:
+def parse_responses_request(
+    body: bytes, expand: Expand = unchanged, reading: Reading | None = None
+) -> ResponsesRequest:
     """The request in `body`. Raises MalformedBodyError, InvalidValueError or UnsupportedParameterError."""
-    return validate(ResponsesRequest, expand(parse_object(body)))
+    return validate(ResponsesRequest, expand(parse_object(body)), reading)

@@ -28,7 +28,7 @@ from serving.api.openai.responses.toolbox import Toolbox
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
-from serving.api.wire.body import expanded
+from serving.api.wire.body import read
 from serving.api.wire.presets import RESPONSES, expanding
 from serving.errors import InvalidRequestError, ResponseNotFoundError, StoreUnavailableError
 from serving.sealing import Seal, Seals
@@ -55,7 +55,7 @@ def responses_router(context: ApiContext, store: Store, seals: Seals, settings: 
 
     @router.post(PATH, summary="Answer items, whole or as a stream of typed events, and store the response")
     async def create_response(request: Request) -> Response:
-        asked = await expanded(parse_responses_request, await request.body(), expand)
+        asked = await read(request, context.http, parse_responses_request, expand)
         storage = ResponseStorage(archive, in_flight, owner_of(request))
         run, headers = await _prepare(context, request, asked, storage, seals, settings)
         if asked.stream:

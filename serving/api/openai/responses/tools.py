@@ -6,12 +6,13 @@ the client runs all of them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from serving.api.wire.base_model import WireModel, invalid, invalid_schema, only, unsupported
+from serving.api.wire.base_model import WireModel, invalid, invalid_schema, unsupported
+from serving.api.wire.field_rules import Place
 from serving.api.wire.structured_outputs import Grammar, Regex
 from serving.api.wire.tools import FUNCTION_NAME, ToolSelection, check_distinct
 from serving.schemas.check import schema_problem
@@ -22,16 +23,12 @@ _Name = Annotated[str, StringConstraints(min_length=1)]
 class FunctionTool(WireModel):
     """A function the model may call."""
 
+    places: ClassVar[tuple[Place, ...]] = ("responses tool",)
     type: Literal["function"]
     name: _Name = Field(description=FUNCTION_NAME)
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="A JSON schema of type object; absent: no parameters.")
     strict: bool | None = Field(None, description="true: arguments are held to the schema.")
-    output_schema: dict[str, Any] | None = Field(None, description="Accepted; not shown to the model.")
-    defer_loading: bool | None = Field(None, description="A hint: here all tools are shown at once.")
-    allowed_callers: Annotated[
-        list[str] | None, only(["direct"], because="The model calls functions itself here: only 'direct' is.")
-    ] = None
 
     @classmethod
     def refuse(cls, data: dict[str, Any]) -> None:
@@ -87,41 +84,40 @@ InputFormat = Annotated[
         custom_error_message="{type: 'text'}, or {type: 'grammar', syntax: 'lark' or 'regex', definition: ...}",
     ),
 ]
-_Direct = Annotated[list[str] | None, only(["direct"], because="The model calls tools itself here: only 'direct' is.")]
 
 
 class CustomTool(WireModel):
     """A tool whose input is text."""
 
+    places: ClassVar[tuple[Place, ...]] = ("responses tool",)
     type: Literal["custom"]
     name: _Name = Field(description=FUNCTION_NAME)
     description: str | None = None
     format: InputFormat | None = Field(None, description="Text of a grammar, or by default any text.")
-    defer_loading: bool | None = Field(None, description="A hint: here all tools are shown at once.")
-    allowed_callers: _Direct = None
 
 
 class ApplyPatchTool(WireModel):
     """The client's files, which the model creates, changes and deletes with diffs."""
 
+    places: ClassVar[tuple[Place, ...]] = ("responses tool",)
     type: Literal["apply_patch"]
-    allowed_callers: _Direct = None
 
 
 class LocalShellTool(WireModel):
     """The client's shell, one command at a time."""
 
+    places: ClassVar[tuple[Place, ...]] = ("responses tool",)
     type: Literal["local_shell"]
 
 
 class ShellTool(WireModel):
     """The client's shell, several commands at a time."""
 
+    places: ClassVar[tuple[Place, ...]] = ("responses tool",)
     type: Literal["shell"]
     environment: Annotated[dict[str, Any] | None, AfterValidator(lambda value: _local_environment(value))] = Field(
         None, description="local: your program runs the commands."
     )
-    allowed_callers: _Direct = None
 
 
 def _local_environment(value: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -138,6 +134,7 @@ def _tool_type(value: Any) -> str | None:
 class Namespace(WireModel):
     """Tools under a common name; the model sees them as NAMESPACE__TOOL."""
 
+    places: ClassVar[tuple[Place, ...]] = ("responses tool",)
     type: Literal["namespace"]
     name: _Name
     description: str | None = None

@@ -20,7 +20,7 @@ from serving.api.openai.tokenize.wire import (
     parse_tokenize_request,
 )
 from serving.api.routing import PathRule, Router
-from serving.api.wire.body import expanded, parsed
+from serving.api.wire.body import read
 from serving.api.wire.presets import TOKENIZE, expanding
 from serving.background import in_thread_if_long
 from serving.errors import InvalidValueError
@@ -38,7 +38,7 @@ def tokenize_router(context: ApiContext) -> Router:
 
     async def tokenize(request: Request) -> Response:
         body = await request.body()
-        asked = await expanded(parse_tokenize_request, body, expand)
+        asked = await read(request, context.http, parse_tokenize_request, expand)
         served = _identified(context, asked.model, request)
         max_model_len = (await served.engine.prepare()).max_model_len
         if isinstance(asked, TokenizeChatRequest):
@@ -59,7 +59,7 @@ def tokenize_router(context: ApiContext) -> Router:
 
     async def detokenize(request: Request) -> Response:
         body = await request.body()
-        asked = await parsed(parse_detokenize_request, body)
+        asked = await read(request, context.http, parse_detokenize_request)
         _identified(context, asked.model, request)
         text = await in_thread_if_long(len(body), lambda: decode_raw(asked.tokens, skip_special=False))
         return JSONResponse(Detokenized(prompt=text))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, ClassVar, NotRequired
 
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from serving.api.openai.chat.conversation_fields import ConversationFields
-from serving.api.wire.base_model import WireModel, invalid, only
+from serving.api.wire.base_model import WireModel, invalid
 from serving.api.wire.body import parse_object
+from serving.api.wire.field_rules import Place
 from serving.api.wire.presets import Expand, unchanged
+from serving.api.wire.reading import Reading
 from serving.api.wire.validation import validate
 from serving.harmony.tokenization import VOCABULARY_SIZE
 
@@ -24,8 +26,8 @@ class OptionalModel(WireModel):
 class TokenizeTextRequest(OptionalModel):
     """A text, and how it becomes tokens."""
 
+    places: ClassVar[tuple[Place, ...]] = ("tokenize",)
     prompt: str
-    add_special_tokens: bool | None = Field(None, description="Accepted; gpt-oss puts no token before a text.")
     allow_special_tokens: bool | None = Field(
         None, description="true: special tokens spelled in the text are meant; default false, they are text."
     )
@@ -35,18 +37,8 @@ class TokenizeTextRequest(OptionalModel):
 class TokenizeChatRequest(ConversationFields, OptionalModel):
     """A conversation as chat takes it; its tokens are those of the prompt that chat would make of it."""
 
-    add_generation_prompt: Annotated[
-        bool | None, only(True, because="The prompt always ends where the answer begins.")
-    ] = None
-    continue_final_message: Annotated[
-        bool | None, only(False, because="An answer always begins with a message of its own.")
-    ] = None
-    add_special_tokens: bool | None = Field(None, description="Accepted; the format decides on special tokens.")
+    places: ClassVar[tuple[Place, ...]] = ("tokenize",)
     return_token_strs: bool | None = Field(None, description="Add each token's text.")
-    chat_template: None = None
-    chat_template_kwargs: None = None
-    media_io_kwargs: None = None
-    mm_processor_kwargs: None = None
 
 
 def _known_tokens(tokens: list[int]) -> list[int]:
@@ -77,12 +69,18 @@ class Detokenized(TypedDict):
     prompt: str
 
 
-def parse_tokenize_request(body: bytes, expand: Expand = unchanged) -> TokenizeTextRequest | TokenizeChatRequest:
+def parse_tokenize_request(
+    body: bytes, expand: Expand = unchanged, reading: Reading | None = None
+) -> TokenizeTextRequest | TokenizeChatRequest:
     """The request in `body`: of chat where it has messages. Raises as parse_object and validate do."""
     data: dict[str, Any] = parse_object(body)
-    return validate(TokenizeChatRequest, expand(data)) if "messages" in data else validate(TokenizeTextRequest, data)
+    if "messages" in data:
+        return validate(TokenizeChatRequest, expand(data), reading)
+    return validate(TokenizeTextRequest, data, reading)
 
 
-def parse_detokenize_request(body: bytes) -> DetokenizeRequest:
+def parse_detokenize_request(
+    body: bytes, expand: Expand = unchanged, reading: Reading | None = None
+) -> DetokenizeRequest:
     """The request in `body`. Raises as parse_object and validate do."""
-    return validate(DetokenizeRequest, parse_object(body))
+    return validate(DetokenizeRequest, expand(parse_object(body)), reading)

@@ -308,7 +308,7 @@ async def test_tokens_are_counted_as_the_answer_counts_them(client: AsyncAnthrop
         ({"tools": [{**TOOL, "input_schema": {"$ref": "#/none"}}]}, "tools[0].input_schema"),
         ({"tool_choice": {"type": "any"}}, "no 'tools'"),
         ({"tool_choice": {"type": "tool"}, "tools": [TOOL]}, "needs 'name'"),
-        ({"logprobs": True}, "Unknown parameter: 'logprobs'"),
+        ({"logprobs": True}, "Unsupported parameter: 'logprobs'"),
         ({"container": "abc"}, "container"),
     ],
 )  # fmt: skip
