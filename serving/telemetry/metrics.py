@@ -113,7 +113,10 @@ class Metrics:
 
     def in_flight(self, model: str, team: str | None, change: Literal[1, -1]) -> None:
         """Count a request of a known model that began or ended."""
-        self._gauges["serving_requests_in_flight"].labels(self._models.fold(model), self._teams.fold(team)).inc(change)
+        labels = self._models.fold(model), self._teams.fold(team)
+        self._gauges["serving_requests_in_flight"].labels(*labels).inc(change)
+        if change > 0:
+            self._gauges["serving_requests_queued"].labels(*labels)  # 0 while nobody waits, rather than no series
 
     def queued(self, model: str, team: str | None, change: Literal[1, -1]) -> None:
         """Count a request that joined or left the admission queue."""

@@ -96,6 +96,7 @@ def test_a_request_admitted_at_once_waited_no_time(process: Process) -> None:
     recorder = process.request()
     recorder.identify(model="demo")
     recorder.not_queued()
+    assert process.value("serving_requests_queued", model="demo", team="none") == 0
     recorder.close(status=200, whole=True)
     assert process.records[0].queue_s == 0.0
 
