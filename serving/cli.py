@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import serving
+from serving.commands.certify import certify_command
 from serving.commands.chat import chat_command
 from serving.commands.check import check_command
 from serving.commands.config import schema_command, show_command
@@ -40,6 +41,7 @@ def create_cli() -> typer.Typer:
     cli.command("plan", short_help="Say what a model needs and what it can reach on which GPUs.")(plan_command)
     cli.command("fetch", short_help="Bring checkpoints into the cache, checked.")(fetch_command)
     cli.command("bench", short_help="Measure a server, alone or against another.")(bench_command)
+    cli.command("certify", short_help="Try an endpoint as clients use it, and print a table.")(certify_command)
     cli.command("chat", short_help="Talk to a model in the terminal.")(chat_command)
     config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what can be set, and what is.")
     config.command("schema", short_help="Print the JSON schema of a settings file.")(schema_command)
