@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryptography.exceptions import InvalidTag
@@ -48,6 +48,11 @@ class Seal:
 
     def __repr__(self) -> str:
         return f"Seal(team={self.team!r}, model={self.model!r}, purpose={self.purpose!r})"
+
+    @property
+    def compacting(self) -> Seal:
+        """The seal of compacted conversations."""
+        return replace(self, purpose="compaction")
 
     def close(self, text: str) -> str:
         """The sealed form of `text`: letters, digits, `-` and `_`; another one each time."""

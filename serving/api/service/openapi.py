@@ -20,9 +20,9 @@ from serving.api.openai.chat.route import PATH as CHAT_PATH
 from serving.api.openai.completions.request import CompletionRequest
 from serving.api.openai.completions.response import TextCompletion
 from serving.api.openai.completions.route import PATH as COMPLETIONS_PATH
-from serving.api.openai.responses.request import ResponsesRequest
-from serving.api.openai.responses.response import InputItemList, ResponseObject
-from serving.api.openai.responses.route import INPUT_ITEMS_PATH, RESPONSE_PATH
+from serving.api.openai.responses.request import CompactRequest, CountedRequest, ResponsesRequest
+from serving.api.openai.responses.response import CompactedResponse, InputItemList, InputTokens, ResponseObject
+from serving.api.openai.responses.route import COMPACT_PATH, INPUT_ITEMS_PATH, INPUT_TOKENS_PATH, RESPONSE_PATH
 from serving.api.openai.responses.route import PATH as RESPONSES_PATH
 from serving.api.openai.tokenize.route import DETOKENIZE_PATHS, TOKENIZE_PATHS
 from serving.api.openai.tokenize.wire import (
@@ -70,6 +70,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for path in DETOKENIZE_PATHS:
         _describe(document, path, DetokenizeRequest, Detokenized, streams=False)
     _describe(document, RESPONSES_PATH, ResponsesRequest, ResponseObject)
+    _describe(document, INPUT_TOKENS_PATH, CountedRequest, InputTokens, streams=False)
+    _describe(document, COMPACT_PATH, CompactRequest, CompactedResponse, streams=False)
     _describe(document, MESSAGES_PATH, MessagesRequest, MessageReply)
     _describe(document, COUNT_PATH, CountTokensRequest, CountedTokens, streams=False)
     for path, reply in ((RESPONSE_PATH, ResponseObject), (INPUT_ITEMS_PATH, InputItemList)):

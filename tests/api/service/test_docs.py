@@ -53,6 +53,8 @@ async def test_every_route_is_described(served: Served) -> None:
         "/v1/responses/{response_id}",
         "/v1/responses/{response_id}/cancel",
         "/v1/responses/{response_id}/input_items",
+        "/v1/responses/input_tokens",
+        "/v1/responses/compact",
         "/health",
         "/ready",
         "/version",

@@ -10,6 +10,7 @@ from typing import Any
 
 from serving.api.openai.responses.items import (
     AnyInputItem,
+    CompactionItem,
     CustomToolCallItem,
     FunctionCallItem,
     FunctionCallOutputItem,
@@ -27,17 +28,22 @@ from serving.harmony.conversation import AssistantMessage, FunctionCall, Message
 
 StoredItem = dict[str, Any]
 
+_SUMMARY = (
+    "Earlier parts of this conversation were replaced by this summary, which you wrote. Build on it, and do not repeat "
+    "work that it says is done:"
+)
+
 
 def stored_item(
     item: AnyInputItem,
     token: str,
     number: int,
     *,
-    thought: str | None = None,
+    opened: str | None = None,
 ) -> StoredItem:
     """Input item `number` of response `resp_{token}`; it keeps the id it has.
 
-    `thought` is the text of a reasoning item that came encrypted.
+    `opened` is the text of an item that came encrypted.
     """
     name = item.id or item_id(item.type, token, number)
     head = {"id": name, "type": item.type, "status": item.status or "completed"}
@@ -49,7 +55,7 @@ def stored_item(
         case MessageItem():
             return {**head, "role": item.role, "content": _parts(item.content, "input_text")}
         case ReasoningItem():
-            text = thought if thought is not None else _thought(item)
+            text = opened if opened is not None else _thought(item)
             content = [{"type": "reasoning_text", "text": text}] if text else []
             summary = [{"type": "summary_text", "text": part.text} for part in item.summary or ()]
             return {**head, "summary": summary, "content": content, "encrypted_content": item.encrypted_content}
@@ -60,6 +66,9 @@ def stored_item(
         case FunctionCallOutputItem():  # and CustomToolCallOutputItem
             output = item.output if isinstance(item.output, str) else _parts(item.output, "input_text")
             return {**head, "call_id": item.call_id, "output": output}
+        case CompactionItem():
+            summary = [{"type": "summary_text", "text": opened or ""}]
+            return {**head, "encrypted_content": item.encrypted_content, "summary": summary}
         case LocalShellCallOutputItem():
             return {**head, "id": item.id or name, "call_id": item.call_id or item.id, "output": item.output}
         case _:
@@ -144,6 +153,8 @@ class _MessageBuilder:
                 name = flat_name(item.get("namespace"), item["name"]) if "name" in item else kind.removesuffix("_call")
                 plain = kind == "custom_tool_call" and self._is_plain(name)
                 self._call(FunctionCall(item["call_id"], name, arguments_of(item, plain=plain), plain), item.get("id"))
+            case "compaction":
+                self._append(UserMessage(f"{_SUMMARY}\n\n{_text(item['summary'])}"))
             case "message":
                 pass  # of the system or developer: see instructions_of()
             case _:

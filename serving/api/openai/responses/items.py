@@ -280,6 +280,16 @@ class ShellCallOutputItem(WireModel):
     caller: Annotated[dict[str, Any] | None, _DIRECT] = None
 
 
+class CompactionItem(WireModel):
+    """A conversation so far, as POST /v1/responses/compact gave it."""
+
+    places: ClassVar[tuple[Place, ...]] = ("item",)
+    type: Literal["compaction"]
+    encrypted_content: str = Field(description="As this server gave it, to the same team and model.")
+    id: _ItemId | None = None
+    status: ItemStatus | None = None
+
+
 class ItemReference(WireModel):
     """Reference to an item of a stored response."""
 
@@ -300,6 +310,7 @@ _CLASSES = (
     LocalShellCallOutputItem,
     ShellCallItem,
     ShellCallOutputItem,
+    CompactionItem,
     ItemReference,
 )
 _TYPES = tuple(get_args(each.model_fields["type"].annotation)[0] for each in _CLASSES)
@@ -346,6 +357,7 @@ AnyInputItem = (
     | LocalShellCallOutputItem
     | ShellCallItem
     | ShellCallOutputItem
+    | CompactionItem
 )
 """An item that is there itself, and no reference."""
 
@@ -363,6 +375,7 @@ InputItem = Annotated[
         | Annotated[LocalShellCallOutputItem, Tag("<local_shell_call_output>")]
         | Annotated[ShellCallItem, Tag("<shell_call>")]
         | Annotated[ShellCallOutputItem, Tag("<shell_call_output>")]
+        | Annotated[CompactionItem, Tag("<compaction>")]
         | Annotated[ItemReference, Tag("<item_reference>")],
         Discriminator(_item_type, custom_error_type="expected", custom_error_message="an object"),
     ],

@@ -51,6 +51,7 @@ _PREFIXES = {
     "local_shell_call_output": "lsho",
     "shell_call": "sh",
     "shell_call_output": "sho",
+    "compaction": "cmp",
 }
 
 

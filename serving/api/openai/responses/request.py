@@ -71,7 +71,7 @@ def _shape(value: Any) -> str | None:
 
 
 # A named alias, because a union takes hashable members and FailFast has no hash.
-InputItems = TypeAliasType("InputItems", Annotated[list[InputItem], Field(min_length=1), FailFast()])
+InputItems = TypeAliasType("InputItems", Annotated[list[InputItem], FailFast()])
 Input = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[InputItems, Tag("<items>")],
     Discriminator(_shape, custom_error_type="expected", custom_error_message="a string or an array of items"),
@@ -86,8 +86,10 @@ class ResponsesRequest(WireModel):
     """One request, checked."""
 
     places: ClassVar[tuple[Place, ...]] = ("responses",)
+    needs_input: ClassVar[bool] = True
+
     model: Annotated[str, StringConstraints(min_length=1)] = Field(description="A name or alias from GET /v1/models.")
-    input: Input = Field(description="What the user says, or items: messages, calls, their outputs, reasoning.")
+    input: Input = Field([], description="What the user says, or items: messages, calls, their outputs, reasoning.")
     instructions: str | None = Field(None, description="A developer message; not inherited by later responses.")
     previous_response_id: _ResponseId | None = Field(None, description="A stored response that this one continues.")
     store: bool | None = Field(None, description="false: keep nothing of this; default true.")
@@ -145,6 +147,10 @@ class ResponsesRequest(WireModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ResponsesRequest:
+        if self.needs_input and self.input == []:
+            if "input" not in self.model_fields_set:
+                raise invalid("Missing required parameter: 'input'.", at="input", code="missing_required_parameter")
+            raise invalid("Invalid 'input': expected at least one item.", at="input", code="empty_array")
         if self.stream_options is not None and not self.stream:
             raise invalid("'stream_options' needs 'stream' to be true.", at="stream_options")
         if (self.min_answer_tokens or 0) > (self.max_output_tokens or self.min_answer_tokens or 0):
@@ -168,6 +174,28 @@ class ResponsesRequest(WireModel):
         """Kind of summary that reasoning items get, by the request and the server's `setting`; None: none."""
         asked = (self.reasoning.summary or self.reasoning.generate_summary) if self.reasoning else None
         return None if setting == "never" else asked or ("auto" if setting == "always" else None)
+
+
+class CompactRequest(ResponsesRequest):
+    """A conversation to compact."""
+
+    needs_input: ClassVar[bool] = False
+
+
+class CountedRequest(ResponsesRequest):
+    """A request whose prompt's tokens are counted."""
+
+    needs_input: ClassVar[bool] = False
+
+
+def parse_compact_request(body: bytes, expand: Expand = unchanged, reading: Reading | None = None) -> CompactRequest:
+    """The request in `body` of POST /v1/responses/compact. Raises as parse_responses_request()."""
+    return validate(CompactRequest, expand(parse_object(body)), reading)
+
+
+def parse_counted_request(body: bytes, expand: Expand = unchanged, reading: Reading | None = None) -> CountedRequest:
+    """The request in `body` of POST /v1/responses/input_tokens. Raises as parse_responses_request()."""
+    return validate(CountedRequest, expand(parse_object(body)), reading)
 
 
 def parse_responses_request(

@@ -201,6 +201,31 @@ class ResponseObject(TypedDict):
     reasoning_truncated: NotRequired[bool]
 
 
+class InputTokens(TypedDict):
+    """The reply of POST /v1/responses/input_tokens."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
+class CompactionOutput(TypedDict):
+    """A conversation's summary, encrypted."""
+
+    id: str
+    type: Literal["compaction"]
+    encrypted_content: str
+
+
+class CompactedResponse(TypedDict):
+    """The reply of POST /v1/responses/compact: the messages that stay, then the summary of all."""
+
+    id: str
+    object: Literal["response.compaction"]
+    created_at: int
+    output: list[dict[str, Any] | CompactionOutput]
+    usage: ResponseUsage
+
+
 class DeletedResponse(TypedDict):
     """The reply of DELETE /v1/responses/{id}."""
 

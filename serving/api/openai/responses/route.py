@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, datetime
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serving.answering.reasoning import reasoning_limits
 from serving.answering.request_context import context_of
 from serving.api.context import ApiContext, request_id
-from serving.api.openai.responses.archive import Earlier, ResponseArchive, ResponseRecord
-from serving.api.openai.responses.draft import draft_response
+from serving.api.openai.responses.archive import ResponseArchive, ResponseRecord
+from serving.api.openai.responses.compaction import compacted
 from serving.api.openai.responses.inflight import InFlight
-from serving.api.openai.responses.input import StoredItem, stored_item, user_item
-from serving.api.openai.responses.items import ItemReference
-from serving.api.openai.responses.mapping import constraints_in, responses_generation
+from serving.api.openai.responses.preparing import Preparer
 from serving.api.openai.responses.query import Page, flag, integer, owner_of
 from serving.api.openai.responses.replay import replay
-from serving.api.openai.responses.request import ResponsesRequest, parse_responses_request
-from serving.api.openai.responses.response import DeletedResponse, ResponseObject
-from serving.api.openai.responses.run import ResponseRun, ResponseStorage
-from serving.api.openai.responses.sealed import needs_seal, unsealed
-from serving.api.openai.responses.toolbox import Toolbox
+from serving.api.openai.responses.request import (
+    parse_compact_request,
+    parse_counted_request,
+    parse_responses_request,
+)
+from serving.api.openai.responses.response import DeletedResponse, InputTokens, ResponseObject
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.body import read
 from serving.api.wire.presets import RESPONSES, expanding
-from serving.errors import InvalidRequestError, ResponseNotFoundError, StoreUnavailableError
-from serving.sealing import Seal, Seals
+from serving.background import in_thread_if_long
+from serving.errors import InvalidRequestError, StoreUnavailableError
+from serving.harmony.conversation import approximate_size
+from serving.harmony.tokenization import render_prompt
+from serving.sealing import Seals
 from serving.settings.storage import ResponsesSettings
 from serving.store.base import Store
 
 PATH = "/v1/responses"
 RESPONSE_PATH = PATH + "/{response_id}"
 INPUT_ITEMS_PATH = RESPONSE_PATH + "/input_items"
+INPUT_TOKENS_PATH = PATH + "/input_tokens"
+COMPACT_PATH = PATH + "/compact"
 
 _MOST_EVENTS = 2**31
 # A run ends itself after longest_answer_s; the stream around it allows for its last write.
@@ -51,16 +54,36 @@ def responses_router(context: ApiContext, store: Store, seals: Seals, settings: 
     router = Router(PathRule(PATH, label="responses"), tags=["responses"])
     expand = expanding(context.variants, RESPONSES)
     archive = ResponseArchive(store, context.clock)
-    in_flight = InFlight(archive)
+    preparer = Preparer(context, archive, seals, settings)
 
     @router.post(PATH, summary="Answer items, whole or as a stream of typed events, and store the response")
     async def create_response(request: Request) -> Response:
         asked = await read(request, context.http, parse_responses_request, expand)
-        storage = ResponseStorage(archive, in_flight, owner_of(request))
-        run, headers = await _prepare(context, request, asked, storage, seals, settings)
+        run, headers = await preparer.run(context_of(request.scope), asked)
         if asked.stream:
             return _stream(context, request, run.frames(), headers)
         return JSONResponse(await until_disconnect(request.receive, run.whole()), headers=headers)
+
+    @router.post(INPUT_TOKENS_PATH, summary="Count the tokens of the prompt that a request becomes")
+    async def count_input_tokens(request: Request) -> Response:
+        asker = context_of(request.scope)
+
+        def named(fields: dict[str, Any]) -> dict[str, Any]:
+            own = {each.name for each in context.answerers.listed(asker) if each.root is None and each.parent is None}
+            if fields.get("model") is None and len(own) == 1:
+                fields = {**fields, "model": own.pop()}
+            return expand(fields)
+
+        asked = await read(request, context.http, parse_counted_request, named)
+        conversation = (await preparer.counted(asker, asked)).generation.conversation
+        tokens = await in_thread_if_long(approximate_size(conversation), lambda: len(render_prompt(conversation)))
+        return JSONResponse(InputTokens(object="response.input_tokens", input_tokens=tokens))
+
+    @router.post(COMPACT_PATH, summary="Replace a conversation by its user messages and a summary")
+    async def compact(request: Request) -> Response:
+        asked = await read(request, context.http, parse_compact_request, expand)
+        compaction = compacted(preparer, context_of(request.scope), asked, context.http.longest_answer_s)
+        return JSONResponse(await until_disconnect(request.receive, compaction))
 
     @router.get(RESPONSE_PATH, summary="A stored response, or with `stream` its events again")
     async def get_response(request: Request, response_id: str) -> Response:
@@ -82,7 +105,7 @@ def responses_router(context: ApiContext, store: Store, seals: Seals, settings: 
 
     @router.post(RESPONSE_PATH + "/cancel", summary="Stop a response that is being streamed")
     async def cancel_response(request: Request, response_id: str) -> Response:
-        return JSONResponse(await _cancel(archive, in_flight, owner_of(request), response_id))
+        return JSONResponse(await _cancel(archive, preparer.in_flight, owner_of(request), response_id))
 
     @router.get(INPUT_ITEMS_PATH, summary="What a stored response was asked")
     async def list_input_items(request: Request, response_id: str) -> Response:
@@ -91,89 +114,6 @@ def responses_router(context: ApiContext, store: Store, seals: Seals, settings: 
         return JSONResponse(page.of_items(list(record.input)))
 
     return router
-
-
-async def _prepare(
-    context: ApiContext,
-    request: Request,
-    asked: ResponsesRequest,
-    storage: ResponseStorage,
-    seals: Seals,
-    settings: ResponsesSettings,
-) -> tuple[ResponseRun, dict[str, str]]:
-    """Make the run that answers `asked`, and the headers of its reply."""
-    effort = asked.reasoning.effort if asked.reasoning else None
-    asker = context_of(request.scope)
-    model = context.answerers.ask(asker, asked.model, effort=effort)
-    limits = reasoning_limits(
-        model.settings.reasoning,
-        effort=effort,
-        max_reasoning_tokens=asked.max_reasoning_tokens,
-        min_answer_tokens=asked.min_answer_tokens,
-        effort_param="reasoning.effort",
-    )
-    recorder = asker.recording
-    recorder.identify(model=model.name, effort=limits.effort, stream=bool(asked.stream))
-    token, now = context.new_id(), context.clock()
-    previous = asked.previous_response_id
-    earlier = await storage.archive.earlier(storage.owner, previous) if previous else Earlier()
-    seal = await seals.of(storage.owner, model.name) if needs_seal(asked) else None
-    new = await _new_items(asked, storage, earlier, token, seal)
-    toolbox = Toolbox(asked.tools)
-    generation = responses_generation(
-        asked,
-        earlier.items,
-        new,
-        toolbox,
-        request_id=f"resp-{token}",
-        limits=limits,
-        today=datetime.fromtimestamp(now, UTC).date(),
-        answer_share=model.settings.truncation_answer_share,
-    )
-    generation, answerer = model.chat(generation, constraints=constraints_in(asked, toolbox))
-    draft = draft_response(
-        asked,
-        response_id=f"resp_{token}",
-        created_at=int(now),
-        effort=limits.effort,
-        summary=asked.summary(settings.reasoning_summary),
-    )
-    run = ResponseRun(
-        answerer,
-        generation,
-        ResponseRecord(draft, new, earlier.ids),
-        storage,
-        recorder=recorder,
-        clock=context.clock,
-        longest_s=context.http.longest_answer_s,
-        toolbox=toolbox,
-        seal=seal if asked.encrypts_reasoning else None,
-    )
-    return run, {"x-reasoning-effort": limits.effort}
-
-
-async def _new_items(
-    asked: ResponsesRequest, storage: ResponseStorage, earlier: Earlier, token: str, seal: Seal | None
-) -> list[StoredItem]:
-    """Return the request's own items, with the items that references stand for."""
-    if isinstance(asked.input, str):
-        return [user_item(asked.input, token)]
-    known = {item["id"]: item for item in earlier.items}
-    missing = [item.id for item in asked.input if isinstance(item, ItemReference) and item.id not in known]
-    if missing:
-        known |= await storage.archive.referenced(storage.owner, missing)
-    items = []
-    for number, item in enumerate(asked.input):
-        if not isinstance(item, ItemReference):
-            items.append(stored_item(item, token, number, thought=unsealed(item, seal, number)))
-        elif (found := known.get(item.id)) is not None:
-            items.append(found)
-        else:
-            raise ResponseNotFoundError(
-                f"Item with id '{item.id[:64]}' not found among stored responses. Send the item itself.",
-                param=f"input[{number}].id",
-            )
-    return items
 
 
 def _stream(

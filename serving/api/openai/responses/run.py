@@ -15,19 +15,17 @@ from serving.api.openai.responses.mapping import in_our_words
 from serving.api.openai.responses.output import OutputBuilder
 from serving.api.openai.responses.response import (
     IncompleteDetails,
-    InputTokensDetails,
-    OutputTokensDetails,
     ResponseFailure,
     ResponseObject,
-    ResponseUsage,
     Status,
 )
 from serving.api.openai.responses.toolbox import Toolbox
+from serving.api.openai.responses.usage import shown_usage
 from serving.api.streaming.event_stream import stream_failure
 from serving.errors import ApiError
 from serving.generation.answer import AnswerBuilder
 from serving.generation.answerer import Answerer
-from serving.generation.types import ChatEvent, ChatGeneration, Usage
+from serving.generation.types import ChatEvent, ChatGeneration
 from serving.sealing import Seal
 from serving.telemetry.recorder import RequestRecorder
 
@@ -135,8 +133,7 @@ class ResponseRun:
         return event
 
     def _in_our_words(self, error: ApiError) -> ApiError:
-        shown = {tool.name for tool in self._generation.conversation.tools}
-        return in_our_words(error, [tool.place for tool in self._toolbox if tool.function.name in shown])
+        return in_our_words(error, self._toolbox.places(self._generation.conversation))
 
     def _builder(self, sink: OutputSink) -> OutputBuilder:
         token = self._draft.id.removeprefix("resp_")
@@ -179,7 +176,7 @@ class ResponseRun:
         response = self._draft.response.copy()
         response["status"] = status
         response["output"] = builder.items
-        response["usage"] = None if builder.usage is None else _usage(builder.usage)
+        response["usage"] = None if builder.usage is None else shown_usage(builder.usage)
         if status == "completed":
             response["completed_at"] = int(self._clock())
         if status == "incomplete":
@@ -207,16 +204,3 @@ def _encoder(builder: OutputBuilder, sse: ResponseEvents) -> Callable[[ChatEvent
 
 def _status(builder: OutputBuilder) -> Status:
     return "incomplete" if builder.finish_reason == "length" else "completed"
-
-
-def _usage(usage: Usage) -> ResponseUsage:
-    shown = ResponseUsage(
-        input_tokens=usage.prompt_tokens,
-        input_tokens_details=InputTokensDetails(cached_tokens=usage.cached_tokens, cache_write_tokens=0),
-        output_tokens=usage.completion_tokens,
-        output_tokens_details=OutputTokensDetails(reasoning_tokens=usage.reasoning_tokens),
-        total_tokens=usage.prompt_tokens + usage.completion_tokens,
-    )
-    if usage.cache is not None:
-        shown["cache"] = usage.cache
-    return shown

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from serving.api.openai.responses.items import InputItem, ReasoningItem
-from serving.api.openai.responses.request import ResponsesRequest
+from serving.api.openai.responses.items import CompactionItem, InputItem, ReasoningItem
+from serving.api.openai.responses.request import CompactRequest, ResponsesRequest
 from serving.errors import InvalidValueError, SealError
 from serving.sealing import Seal
 
 
 def needs_seal(request: ResponsesRequest) -> bool:
     """Whether something of the request is to be decrypted, or of its answer to be encrypted."""
-    return request.encrypts_reasoning or (
-        not isinstance(request.input, str) and any(_sealed(item) is not None for item in request.input)
+    return (
+        isinstance(request, CompactRequest)
+        or request.encrypts_reasoning
+        or (not isinstance(request.input, str) and any(_sealed(item) is not None for item in request.input))
     )
 
 
@@ -21,7 +23,7 @@ def unsealed(item: InputItem, seal: Seal | None, number: int) -> str | None:
     if sealed is None or seal is None:
         return None
     try:
-        return seal.open(sealed)
+        return (seal.compacting if isinstance(item, CompactionItem) else seal).open(sealed)
     except SealError as error:
         name = f" '{item.id[:64]}'" if item.id else ""
         raise InvalidValueError(
@@ -33,4 +35,4 @@ def unsealed(item: InputItem, seal: Seal | None, number: int) -> str | None:
 
 
 def _sealed(item: InputItem) -> str | None:
-    return item.encrypted_content if isinstance(item, ReasoningItem) else None
+    return item.encrypted_content if isinstance(item, ReasoningItem | CompactionItem) else None

@@ -24,7 +24,7 @@ from serving.api.openai.responses.response import (
 from serving.api.openai.responses.tools import CustomTool, LarkFormat, Namespace, RegexFormat, Tool, flat_name
 from serving.api.openai.responses.tools import FunctionTool as FunctionToolField
 from serving.engine.base import Constraint
-from serving.harmony.conversation import FunctionTool
+from serving.harmony.conversation import Conversation, FunctionTool
 
 Kind = Literal["function", "custom", "apply_patch", "local_shell", "shell"]
 
@@ -173,6 +173,11 @@ class Toolbox:
                 id=name, type="function_call", status="in_progress", call_id=call_id, name=function, arguments=""
             )
         return offered.opened(call_id, name)
+
+    def places(self, conversation: Conversation) -> list[str]:
+        """Places in the request of the tools that a conversation shows."""
+        shown = {tool.name for tool in conversation.tools}
+        return [tool.place for tool in self if tool.function.name in shown]
 
     def is_plain(self, function: str) -> bool:
         """Whether calls of a tool are plain text."""

@@ -203,7 +203,7 @@ class ChosenTool(WireModel):
         return flat_name(self.namespace, self.name or self.type)
 
 
-class AllowedTools(WireModel):
+class AllowedChoices(WireModel):
     """Some of the tools, of which the model may or must call one."""
 
     type: Literal["allowed_tools"]
@@ -219,11 +219,11 @@ def _choice(value: Any) -> Any:
     if not isinstance(value, dict):
         raise PydanticCustomError("expected", "a string or an object")
     if value.get("type") == "allowed_tools":
-        return AllowedTools.model_validate(value)
+        return AllowedChoices.model_validate(value)
     return ChosenTool.model_validate(_known_tool(value))
 
 
-ToolChoice = Annotated[Literal["none", "auto", "required"] | ChosenTool | AllowedTools, BeforeValidator(_choice)]
+ToolChoice = Annotated[Literal["none", "auto", "required"] | ChosenTool | AllowedChoices, BeforeValidator(_choice)]
 
 
 def names_of(tool: Tool) -> list[str]:
@@ -257,7 +257,7 @@ def selection_of(choice: ToolChoice | None) -> ToolSelection:
             return ToolSelection()
         case ChosenTool():
             return ToolSelection("required", named=[(choice.flat, "name")])
-        case AllowedTools():
+        case AllowedChoices():
             named = [(tool.flat, f"tools[{i}].name") for i, tool in enumerate(choice.tools)]
             return ToolSelection(choice.mode, named=named, hides_others=True)
         case _:
