@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test test-gpu lint load bench bench-gpu train dashboards pictures lock chart image-check clean require-python
+.PHONY: help install install-dev serve test test-gpu lint load bench bench-gpu train dashboards pictures lock fields chart image-check clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ pictures: install-dev  ## Draw docs/pictures anew from a live stack under load; 
 
 lock: require-python  ## Write requirements/*.txt from pyproject.toml; ARGS=--upgrade for newer versions
 	@"$(PYTHON)" scripts/lock.py $(ARGS)
+
+fields: install-dev  ## Write the tables of docs/api.md about fields that are known and not done
+	@$(BIN)/python scripts/field_tables.py
 
 chart: install-dev  ## Write the Helm chart's schema and README from its values and our settings
 	@$(BIN)/python scripts/chart.py $(ARGS)

@@ -263,7 +263,8 @@ class _WholeResponse(_Whole):
 
 def _read_choice(choice: _Choice, text: _Text | None, outcome: Outcome, now: float) -> None:
     if text is not None:
-        _add(outcome, CONTENT, text.content, now)
+        repeated = text.commentary or ""
+        _add(outcome, CONTENT, (text.content or "").removeprefix(repeated), now)
         _add(outcome, REASONING, text.reasoning or text.reasoning_content, now)
         _add(outcome, COMMENTARY, text.commentary, now)
         for call in text.tool_calls or ():

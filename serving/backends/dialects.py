@@ -95,7 +95,7 @@ def _messages(dialect: Dialect, conversation: Conversation) -> list[dict[str, An
 
 def _message(dialect: Dialect, message: Message) -> dict[str, Any]:
     if isinstance(message, UserMessage):
-        return {"role": "user", "content": message.content}
+        return {"role": "user", "content": message.content, **({"name": message.name} if message.name else {})}
     if isinstance(message, AssistantMessage):
         return _assistant(dialect, message)
     return {"role": "tool", "tool_call_id": message.call_id, "content": message.content}
@@ -103,6 +103,8 @@ def _message(dialect: Dialect, message: Message) -> dict[str, Any]:
 
 def _assistant(dialect: Dialect, message: AssistantMessage) -> dict[str, Any]:
     shown: dict[str, Any] = {"role": "assistant", "content": message.content}
+    if message.name:
+        shown["name"] = message.name
     if message.commentary and dialect.ours:
         shown["commentary"] = message.commentary
     elif message.commentary:

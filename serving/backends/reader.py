@@ -40,6 +40,18 @@ class _Choice:
     dropping: bool = False
     reason: str | None = None
     over: bool = False
+    repeats: bool = False
+
+    def answered(self, delta: chunks.Delta) -> str:
+        """New content, without the commentary that a server of this project repeats in it."""
+        content = delta.content or delta.refusal or ""
+        if delta.commentary and content.startswith(delta.commentary):
+            self.repeats = True
+            content = content[len(delta.commentary) :]
+        if content and self.repeats:
+            self.repeats = False
+            content = content.removeprefix("\n\n")
+        return content
 
 
 class AnswerReader:
@@ -112,7 +124,7 @@ class AnswerReader:
                 self._text(piece.index, choice, "analysis", thought, events, logprobs.reasoning if logprobs else None)
             if delta.commentary:
                 self._text(piece.index, choice, "commentary", delta.commentary, events, None)
-            if content := delta.content or delta.refusal:
+            if content := choice.answered(delta):
                 entries = logprobs.content if logprobs else None
                 for channel, text in choice.tags.feed(content):
                     self._text(piece.index, choice, channel, text, events, entries)

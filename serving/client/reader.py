@@ -36,6 +36,7 @@ class ChunkReader:
         self._arguments: list[str] = []
         self._finish_reason: str | None = None
         self._usage: CompletionUsage | None = None
+        self._repeats = False
 
     def feed(self, chunk: ChatCompletionChunk) -> Iterator[ChatEvent]:
         """Read the next chunk; returns its events."""
@@ -43,7 +44,7 @@ class ChunkReader:
         for choice in chunk.choices:
             if choice.index != 0:
                 raise ClientError("The answer has several choices, and events tell of one: ask for n=1.")
-            yield from self._texts_of(choice.delta)
+            yield from self._texts_of(choice.delta, opens=(choice.model_extra or {}).get("channel") is not None)
             for call in choice.delta.tool_calls or ():
                 yield from self._take_call(call)
             if choice.finish_reason is not None:
@@ -56,9 +57,8 @@ class ChunkReader:
             raise ClientError("The stream broke off before the answer was complete.")
         yield _usage(self._finish_reason, self._usage)
 
-    def _texts_of(self, delta: ChoiceDelta) -> Iterator[ChatEvent]:
+    def _texts_of(self, delta: ChoiceDelta, *, opens: bool) -> Iterator[ChatEvent]:
         extra: dict[str, Any] = delta.model_extra or {}
-        opens = extra.get("channel") is not None
         said: Channel | None = None
         for field, channel in _FIELDS:
             text = extra.get(field)
@@ -66,8 +66,12 @@ class ChunkReader:
             if text and said != channel:
                 said = channel
                 yield from self._grow(channel, text, opens)
-        if delta.content:
-            yield from self._grow("final", delta.content, opens)
+        if delta.content and said == "commentary":
+            self._repeats = True  # for clients that know no other field
+        elif delta.content:
+            text = delta.content.removeprefix("\n\n") if self._repeats else delta.content
+            self._repeats = False
+            yield from self._grow("final", text, opens)
 
     def _grow(self, channel: Channel, text: str, opens: bool) -> Iterator[ChatEvent]:
         if channel != self._channel or opens:

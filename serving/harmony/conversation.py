@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -40,19 +41,24 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """Message of the user."""
+    """Message of the user; `name` tells one of several users from the others (see author_name)."""
 
     content: str
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """Message of the model: `reasoning` on the analysis channel, `commentary` preambles, `content` on final."""
+    """Message of the model: `reasoning` on the analysis channel, `commentary` preambles, `content` on final.
+
+    `name` tells one of several agents from the others (see author_name).
+    """
 
     content: str | None = None
     reasoning: str | None = None
     commentary: str | None = None
     tool_calls: tuple[FunctionCall, ...] = ()
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,15 @@ class Conversation:
     instructions: str | None = None
     tools: tuple[FunctionTool, ...] = ()
     response_format: ResponseFormat | None = None
+
+
+_NOT_IN_NAMES = re.compile(r"[\s<|>\\/:]+")
+_LONGEST_NAME = 64
+
+
+def author_name(name: str) -> str | None:
+    """A client's name for an author as a message's header can have it: up to 64 characters, no blanks or markup."""
+    return _NOT_IN_NAMES.sub("_", name.strip())[:_LONGEST_NAME] or None
 
 
 _CHARACTERS_PER_TOOL = 500

@@ -27,6 +27,8 @@ MAX_HEADER_TOKENS = 128
 """A header longer than this, and than the longest name offered, has lost its `<|message|>`; a real one has about 30."""
 
 _ROLE = re.compile(rb"\s*(assistant|user|system|developer|tool)(?![0-9A-Za-z_])")
+# A name beside the role: of one agent among several in the conversation, whose headers the model takes up.
+_NAME = re.compile(rb":[^\s<|>:]*")
 _CHANNEL = re.compile(rf"\s*({'|'.join(CHANNELS)})".encode())
 _RECIPIENT = re.compile(rb"\s*to=")
 _RECIPIENT_SO_FAR = re.compile(rb"\s*(?:t|to)?")
@@ -92,8 +94,7 @@ class Header:
         """True where no header begins like this: the model has started to talk without one."""
         if self.origin == "start" or self.channel is not None or self.content_type is not None:
             return False
-        match = _ROLE.match(self.role)
-        text = bytes(self.role[match.end() if match else 0 :])
+        _, text = self._after_role()
         match = _RECIPIENT.match(text)
         if match is None:
             return _RECIPIENT_SO_FAR.fullmatch(text) is None
@@ -154,9 +155,16 @@ class Header:
         """All text read, sections joined."""
         return bytes(self.role + (self.channel or b"") + (self.content_type or b""))
 
-    def _role_words(self, found: list[RecoveryKind]) -> list[bytes]:
+    def _after_role(self) -> tuple[re.Match[bytes] | None, bytes]:
+        """Return the role, where one was read, and the text after it and a name beside it."""
         match = _ROLE.match(self.role)
-        words = self._words(bytes(self.role[match.end() if match else 0 :]))
+        rest = bytes(self.role[match.end() if match else 0 :])
+        named = _NAME.match(rest) if match is not None or self.origin == "prompt" else None
+        return match, rest[named.end() if named else 0 :]
+
+    def _role_words(self, found: list[RecoveryKind]) -> list[bytes]:
+        match, rest = self._after_role()
+        words = self._words(rest)
         plain = [word for word in words if not word.startswith(b"to=")]
         role = match[1] if match is not None else b""
         # What comes first stands for the role that is missing; after a recipient it is only a word.

@@ -12,8 +12,9 @@ from serving.harmony.vocabulary import CHANNEL, CONSTRAIN, MESSAGE, MESSAGE_ENDS
 class PromptMessage:
     """Message of a prompt.
 
-    `role` is system, developer, user, assistant or, for a function's result, tool; `name` is that function's.
-    `recipient` is whom an assistant's call is for, "functions.get_weather"; `channel` is set where the role has one.
+    `role` is system, developer, user, assistant or, for a function's result, tool; `name` is the function's, or the
+    author's where there are several. `recipient` is whom an assistant's call is for, "functions.get_weather"; `channel`
+    is set where the role has one.
     """
 
     role: str
@@ -51,10 +52,11 @@ def _message(tokens: list[int]) -> PromptMessage:
         channel_part = channel_part[: channel_part.index(CONSTRAIN)]
     channel, _, recipient = decode(channel_part).strip().partition(" to=")  # a function's name may have blanks
     is_tool = author.startswith("functions.")
+    role, _, name = ("tool", "", author.removeprefix("functions.")) if is_tool else author.partition(":")
     return PromptMessage(
-        role="tool" if is_tool else author,
+        role=role,
         content=content,
         channel=channel or None,
-        name=author.removeprefix("functions.") if is_tool else None,
+        name=name or None,
         recipient=recipient or None,
     )

@@ -99,7 +99,7 @@ def _parts(messages: Sequence[Message]) -> Iterator[tuple[int, list[int]]]:
     placed = {place for place, _ in results.values()}
     for index, message in enumerate(messages):
         if isinstance(message, UserMessage):
-            yield index, [*message_header("user"), *encode(message.content), END]
+            yield index, [*message_header(_author("user", message.name)), *encode(message.content), END]
         elif isinstance(message, ToolMessage):
             if index not in placed:
                 yield index, _result(message)
@@ -123,8 +123,13 @@ def _said(message: AssistantMessage, *, with_reasoning: bool, answers: bool) -> 
     tokens: list[int] = []
     for channel, text in said:
         if text:
-            tokens += [*message_header("assistant", channel), *encode(text), END]
+            tokens += [*message_header(_author("assistant", message.name), channel), *encode(text), END]
     return tokens
+
+
+def _author(role: str, name: str | None) -> str:
+    """Author of a message in its header, as oss-harmony spells a name beside a role."""
+    return role if name is None else f"{role}:{name}"
 
 
 def _result(message: ToolMessage) -> list[int]:

@@ -29,6 +29,14 @@ class HttpSettings(Section):
         description="Fields of requests that this server does not know: ignored and named in x-ignored-parameters, or "
         "refused with a 400; the header x-unknown-fields: refuse does that for one request.",
     )
+    reasoning_content: bool = Field(
+        True, description="Chat replies have the analysis as `reasoning_content` too, beside `reasoning`."
+    )
+    commentary: Literal["field", "content", "both"] = Field(
+        "both",
+        description="Place of what the model says before calls, in chat replies: the field `commentary`, `content`, or "
+        "both; answers of a certain form have the field alone.",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         ("127.0.0.0/8", "::1/128"),
         description="Networks whose x-forwarded-for is believed; add the nodes of a cluster and load balancers.",

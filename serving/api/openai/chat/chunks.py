@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii as quote
 
+from serving.api.openai.chat.content import BETWEEN_MESSAGES
+from serving.api.openai.chat.style import ReplyStyle
 from serving.api.openai.chunks import Chunks
-from serving.harmony.channels import FIELDS, Channel
+from serving.harmony.channels import Channel
 
 
 class ChatChunks(Chunks):
@@ -13,10 +15,14 @@ class ChatChunks(Chunks):
 
     KIND = "chat.completion.chunk"
 
-    def __init__(self, completion_id: str, created: int, model: str, *, include_usage: bool = False) -> None:
+    def __init__(
+        self, completion_id: str, created: int, model: str, style: ReplyStyle, *, include_usage: bool = False
+    ) -> None:
         super().__init__(completion_id, created, model, include_usage=include_usage)
         self._open = '},"logprobs":null,"finish_reason":null}' + self._tail
-        self._starts: dict[tuple[int, str], str] = {}
+        self._style = style
+        self._starts: dict[tuple[int, str], tuple[str, str]] = {}
+        self._preambles: set[int] = set()
 
     def role(self, choice: int) -> bytes:
         """Return the first chunk of a choice, which has the role."""
@@ -25,19 +31,43 @@ class ChatChunks(Chunks):
 
     def text(self, choice: int, channel: Channel, text: str) -> bytes:
         """Return a chunk of text on a channel."""
-        start = self._starts.get((choice, channel))
-        if start is None:
-            start = f'{self._head}{{"index":{choice},"delta":{{"{FIELDS[channel]}":'
-            self._starts[choice, channel] = start
-        return (start + quote(text) + self._open).encode("ascii")
+        starts = self._starts.get((choice, channel))
+        if starts is None:
+            first, again = self._keys(channel)
+            starts = f'{self._head}{{"index":{choice},"delta":{{{first}', again
+            self._starts[choice, channel] = starts
+        start, again = starts
+        said = quote(text)
+        return (start + said + again + said + self._open if again else start + said + self._open).encode("ascii")
 
     def rich_text(self, choice: int, channel: Channel, text: str, *, opens: bool, logprobs: str | None = None) -> bytes:
-        """As text(), with what few chunks have: the channel's name where it opens; logprobs, as JSON."""
+        """As text(), with what few chunks have: the channel's name where it opens; logprobs, as JSON.
+
+        The name stands beside the delta: clients that add up deltas would join the names.
+        """
+        if self._style.content_has_commentary:
+            text = self._apart(choice, channel, text)
         named = f'"channel":"{channel}",' if opens else ""
+        first, again = self._keys(channel)
+        said = quote(text)
         return (
-            f'{self._head}{{"index":{choice},"delta":{{{named}"{FIELDS[channel]}":{quote(text)}}},'
+            f'{self._head}{{"index":{choice},{named}"delta":{{{first}{said}{again}{said if again else ""}}},'
             f'"logprobs":{logprobs or "null"},"finish_reason":null}}{self._tail}'
         ).encode("ascii")
+
+    def _keys(self, channel: Channel) -> tuple[str, str]:
+        """Keys of a channel's text: of its first field, and of the second, which is "" where there is one alone."""
+        first, *others = self._style.fields[channel]
+        return f'"{first}":', f',"{others[0]}":' if others else ""
+
+    def _apart(self, choice: int, channel: Channel, text: str) -> str:
+        """Text that opens a message, set apart from a preamble that is in `content` before it."""
+        if channel == "commentary":
+            self._preambles.add(choice)
+        elif channel == "final" and choice in self._preambles:
+            self._preambles.remove(choice)
+            return BETWEEN_MESSAGES + text
+        return text
 
     def tool_call(self, choice: int, index: int, call_id: str, name: str) -> bytes:
         """Return the chunk that begins a call."""

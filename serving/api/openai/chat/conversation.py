@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from serving.api.openai.chat import messages as wire
-from serving.api.openai.chat.content import text_of
+from serving.api.openai.chat.content import BETWEEN_MESSAGES, text_of
 from serving.api.openai.chat.conversation_fields import ConversationFields
 from serving.api.openai.chat.tools import Tool
 from serving.api.wire import structured_outputs
@@ -19,12 +19,13 @@ from serving.harmony.conversation import (
     ResponseFormat,
     ToolMessage,
     UserMessage,
+    author_name,
 )
 
 
 def conversation_of(request: ConversationFields, *, effort: Effort, today: date) -> Conversation:
     """Conversation that the model is shown for a checked request."""
-    instructions = [text_of(m.content) for m in request.messages if isinstance(m, wire.SystemMessage)]
+    instructions = [_instruction(m) for m in request.messages if isinstance(m, wire.SystemMessage)]
     return Conversation(
         messages=_messages(request.messages),
         effort=effort,
@@ -53,7 +54,9 @@ def _messages(messages: list[wire.Message]) -> tuple[Message, ...]:
     for message in messages:
         match message:
             case wire.UserMessage():
-                converted.append(UserMessage(text_of(message.content)))
+                converted.append(
+                    UserMessage(text_of(message.content), author_name(message.name) if message.name else None)
+                )
             case wire.AssistantMessage():
                 assistant = _assistant(message)
                 called.update({call.id: call.name for call in assistant.tool_calls})
@@ -69,8 +72,23 @@ def _messages(messages: list[wire.Message]) -> tuple[Message, ...]:
 def _assistant(message: wire.AssistantMessage) -> AssistantMessage:
     calls = tuple(FunctionCall(c.id, c.function.name, c.function.arguments) for c in message.tool_calls or ())
     return AssistantMessage(
-        content=text_of(message.content) or message.refusal or None,
-        reasoning=message.reasoning or message.reasoning_content or None,
+        content=_without(message.commentary, text_of(message.content)) or message.refusal or None,
+        reasoning=message.analysis,
         commentary=message.commentary or None,
         tool_calls=calls,
+        name=author_name(message.name) if message.name else None,
     )
+
+
+def _without(commentary: str | None, content: str) -> str:
+    """An answer's content without the preamble that replies repeat there."""
+    if not commentary or not content.startswith(commentary):
+        return content
+    rest = content[len(commentary) :]
+    return rest.removeprefix(BETWEEN_MESSAGES) if not rest or rest.startswith(BETWEEN_MESSAGES) else content
+
+
+def _instruction(message: wire.SystemMessage) -> str:
+    """Text of instructions, after the name of their author where there is one: all of them share one header."""
+    text, name = text_of(message.content), author_name(message.name) if message.name else None
+    return f"{name}:\n{text}" if name and text else text

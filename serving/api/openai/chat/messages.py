@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, FailFast, Field, Tag, model_validator
 
-from serving.api.openai.chat.content import AssistantContent, Content
+from serving.api.openai.chat.content import AssistantContent, Content, ResultContent, thoughts_in
 from serving.api.openai.chat.tools import ToolCall
 from serving.api.wire.base_model import WireModel, invalid
 from serving.api.wire.field_rules import Place
@@ -17,8 +17,8 @@ class SystemMessage(WireModel):
 
     places: ClassVar[tuple[Place, ...]] = ("message",)
     role: Literal["system", "developer"]
-    content: Content
-    name: None = None
+    content: Content | None = None
+    name: str | None = Field(None, description="Who gives them; shown to the model.")
 
 
 class UserMessage(WireModel):
@@ -26,8 +26,8 @@ class UserMessage(WireModel):
 
     places: ClassVar[tuple[Place, ...]] = ("message",)
     role: Literal["user"]
-    content: Content
-    name: None = None
+    content: Content | None = None
+    name: str | None = Field(None, description="Who of several users; shown to the model.")
 
 
 class AssistantMessage(WireModel):
@@ -41,21 +41,23 @@ class AssistantMessage(WireModel):
     commentary: str | None = Field(None, description="What it told the user before calling tools.")
     tool_calls: Annotated[list[ToolCall] | None, FailFast()] = None
     refusal: str | None = Field(None, description="Stands in for `content` where that is null.")
-    name: None = None
+    name: str | None = Field(None, description="Who of several agents; shown to the model.")
+    thinking_blocks: list[Any] | None = Field(None, description="LiteLLM's form of `reasoning`.")
+    reasoning_details: list[Any] | None = Field(None, description="OpenRouter's form of `reasoning`.")
+
+    @property
+    def analysis(self) -> str | None:
+        """Its analysis, in whichever form it came."""
+        blocks = [*(self.thinking_blocks or ()), *(self.reasoning_details or ())]
+        content = None if isinstance(self.content, str) else self.content
+        return self.reasoning or self.reasoning_content or thoughts_in(content, blocks) or None
 
     @model_validator(mode="after")
-    def _says_something(self) -> AssistantMessage:
+    def _agrees_with_itself(self) -> AssistantMessage:
         if self.reasoning is not None and self.reasoning_content not in (None, self.reasoning):
             raise invalid(
                 "'reasoning' and 'reasoning_content' are two names for one thing and differ here; send one of them.",
                 at="reasoning_content",
-            )
-        said = (self.content, self.reasoning, self.reasoning_content, self.commentary, self.tool_calls, self.refusal)
-        if all(field is None for field in said):
-            raise invalid(
-                "Missing required parameter: an assistant message needs 'content' or 'tool_calls'.",
-                at="content",
-                code="missing_required_parameter",
             )
         return self
 
@@ -66,8 +68,8 @@ class ToolMessage(WireModel):
     places: ClassVar[tuple[Place, ...]] = ("message",)
     role: Literal["tool"]
     tool_call_id: str
-    content: Content
-    name: str | None = Field(None, description="The function's name; the call's id decides, this must agree.")
+    content: ResultContent | None = None
+    name: str | None = Field(None, description="Ignored: the call's id decides.")
 
 
 def _role(value: Any) -> str | None:
@@ -104,9 +106,4 @@ def _check_answer(message: ToolMessage, i: int, names: dict[str, str]) -> None:
             "A message of role 'tool' must answer a call in 'tool_calls' of an assistant message before it; "
             f"messages[{i}].tool_call_id names none.",
             at=f"[{i}].tool_call_id",
-        )
-    if message.name not in (None, name):
-        raise invalid(
-            f"messages[{i}] answers a call of '{name}', and its name says otherwise; leave the name out.",
-            at=f"[{i}].name",
         )

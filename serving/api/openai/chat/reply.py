@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from serving.api.openai.chat.chunks import ChatChunks
+from serving.api.openai.chat.content import BETWEEN_MESSAGES
 from serving.api.openai.chat.response import (
     ChatCompletion,
     Choice,
@@ -16,6 +17,7 @@ from serving.api.openai.chat.response import (
     ReplyMessage,
     ReplyToolCall,
 )
+from serving.api.openai.chat.style import ReplyStyle
 from serving.api.openai.chat.thinking import SeparateThinking, StreamedThinking
 from serving.api.openai.logprobs import shown_logprobs
 from serving.generation.types import (
@@ -31,11 +33,17 @@ from serving.generation.types import (
     ToolCallDelta,
     Usage,
 )
-from serving.harmony.channels import CHANNELS, FIELDS
+from serving.harmony.channels import CHANNELS
 
 
 def chat_completion(
-    answer: ChatAnswer, *, completion_id: str, created: int, model: str, separate: SeparateThinking | None = None
+    answer: ChatAnswer,
+    style: ReplyStyle,
+    *,
+    completion_id: str,
+    created: int,
+    model: str,
+    separate: SeparateThinking | None = None,
 ) -> ChatCompletion:
     """Return the whole reply; `separate` adds its fields to each choice."""
     if separate is not None:
@@ -45,7 +53,7 @@ def chat_completion(
         object="chat.completion",
         created=created,
         model=model,
-        choices=[_choice(choice, separate) for choice in answer.choices],
+        choices=[_choice(choice, style, separate) for choice in answer.choices],
         usage=_usage(answer.usage, separate is not None),
     )
 
@@ -86,13 +94,16 @@ class ChunkEncoder:
                 return chunks.usage(_usage(event.usage, separate)) if self._include_usage else b""
 
 
-def _choice(choice: ChatChoice, separate: SeparateThinking | None) -> Choice:
-    message = ReplyMessage(role="assistant", content=choice.content, refusal=None)
+def _choice(choice: ChatChoice, style: ReplyStyle, separate: SeparateThinking | None) -> Choice:
+    content = choice.content
+    if style.content_has_commentary:
+        content = BETWEEN_MESSAGES.join(filter(None, (choice.commentary, content)))
+    message = ReplyMessage(role="assistant", content=content, refusal=None)
     for channel in CHANNELS:
         if channel != "final" and (text := choice.texts.get(channel)):
-            cast("dict[str, Any]", message)[FIELDS[channel]] = text
+            cast("dict[str, Any]", message).update({name: text for name in style.fields[channel] if name != "content"})
     if choice.tool_calls:
-        message["content"] = choice.content or None
+        message["content"] = content or None
         message["tool_calls"] = [
             ReplyToolCall(id=call.id, type="function", function=ReplyFunction(name=call.name, arguments=call.arguments))
             for call in choice.tool_calls

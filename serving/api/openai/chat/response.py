@@ -72,6 +72,7 @@ class ReplyMessage(TypedDict):
     content: str | None
     refusal: None
     reasoning: NotRequired[str]
+    reasoning_content: NotRequired[str]
     commentary: NotRequired[str]
     tool_calls: NotRequired[list[ReplyToolCall]]
     reasoning_truncated: NotRequired[bool]

@@ -14,6 +14,7 @@ from serving.api.openai.chat.chunks import ChatChunks
 from serving.api.openai.chat.mapping import chat_generation, constraints_in
 from serving.api.openai.chat.reply import ChunkEncoder, chat_completion
 from serving.api.openai.chat.request import ChatCompletionRequest, parse_chat_request
+from serving.api.openai.chat.style import ReplyStyle, reply_style
 from serving.api.openai.chat.thinking import SeparateThinking
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
@@ -81,6 +82,7 @@ class _Reply:
         self._recorder.answered(answer)
         body = chat_completion(
             answer,
+            self._style(),
             completion_id=self._generation.request_id,
             created=self._created,
             model=self._asked.model,
@@ -91,7 +93,8 @@ class _Reply:
     def streamed(self) -> Response:
         """Return the reply in chunks."""
         usage = self._asked.include_usage
-        chunks = ChatChunks(self._generation.request_id, self._created, self._asked.model, include_usage=usage)
+        asked, request_id = self._asked, self._generation.request_id
+        chunks = ChatChunks(request_id, self._created, asked.model, self._style(), include_usage=usage)
         encode = ChunkEncoder(chunks, choices=self._generation.n, include_usage=usage, separate=self._separate())
         return EventStream(
             self._answerer.answer(self._generation, streaming=True),
@@ -101,6 +104,9 @@ class _Reply:
             keep_alive_s=self._http.keep_alive_s,
             longest_s=self._http.longest_answer_s,
         )
+
+    def _style(self) -> ReplyStyle:
+        return reply_style(self._http, has_form=self._generation.answer is not None)
 
     def _separate(self) -> SeparateThinking | None:
         if not self._asked.separate_thinking:

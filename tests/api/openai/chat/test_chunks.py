@@ -11,9 +11,12 @@ from openai._streaming import SSEDecoder
 from openai.types.chat import ChatCompletionChunk
 
 from serving.api.openai.chat.chunks import ChatChunks
+from serving.api.openai.chat.style import reply_style
 from serving.api.streaming.sse import DONE, KEEP_ALIVE, error_frame
+from serving.settings.http import HttpSettings
 
-CHUNKS = ChatChunks("chatcmpl-1", 1_700_000_000, "demo", include_usage=False)
+PLAIN = reply_style(HttpSettings(reasoning_content=False, commentary="field"))
+CHUNKS = ChatChunks("chatcmpl-1", 1_700_000_000, "demo", PLAIN, include_usage=False)
 
 
 def decoded(raw: bytes, cut: int | None = None) -> list[str]:
@@ -67,7 +70,7 @@ def test_any_tool_call_comes_out_as_it_went_in(call_id: str, name: str, argument
 @pytest.mark.property
 @given(any_text)
 def test_any_model_name_comes_out_as_it_went_in(model: str) -> None:
-    (data,) = decoded(ChatChunks("chatcmpl-1", 1, model).role(0))
+    (data,) = decoded(ChatChunks("chatcmpl-1", 1, model, PLAIN).role(0))
     assert json.loads(data)["model"] == model
 
 
@@ -92,7 +95,7 @@ def test_every_chunk_is_what_the_client_types_say() -> None:
 
 
 def test_usage_is_null_in_every_chunk_but_the_last_where_it_was_asked_for() -> None:
-    asked = ChatChunks("chatcmpl-1", 1, "demo", include_usage=True)
+    asked = ChatChunks("chatcmpl-1", 1, "demo", PLAIN, include_usage=True)
     for frame in all_chunks(asked):
         assert json.loads(decoded(frame)[0])["usage"] is None
     for frame in all_chunks(CHUNKS):
@@ -108,7 +111,8 @@ def test_the_first_chunk_says_who_speaks() -> None:
 
 def test_a_chunk_that_opens_a_channel_names_it() -> None:
     frame = CHUNKS.rich_text(0, "commentary", "hm", opens=True)
-    assert delta(frame) == {"channel": "commentary", "commentary": "hm"}
+    assert delta(frame) == {"commentary": "hm"}
+    assert chunk(frame).choices[0].model_extra == {"channel": "commentary"}
     assert chunk(frame).choices[0].logprobs is None
 
 

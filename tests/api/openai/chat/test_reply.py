@@ -10,6 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from serving.api.openai.chat.chunks import ChatChunks
 from serving.api.openai.chat.reply import ChunkEncoder, chat_completion
+from serving.api.openai.chat.style import reply_style
 from serving.generation.types import (
     ChatAnswer,
     ChatChoice,
@@ -25,20 +26,23 @@ from serving.generation.types import (
 )
 from serving.harmony.channels import TokenCounts
 from serving.harmony.conversation import FunctionCall
+from serving.settings.http import HttpSettings
 
+PLAIN = reply_style(HttpSettings(reasoning_content=False, commentary="field"))
 USAGE = Usage(prompt_tokens=7, completion_tokens=9, channels=TokenCounts(analysis=4, final=2), cached_tokens=3)
 CALL = FunctionCall("call_1", "get_weather", '{"city": "Zürich"}')
 IMPOSSIBLE = LogprobEntry("Hi", float("-inf"), b"Hi", (("Ho", -1.5, b"Ho"),))
 
 
 def whole(*choices: ChatChoice) -> Any:
-    reply = chat_completion(ChatAnswer(list(choices), USAGE), completion_id="chatcmpl-1", created=1, model="demo")
+    answer = ChatAnswer(list(choices), USAGE)
+    reply = chat_completion(answer, PLAIN, completion_id="chatcmpl-1", created=1, model="demo")
     ChatCompletion.model_validate_json(json.dumps(reply))
     return reply
 
 
 def streamed(*events: ChatEvent, choices: int = 1, include_usage: bool = False) -> list[Any]:
-    chunks = ChatChunks("chatcmpl-1", 1, "demo", include_usage=include_usage)
+    chunks = ChatChunks("chatcmpl-1", 1, "demo", PLAIN, include_usage=include_usage)
     encode = ChunkEncoder(chunks, choices=choices, include_usage=include_usage)
     frames = b"".join(map(encode, events))
     read = [event.data for event in SSEDecoder().iter_bytes(iter([frames]))]
@@ -98,11 +102,12 @@ def test_a_stream_names_each_channel_where_it_opens() -> None:
     )
     assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
         {"role": "assistant", "content": "", "refusal": None},
-        {"channel": "analysis", "reasoning": "Hm"},
+        {"reasoning": "Hm"},
         {"reasoning": "."},
-        {"channel": "final", "content": "Hi"},
+        {"content": "Hi"},
         {},
     ]
+    assert [chunk["choices"][0].get("channel") for chunk in chunks] == [None, "analysis", None, "final", None]
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * 4 + ["stop"]
 
 

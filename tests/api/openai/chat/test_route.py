@@ -32,7 +32,7 @@ async def test_an_answer_has_content_and_reasoning_apart_and_usage_that_adds_up(
     assert choice.message.role == "assistant"
     assert choice.message.content == "Hello there!"
     assert choice.message.refusal is None
-    assert choice.message.model_extra == {"reasoning": "Somebody greets me."}
+    assert choice.message.model_extra == dict.fromkeys(("reasoning", "reasoning_content"), "Somebody greets me.")
     assert choice.finish_reason == "stop"
     assert choice.logprobs is None
     usage = completion.usage
@@ -66,12 +66,16 @@ async def test_the_model_is_named_as_it_was_asked_for(served: Served) -> None:
     assert completion.model == "openai/gpt-oss-20b"
 
 
-async def test_a_call_comes_with_its_preamble_and_no_content(served: Served) -> None:
+async def test_a_call_comes_with_its_preamble(served: Served) -> None:
     completion = await served.openai.chat.completions.create(model="demo", messages=[WEATHER], tools=[TOOL])
     (choice,) = completion.choices
     assert choice.finish_reason == "tool_calls"
-    assert choice.message.content is None
-    assert choice.message.model_extra == {"reasoning": "A tool has this.", "commentary": "Let me look."}
+    assert choice.message.content == "Let me look."
+    assert choice.message.model_extra == {
+        "reasoning": "A tool has this.",
+        "reasoning_content": "A tool has this.",
+        "commentary": "Let me look.",
+    }
     (call,) = choice.message.tool_calls or []
     assert isinstance(call, ChatCompletionMessageFunctionToolCall)
     assert call.id

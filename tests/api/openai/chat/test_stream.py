@@ -37,7 +37,7 @@ async def test_a_stream_says_what_the_whole_reply_says(served: Served) -> None:
             reasoning += getattr(choice.delta, "reasoning", "")
             finish += choice.finish_reason or ""
     assert content == whole.choices[0].message.content
-    assert {"reasoning": reasoning} == whole.choices[0].message.model_extra
+    assert {"reasoning": reasoning, "reasoning_content": reasoning} == whole.choices[0].message.model_extra
     assert finish == "stop"
     assert usage == whole.usage
 
@@ -53,9 +53,9 @@ async def test_a_stream_begins_with_the_role_and_ends_with_done(served: Served) 
 
 async def test_channels_are_named_where_they_open(served: Served) -> None:
     chunks = [json.loads(data) for data in data_of(await served.chat(stream=True))[:-1]]
-    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
-    assert [delta["channel"] for delta in deltas if "channel" in delta] == ["analysis", "final"]
-    assert [set(delta) for delta in deltas if "channel" in delta] == [{"channel", "reasoning"}, {"channel", "content"}]
+    opening = [chunk["choices"][0] for chunk in chunks if "channel" in chunk["choices"][0]]
+    assert [choice["channel"] for choice in opening] == ["analysis", "final"]
+    assert [set(choice["delta"]) for choice in opening] == [{"reasoning", "reasoning_content"}, {"content"}]
 
 
 async def test_all_chunks_are_of_one_completion(served: Served) -> None:
