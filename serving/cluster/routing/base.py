@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
-from ray.serve.config import RequestRouterConfig
+from serving.engine.base import EngineRequest
+from serving.engine.load import EngineLoad
+
+
+class Candidate(Protocol):
+    """An engine replica that takes requests."""
+
+    @property
+    def load(self) -> EngineLoad | None:
+        """The load that it has reported last; None before it has."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """Number of requests that it has from this ingress replica."""
+        ...
+
+
+C = TypeVar("C", bound=Candidate)
 
 
 class RoutingPolicy(Protocol):
-    """A way to choose the engine replica of a request.
+    """A way to choose the engine replica of a request, where requests travel on connections.
 
-    Ray Serve makes the choice in each ingress process, with a subclass of `ray.serve.request_router.RequestRouter`. A
-    policy names that class and configures it; the application gives one policy to the deployments of all models.
+    The choice is made in each ingress process, and without a word to anybody.
     """
 
-    def router(self) -> RequestRouterConfig:
-        """Serve's configuration of the router. Equal policies return equal configurations."""
+    def choose(self, request: EngineRequest, candidates: Sequence[C]) -> C:
+        """One of `candidates`, of which there is one at least."""
         ...

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from ray.serve.config import RequestRouterConfig
+from collections.abc import Sequence
+from random import Random
 
-_ROUTER = "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
-"""Serve's default in Ray 2.60 (ray/serve/_private/constants.py, DEFAULT_REQUEST_ROUTER_PATH).
-
-The path has to be written as Serve writes it: Serve takes a router under any other for a custom one.
-"""
+from serving.cluster.routing.base import C, Candidate
+from serving.engine.base import EngineRequest
 
 
 class PowerOfTwo:
-    """Of two replicas drawn at random, the one with the shorter queue."""
+    """Of two replicas drawn by `random`, the one with fewer requests."""
 
-    def router(self) -> RequestRouterConfig:
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def choose(self, request: EngineRequest, candidates: Sequence[C]) -> C:
         """See RoutingPolicy."""
-        return RequestRouterConfig(request_router_class=_ROUTER)
+        if len(candidates) == 1:
+            return candidates[0]
+        one, other = self._random.sample(candidates, 2)
+        return other if _requests(other) < _requests(one) else one
+
+
+def _requests(candidate: Candidate) -> int:
+    """Requests at the replica: as many as it has said, or as there are from here if those are more."""
+    load = candidate.load
+    return candidate.calls if load is None else max(candidate.calls, load.running + load.waiting)

@@ -58,13 +58,14 @@ async def test_reports_go_while_requests_are_there_and_once_after_the_last() -> 
         loads: list[EngineLoad] = []
         inbox.take_loads("m", loads.append)
         now = BUSY
-        reports = LoadReports(lambda: now, outbox, 0.001)
-        with reports.request(inbox.open("m").address):
+        reports = LoadReports(lambda: now, outbox.report, 0.001)
+        outbox.greet(inbox.open("m").address)
+        with reports.request():
             await until(lambda: len(loads) > 2)
         now = IDLE
         await until(lambda: loads[-1] == IDLE)
         await asyncio.sleep(0.05)
         assert loads.count(IDLE) == 1
-        with reports.request(inbox.open("m").address):
+        with reports.request():
             await until(lambda: loads.count(IDLE) > 2)
         reports.close()

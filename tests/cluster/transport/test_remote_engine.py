@@ -14,6 +14,7 @@ from ray.serve.exceptions import BackPressureError
 from serving.cluster.transport.frames import Address, Reply
 from serving.cluster.transport.inbox import Inbox
 from serving.cluster.transport.remote_engine import RemoteEngine
+from serving.cluster.transport.unary_calls import UnaryCalls
 from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, Sampling, TokenDelta
 from serving.engine.load import EngineLoad
 from serving.errors import (
@@ -104,7 +105,7 @@ async def started(
     inbox: Inbox, generate: Callable[[EngineRequest, Address | None], Any]
 ) -> tuple[RemoteEngine, Handle]:
     handle = Handle(generate)
-    engine = RemoteEngine("m", handle, inbox, lambda: handle.replicas)
+    engine = RemoteEngine("m", handle, UnaryCalls("m", handle, inbox, lambda: handle.replicas))
     await engine.start()
     async with asyncio.timeout(10):
         while True:
@@ -182,7 +183,7 @@ async def test_loads_come_with_the_info_and_with_replies_that_have_no_frames(inb
     engine, handle = await started(inbox, lambda request, address: Reply([1], "stop", load=EngineLoad("b", 2, 0, 0)))
     engine.take_loads(loads.put_nowait)
     handle.info = Method(lambda: EngineInfo("m", 1000, load=EngineLoad("a", 1, 0, 0)))
-    engine._lost.set()  # so that it asks at once
+    engine._unary.lost.set()  # so that it asks at once
     async with asyncio.timeout(10):
         assert (await loads.get()).engine == "a"
         _ = [delta async for delta in engine.generate(EngineRequest("r", [1], Sampling(10), stream=False))]
@@ -243,7 +244,9 @@ async def test_an_adapter_is_loaded_by_every_replica_or_it_is_told_why_not(
 async def test_where_no_replica_is_known_none_is_waited_for(inbox: Inbox) -> None:
     handle = Handle(lambda request, address: None)
     with pytest.raises(EngineNotReadyError):
-        await RemoteEngine("m", handle, inbox, lambda: 1).unload_adapter(Adapter("pirate", "/pirate"))
+        await RemoteEngine("m", handle, UnaryCalls("m", handle, inbox, lambda: 1)).unload_adapter(
+            Adapter("pirate", "/pirate")
+        )
     assert handle.broadcasts == []
 
 
