@@ -85,6 +85,7 @@ class Header:
 
     origin: Origin
     recipients: Recipients
+    after_call: bool = False
     role: bytearray = field(default_factory=bytearray)
     channel: bytearray | None = None
     content_type: bytearray | None = None
@@ -142,8 +143,7 @@ class Header:
         """Opening of a message whose header is a channel's bare name, from the first letter of its text on."""
         if self.origin == "start" or self.channel is not None or self.content_type is not None:
             return None
-        match = _ROLE.match(self.role)
-        text = bytes(self.role[match.end() if match else 0 :])
+        _, _, text = self._after_role()
         match = _BARE_CHANNEL.match(text)
         if match is None or match.end() == len(text):
             return None
@@ -164,6 +164,8 @@ class Header:
             found.append("header_words")
         addressed = [word[3:] for word in role_words + channel_words + type_words if word.startswith(b"to=")]
         tool = self._recipient(addressed, found)
+        if tool is None and addressed and plain and b"".join(addressed) not in (b"assistant", b"user"):
+            tool = self._recipient_in_words(addressed[-1], plain, found)
         if not addressed:
             tool = self._named(role, plain, channel, found)
         unaddressed = not addressed and tool is None and channel == "commentary"
@@ -192,7 +194,11 @@ class Header:
                 bytes(self.channel[match.end() if match else 0 :]), cut=cut
             )
             tool, refused = later_tool or tool, later_refused or refused
+            if tool is None and not refused:
+                tool, rest = self._leading_name(rest)
             text += _without_content_type(rest) if tool is not None or refused else rest
+        elif (bare := _BARE_CHANNEL.match(text)) is not None:
+            channel, text = cast("Channel", bare[1].decode()), text[bare.end() :]
         text += _without_content_type(bytes(self.content_type or b""))
         text = text.lstrip()
         if not (text.startswith(b"{") or (called and not text)):
@@ -210,7 +216,7 @@ class Header:
         return bytes(self.role + (self.channel or b"") + (self.content_type or b""))
 
     def _after_role(self) -> tuple[bytes, bool, bytes]:
-        """Return the role, b"" where none was read, whether one was read, and the text after it and a name beside it."""
+        """Return the role (b"" for none), whether one was read, and the text after it and a name beside it."""
         section = _clean(bytes(self.role))
         match = _ROLE.match(section)
         rest = section[match.end() if match else 0 :]
@@ -267,10 +273,28 @@ class Header:
             return "commentary", words  # a function's name where the channel's belongs
         letters = _CHANNEL_LETTERS.sub(b"", words[0].lower()).decode()
         for name in CHANNELS:
-            if letters[:1] == name[0] and (letters == name * 2 or distance(letters, name) <= _MOST_WRONG_LETTERS):
+            near = letters == name * 2 or distance(letters, name) <= _MOST_WRONG_LETTERS
+            if letters[:1] == name[0] and (near or name[:6] == letters[:6]):
                 found[-1] = "header_words"
                 return name, words[1:]
         return "final", words[1:]
+
+    def _recipient_in_words(self, recipient: bytes, plain: list[bytes], found: list[RecoveryKind]) -> str | None:
+        """The function whose name was cut by blanks: `recipient` is its first word, `plain` has the next ones."""
+        for count in (1, 2):
+            name = self.recipients.nearest(b" ".join((recipient, *plain[:count])))
+            if name is not None:
+                found[:] = [kind for kind in found if kind not in ("tool_not_offered", "recipient_not_a_tool")]
+                found.append("recipient_guessed")
+                return name
+        return None
+
+    def _leading_name(self, text: bytes) -> tuple[str | None, bytes]:
+        """The offered function that `text` begins with, where one does, and the rest."""
+        stripped = text.lstrip()
+        end = self.recipients.name_end(stripped)
+        name = self.recipients.named(stripped[:end]) if end else None
+        return (name, stripped[end:]) if name is not None else (None, text)
 
     def _named(self, role: bytes, plain: list[bytes], channel: Channel, found: list[RecoveryKind]) -> str | None:
         """The function that a header without `to=` names, or that alone can be meant."""
@@ -291,7 +315,7 @@ class Header:
         if role == b"tool" and tool is None:
             return "result_made_up"
         named = role.startswith(b"functions.") or (role and self.recipients.named(role) is not None)
-        if named and b"assistant" in addressed:
+        if named and (b"assistant" in addressed or (self.after_call and not addressed)):
             return "result_made_up"
         return None
 

@@ -261,7 +261,9 @@ class HarmonyParser:
 
     def _read_header_text(self, header: Header, data: bytes, events: list[Event]) -> None:
         header.add_text(data)
-        if header.is_prose():
+        if (bare := header.bare_channel()) is not None:
+            self._open(bare, events)
+        elif header.is_prose():
             self._open(Opening("final", None, ("header_missing",), header.everything()), events)
         elif header.is_overlong():
             opening = header.salvage(cut=False)
@@ -390,7 +392,7 @@ class HarmonyParser:
 
     def _new_header(self, origin: Origin, tokens: int = 0) -> Header:
         self._header_tokens = tokens
-        return Header(origin, self._recipients)
+        return Header(origin, self._recipients, after_call=self._calls > 0)
 
     @staticmethod
     def _recover(kind: RecoveryKind, events: list[Event]) -> None:

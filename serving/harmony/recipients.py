@@ -14,7 +14,8 @@ _NAMESPACES = re.compile(rb"(?:functions?|tools?)(?:::|[.:/])")
 """Namespaces that models write for `functions.` now and then. `browser.search` is not a function `search`."""
 _CONTENT_TYPES = (b"json", b"code", b"text")
 _WRAPPERS = b" \t\r\n\"'`:;,.*()[]{}<>|=\\"
-_NAMESPACES_SPELT = re.compile(rb"(?:(?:functions?|tools?)(?:::|[.:/_\s])\s*)+", re.IGNORECASE)
+_NAMESPACES_SPELT = re.compile(rb"(?:(?:functions?|tools?)(?:::|->|[.:/_\s-])\s*)+", re.IGNORECASE)
+_NAMESPACE_GLUED = re.compile(rb"^functions?", re.IGNORECASE)
 _MOST_WRONG = 2
 _NOT_TOOLS = frozenset([b"", b"assistant", b"user", b"system", b"developer", b"all", b"functions", b"functions."])
 
@@ -86,20 +87,27 @@ class Recipients:
         found = self._find(bare)
         if found is not None and found[1] == len(bare):
             return found[0]
-        return self.nearest(bare) if bare.startswith(_NAMESPACE) or found is not None else None
+        return self.nearest(bare) if bare.lower().startswith(b"function") or found is not None else None
 
     def nearest(self, recipient: bytes) -> str | None:
         """The one offered function that `recipient` can be a misspelling of; None where there is none, or several."""
         if not self._tools:
             return None
         whole = recipient.strip(_WRAPPERS)
+        whole = whole[max(0, whole.rfind(_NAMESPACE)) :]
         match = _NAMESPACES_SPELT.match(whole)
         text = whole[match.end() :].strip(_WRAPPERS) if match else whole
         if (opening := text.find(b"(")) > 0:
             text = text[:opening]
         if not text:
             return None
-        candidates = [text, whole, *(text[: -len(each)] for each in _CONTENT_TYPES if text.lower().endswith(each))]
+        types = [text[: -len(each)] for each in _CONTENT_TYPES if text.lower().endswith(each)]
+        candidates = [text, whole, _NAMESPACE_GLUED.sub(b"", whole), *types]
+            text,
+            whole,
+            _NAMESPACE_GLUED.sub(b"", whole),
+            *(text[: -len(each)] for each in _CONTENT_TYPES if text.lower().endswith(each)),
+        ]
         for candidate in candidates:
             plain = _letters(candidate.decode("utf-8", "replace"))
             same = [name for name, letters in self._plain.items() if letters == plain] if plain else []
