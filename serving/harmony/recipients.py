@@ -103,11 +103,6 @@ class Recipients:
             return None
         types = [text[: -len(each)] for each in _CONTENT_TYPES if text.lower().endswith(each)]
         candidates = [text, whole, _NAMESPACE_GLUED.sub(b"", whole), *types]
-            text,
-            whole,
-            _NAMESPACE_GLUED.sub(b"", whole),
-            *(text[: -len(each)] for each in _CONTENT_TYPES if text.lower().endswith(each)),
-        ]
         for candidate in candidates:
             plain = _letters(candidate.decode("utf-8", "replace"))
             same = [name for name, letters in self._plain.items() if letters == plain] if plain else []
