@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from serving.engine.base import EngineRequest
-from serving.engine.load import EngineLoad
 
 
 class Candidate(Protocol):
     """An engine replica that takes requests."""
 
     @property
-    def load(self) -> EngineLoad | None:
-        """The load that it has reported last; None before it has."""
+    def requests(self) -> int:
+        """Number of requests that it has, from all ingress replicas as far as it has said so."""
         ...
 
     @property
-    def calls(self) -> int:
-        """Number of requests that it has from this ingress replica."""
+    def queued_tokens(self) -> int:
+        """Prompt tokens that it has to read before those of another request."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -19,10 +20,13 @@ from serving.engine.base import EngineInfo, EngineRequest
 from serving.engine.load import EngineLoad
 from serving.errors import EngineNotReadyError
 from serving.telemetry.metrics import FrameLoss
+from serving.tenancy.flow_control.saturation import REPORT_EVERY_S
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.1
+_UNREPORTED_S = 2 * REPORT_EVERY_S
+"""Age from which a request is in the replica's report: one interval on its way, one until the report."""
 _AGAIN_S = 1.0
 """Wait before a replica that was lost, and that Serve still lists, is connected to again."""
 
@@ -112,7 +116,7 @@ class FramedCalls:
             link = self._policy.choose(request, candidates)
             if self._replicas.takes_calls(link.replica):
                 try:
-                    stream = link.connection.begin(request)
+                    stream = link.begin(request)
                 except EngineNotReadyError:
                     pass
                 else:
@@ -177,17 +181,36 @@ class _Link:
     def __init__(self, owner: FramedCalls, replica: Any, endpoint: Endpoint) -> None:
         self.replica = replica
         self._owner = owner
+        self._clock = asyncio.get_running_loop().time
+        self._sent: deque[tuple[float, int]] = deque()  # that no report tells of yet, with their tokens
+        self._sent_tokens = 0
         self.connection = owner.connect(self, endpoint)
 
     @property
-    def load(self) -> EngineLoad | None:
-        """See Candidate."""
-        return self.connection.load
+    def requests(self) -> int:
+        """See Candidate. Its own number, or those from here if they are more: some are on their way."""
+        load, mine = self.connection.load, self.connection.calls
+        return mine if load is None else max(mine, load.running + load.waiting)
 
     @property
-    def calls(self) -> int:
+    def queued_tokens(self) -> int:
         """See Candidate."""
-        return self.connection.calls
+        load = self.connection.load
+        self._forget_reported()
+        return self._sent_tokens + (0 if load is None else load.waiting_tokens)
+
+    def begin(self, request: EngineRequest) -> Stream:
+        """See Connection.begin()."""
+        stream = self.connection.begin(request)
+        size = len(request.prompt_token_ids) + len(request.completion_token_ids)
+        self._sent.append((self._clock(), size))
+        self._sent_tokens += size
+        return stream
+
+    def _forget_reported(self) -> None:
+        reported = self._clock() - _UNREPORTED_S
+        while self._sent and self._sent[0][0] < reported:
+            self._sent_tokens -= self._sent.popleft()[1]
 
     def ready(self) -> None:
         """See Watcher."""

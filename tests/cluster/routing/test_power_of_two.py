@@ -6,15 +6,14 @@ from random import Random
 
 from serving.cluster.routing.power_of_two import PowerOfTwo
 from serving.engine.base import EngineRequest, Sampling
-from serving.engine.load import EngineLoad
 
 REQUEST = EngineRequest("r", [1], Sampling(10))
 
 
 @dataclass(eq=False)
 class Replica:
-    calls: int
-    load: EngineLoad | None = None
+    requests: int
+    queued_tokens: int = 0
 
 
 def test_one_replica_gets_all() -> None:
@@ -28,11 +27,11 @@ def test_of_two_the_one_with_fewer_requests_is_asked() -> None:
     assert all(policy.choose(REQUEST, [busy, calm]) is calm for _ in range(20))
 
 
-def test_requests_of_other_ingress_replicas_count_too() -> None:
-    # Given a replica that nobody asked from here, and that others have asked
-    others, mine = Replica(0, EngineLoad("e", 8, 2, 100)), Replica(5)
+def test_a_long_queue_of_prompts_outweighs_many_answers() -> None:
+    # Given one replica with a long prompt to read, and one with ten answers under way and nothing to read
+    reading, writing = Replica(1, 50_000), Replica(10, 0)
     policy = PowerOfTwo(Random(1))
-    assert all(policy.choose(REQUEST, [others, mine]) is mine for _ in range(20))
+    assert all(policy.choose(REQUEST, [reading, writing]) is writing for _ in range(20))
 
 
 def test_equal_replicas_get_equal_shares_and_the_busiest_of_three_none() -> None:

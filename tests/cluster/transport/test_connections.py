@@ -306,7 +306,24 @@ async def test_loads_come_without_a_request(stack: Stack) -> None:
     stack.endpoints["one"].report(EngineLoad("e", 2, 1, 300))
     await until(lambda: len(loads) == 2)
     assert loads == [EngineLoad("e", 1, 0, 0), EngineLoad("e", 2, 1, 300)]
-    assert stack.calls._ready[0].load == loads[-1]
+    assert stack.calls._ready[0].connection.load == loads[-1]
+
+
+async def test_a_request_goes_where_fewer_prompt_tokens_wait(stack: Stack) -> None:
+    # Given two replicas, one of which has reported long prompts in its queue
+    for name in ("reading", "calm"):
+        stack.replica(name).go_on.clear()
+    await stack.ready()
+    await until(lambda: len(stack.calls._ready) == 2)
+    stack.endpoints["reading"].report(EngineLoad("e", 1, 1, 40_000))
+    await until(lambda: any(link.queued_tokens for link in stack.calls._ready))
+    # When a request comes, it goes to the other; and so does what comes before that one has reported it
+    long = EngineRequest("long", [1] * 30_000, Sampling(10))
+    asking = [asyncio.create_task(stack.answer(request)) for request in (long, REQUEST)]
+    await until(lambda: len(stack.engines["calm"].begun) == 2)
+    assert stack.engines["reading"].begun == []
+    stack.engines["calm"].go_on.set()
+    await asyncio.gather(*asking)
 
 
 async def test_a_stopping_replica_finishes_what_it_has_and_takes_nothing_new(stack: Stack) -> None:
