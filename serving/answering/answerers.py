@@ -267,8 +267,14 @@ class Answerers:
     def _at_engine(
         context: RequestContext, engine: Engine, mint_call_id: MintId, check: Check | None
     ) -> EngineAnswerer:
-        on_recovered = None if context.recorder is None else context.recorder.recovered
-        return EngineAnswerer(engine, mint_call_id=mint_call_id, on_recovered=on_recovered, check=check)
+        recorder = context.recorder
+        return EngineAnswerer(
+            engine,
+            mint_call_id=mint_call_id,
+            on_recovered=None if recorder is None else recorder.recovered,
+            on_schema_miss=None if recorder is None else recorder.schema_missed,
+            check=check,
+        )
 
     def _ask_elsewhere(self, context: RequestContext, served: ServedModel, found: ResolvedBackend) -> AskedModel:
         """A model of other servers, for this request."""

@@ -12,6 +12,7 @@ from serving.generation.completions import CompletionGeneration
 from serving.generation.constraint_check import Check
 from serving.generation.ids import MintId
 from serving.generation.plan import Plan, plan
+from serving.generation.schema_misses import OnSchemaMiss
 from serving.generation.types import ChatEvent, ChatGeneration
 
 
@@ -19,11 +20,18 @@ class EngineAnswerer:
     """Answers with an engine's tokens. The request's constraints are checked, by `check`, before the answer begins."""
 
     def __init__(
-        self, engine: Engine, *, mint_call_id: MintId, on_recovered: OnRecovered | None, check: Check | None = None
+        self,
+        engine: Engine,
+        *,
+        mint_call_id: MintId,
+        on_recovered: OnRecovered | None,
+        on_schema_miss: OnSchemaMiss | None = None,
+        check: Check | None = None,
     ) -> None:
         self.mint_call_id = mint_call_id
         self._engine = engine
         self._on_recovered = on_recovered
+        self._on_schema_miss = on_schema_miss
         self._check = check
 
     async def info(self) -> EngineInfo:
@@ -42,6 +50,7 @@ class EngineAnswerer:
             streaming=streaming,
             mint_call_id=self.mint_call_id,
             on_recovered=self._on_recovered,
+            on_schema_miss=self._on_schema_miss,
         )
         return events if self._check is None else _after(self._check, events)
 

@@ -13,6 +13,7 @@ from serving.generation.chunks import chunked
 from serving.generation.ids import MintId, mint_call_id
 from serving.generation.merge import merged
 from serving.generation.plan import Plan, plan
+from serving.generation.schema_misses import OnSchemaMiss, report_misses
 from serving.generation.types import ChatAnswer, ChatEvent, ChatGeneration, GenerationFinished, GenerationStarted, Usage
 from serving.harmony.channels import TokenCounts
 
@@ -24,6 +25,7 @@ async def answer(
     streaming: bool = True,
     mint_call_id: MintId = mint_call_id,
     on_recovered: OnRecovered | None = None,
+    on_schema_miss: OnSchemaMiss | None = None,
 ) -> AsyncGenerator[ChatEvent]:
     """Generate the answer's events as they come; GenerationStarted is the first, GenerationFinished the last.
 
@@ -46,6 +48,8 @@ async def answer(
                 yield GenerationStarted(planned.prompt_token_ids)
             for event in events:
                 yield event
+    if on_schema_miss is not None:
+        await report_misses(readers, on_schema_miss)
     yield GenerationFinished(_usage(planned, readers, choices[0].cached_tokens))
 
 

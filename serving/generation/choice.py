@@ -13,7 +13,7 @@ from serving.generation.types import ChatEvent, ChatGeneration
 from serving.harmony.channels import TokenCounts
 from serving.harmony.events import Recovered
 from serving.harmony.parser import HarmonyParser
-from serving.harmony.vocabulary import CALL, CHANNEL, END, FIRST_SPECIAL_ID, RETURN
+from serving.harmony.vocabulary import BODY_ENDS, CALL, CHANNEL, END, FIRST_SPECIAL_ID, RETURN, decode
 
 __all__ = ["ChoiceReader", "OnRecovered"]
 
@@ -53,7 +53,7 @@ class ChoiceReader:
         self.segment_over = False
         self.tokens: list[int] = []
         names = [tool.name for tool in request.conversation.tools]
-        self._make_parser = functools.partial(HarmonyParser, names, one_turn=True)
+        self._make_parser = functools.partial(HarmonyParser, names)
         self._parser = self._make_parser()
         self._interventions = Interventions(request, request.sampling.max_tokens if max_tokens is None else max_tokens)
         self._events = ChoiceEvents(index, request, mint_call_id, on_recovered)
@@ -94,6 +94,12 @@ class ChoiceReader:
         """Body tokens by channel, shown or not."""
         return self._parser.tokens
 
+    @property
+    def finished_body(self) -> str | None:
+        """Text of the segment, where the segment is a body that its end marker ended."""
+        tokens = self.tokens
+        return decode(tokens[self.segment.begins : -1]) if tokens and tokens[-1] in BODY_ENDS else None
+
     def read(self, delta: TokenDelta) -> list[ChatEvent]:
         """Return the events of the next delta, in order; none once the choice or its segment is over."""
         events: list[ChatEvent] = []
@@ -115,12 +121,6 @@ class ChoiceReader:
         else:
             self._read_token_by_token(delta, events)
         if self.is_done():
-            return events
-        if self._parser.turn_over:
-            # What does not belong to the turn is not of the completion either; the engine is told to stop.
-            del self.tokens[len(self.tokens) - self._parser.surplus :]
-            self._parser.surplus = 0
-            self._end_segment("stop", events)
             return events
         if out.stop is not None and out.stop.matched:
             out.emit(events)
@@ -157,7 +157,7 @@ class ChoiceReader:
                 out.take(parser.feed((token_id,)), events)
             if delta.logprobs and token_id < FIRST_SPECIAL_ID:
                 out.add_logprobs(channel, start, delta.logprobs[position])
-            if out.over or out.stopped or parser.turn_over:
+            if out.over or out.stopped:
                 return
 
     def _take_watched(self, token_id: int, events: list[ChatEvent]) -> bool:

@@ -15,6 +15,7 @@ from serving.engine.seeds import wrapped_seed
 from serving.errors import ContextLengthExceededError, EngineDiedError
 from serving.generation.chunks import chunked
 from serving.generation.completions_reader import CompletionReader
+from serving.generation.constraints import for_engine
 from serving.generation.merge import merged
 from serving.generation.types import (
     ChatEvent,
@@ -145,7 +146,7 @@ class _Choice:
                 stop_token_ids=tuple(dict.fromkeys((*TEXT_ENDS, *sampling.stop_token_ids))),
             ),
             stream=streaming or bool(request.stop),
-            constraint=request.constraint,
+            constraint=None if request.constraint is None else for_engine(request.constraint),
         )
 
     async def events(self) -> AsyncGenerator[list[ChatEvent]]:

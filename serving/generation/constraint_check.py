@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from serving.engine.base import Constraint, Engine, EngineRequest, Sampling
 from serving.errors import InvalidRequestError, InvalidValueError
+from serving.generation.constraints import for_engine
 from serving.harmony.tokenization import final_header
 
 Check = Callable[[], Awaitable[None]]
@@ -73,7 +74,7 @@ def _key(model: str, constraint: Constraint) -> tuple[str, bytes]:
 async def _try(engine: Engine, request_id: str, constraint: Constraint) -> None:
     sampling = Sampling(max_tokens=1, temperature=0.0)
     request = EngineRequest(
-        request_id, list(final_header()), sampling, stream=False, constraint=constraint, priority=-1
+        request_id, list(final_header()), sampling, stream=False, constraint=for_engine(constraint), priority=-1
     )
     async for _ in engine.generate(request):
         pass

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serving.engine.base import Constraint
+from serving.generation import constraints
 from serving.generation.reasoning_budget import ReasoningBudget
 from serving.generation.segment import Kind, Segment
 from serving.generation.types import ChatGeneration
@@ -21,7 +22,6 @@ from serving.harmony.header_tokens import call_body, call_header, call_header_pr
 from serving.harmony.parser import HarmonyParser
 from serving.harmony.vocabulary import BODY_ENDS, CHANNEL, MESSAGE, START, decode
 
-_JSON_OBJECT = Constraint("json_object")
 _MOST_INTERVENTIONS = 8
 """A model that answers every header with a new one is left alone after so many."""
 _SHORTEST_HEADER = 3
@@ -68,9 +68,7 @@ class Interventions:
         self._forced_tools = request.forced_tools
         self._answer = request.answer
         self._schemas = {
-            tool.name: _JSON_OBJECT
-            if tool.parameters is None or not tool.strict
-            else Constraint("json_schema", json.dumps(tool.parameters))
+            tool.name: constraints.of_call(tool)
             for tool in request.conversation.tools
             if tool.strict or tool.name in request.forced_tools
         }
@@ -163,7 +161,7 @@ class Interventions:
         if tokens[-1] not in BODY_ENDS:
             return None
         name = decode(tokens[self.segment.begins : -1]).removeprefix(".")
-        schema = self._schemas.get(name, _JSON_OBJECT)
+        schema = self._schemas.get(name, constraints.JSON_OBJECT)
         body = call_body(plain=name in self._plain)
         return self._checked(Intervention(len(tokens) - 1, body, "call", schema, opens=False))
 

@@ -10,6 +10,7 @@ from serving.engine.base import Engine, EngineRequest
 from serving.engine.seeds import wrapped_seed
 from serving.errors import ContextLengthExceededError
 from serving.generation.choice import ChoiceReader
+from serving.generation.constraints import for_engine
 from serving.generation.truncation import truncated
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import approximate_size
@@ -54,7 +55,7 @@ class Plan:
             sampling,
             stream=stream,
             completion_token_ids=list(reader.tokens),
-            constraint=segment.constraint,
+            constraint=None if segment.constraint is None else for_engine(segment.constraint),
             constrained_tokens=len(reader.tokens) - segment.begins if segment.constraint else 0,
             priority=_CONTINUES if number else 0,
         )

@@ -133,6 +133,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("model", "kind"),
     ),
     Definition(
+        "serving_schema_misses_total",
+        "counter",
+        "Finished answers and calls that are not valid by their JSON schema; must stay 0.",
+        ("model", "body"),
+    ),
+    Definition(
         "serving_reasoning_truncations_total",
         "counter",
         "Answers whose analysis was closed by its budget.",

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.engine.lifecycle.state import LOAD_CAUSES, UNLOAD_CAUSES, Cause, State
 from serving.engine.start_failure import START_FAILURE_REASONS, StartFailureReason
+from serving.generation.schema_misses import Body
 from serving.harmony.tokenization import RECOVERY_KINDS
 from serving.settings.limits import LIMIT_KINDS
 from serving.telemetry.build import Versions
@@ -86,6 +87,8 @@ class Metrics:
                 self._counters["serving_engine_start_failures_total"].labels(model, each)
             for kind in RECOVERY_KINDS:
                 self._counters["serving_recoveries_total"].labels(model, kind)
+            for body in get_args(Body):
+                self._counters["serving_schema_misses_total"].labels(model, body)
             for outcome in get_args(FailoverOutcome):
                 self._counters["serving_failovers_total"].labels(model, outcome)
             for loss in get_args(FrameLoss):
@@ -141,6 +144,10 @@ class Metrics:
     def recovered(self, model: str, kind: str) -> None:
         """Count a recovery from malformed Harmony; `kind` is one of RECOVERY_KINDS or of the generation's own."""
         self._counters["serving_recoveries_total"].labels(self._models.fold(model), kind).inc()
+
+    def schema_missed(self, model: str, body: Body) -> None:
+        """Count a finished answer or call that is not valid by the schema that it was held to."""
+        self._counters["serving_schema_misses_total"].labels(self._models.fold(model), body).inc()
 
     def failed_over(self, model: str, outcome: FailoverOutcome, lost_s: float | None = None) -> None:
         """Count a request whose engine was lost: it went on elsewhere after `lost_s` seconds, or was given up."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from serving.engine.base import Engine
 from serving.errors import ApiError
+from serving.generation.schema_misses import Body
 from serving.generation.types import (
     ChatAnswer,
     ChoiceFinished,
@@ -138,6 +139,10 @@ class RequestRecorder:
         """Note a recovery from malformed Harmony; fit for `on_recovered`."""
         self._recoveries[kind] = self._recoveries.get(kind, 0) + 1
         self._metrics.recovered(self.model or "", kind)
+
+    def schema_missed(self, body: Body) -> None:
+        """Note an answer or a call that is not valid by its schema; fit for `on_schema_miss`."""
+        self._metrics.schema_missed(self.model or "", body)
 
     def failed_over(self, outcome: FailoverOutcome, lost_s: float | None = None) -> None:
         """Note that the engine was lost: the request went on elsewhere after `lost_s` seconds, or was given up."""

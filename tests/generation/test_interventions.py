@@ -16,6 +16,7 @@ from serving.engine.base import Constraint, EngineRequest, Sampling, TokenDelta
 from serving.engine.scripted import Script, ScriptedEngine, ScriptLine
 from serving.generation import chat
 from serving.generation.answer import AnswerBuilder
+from serving.generation.constraints import for_engine, of_call
 from serving.generation.types import ChatAnswer, ChatGeneration
 from serving.harmony.conversation import Conversation, FunctionTool, UserMessage
 from serving.harmony.vocabulary import CALL, END, RETURN, encode, encode_harmony
@@ -193,7 +194,7 @@ class TestForcedCalls:
         assert [(call.name, call.arguments) for call in choice.tool_calls] == [("get_weather", '{"city":"Paris"}')]
         assert (choice.content, choice.finish_reason) == ("", "tool_calls")
         last = engine.requests[-1]
-        assert last.constraint == Constraint("json_object")
+        assert last.constraint == for_engine(of_call(WEATHER))
         assert CALL in last.sampling.stop_token_ids
 
     @pytest.mark.parametrize("name", ["get_weather", "get_time"])
@@ -212,7 +213,7 @@ class TestForcedCalls:
         answer, engine, _ = await answers(f"{preamble}{call_of('get_weather')}", make_request(tools=(strict, TIME)))
         assert answer.choices[0].commentary == "One moment."
         assert answer.choices[0].tool_calls[0].arguments == '{"city":"Paris"}'
-        assert engine.requests[-1].constraint == Constraint("json_schema", json.dumps(SCHEMA))
+        assert engine.requests[-1].constraint == for_engine(Constraint("json_schema", json.dumps(SCHEMA)))
 
     async def test_a_grammars_end_is_the_calls_end(self, make_request: MakeRequest) -> None:
         request = make_request(tools=(WEATHER,), forced_tools=("get_weather",))
@@ -257,7 +258,7 @@ class TestConstrainedAnswer:
         answer, engine, _ = await answers(completion, make_request(answer=self.CONSTRAINT))
         assert (answer.choices[0].reasoning, answer.choices[0].content) == ("Hm.", "{}")
         last = engine.requests[-1]
-        assert (last.constraint, last.constrained_tokens) == (self.CONSTRAINT, 0)
+        assert (last.constraint, last.constrained_tokens) == (for_engine(self.CONSTRAINT), 0)
         assert last.completion_token_ids == encode_harmony(f"{ANALYSIS}Hm.{NEXT}{FINAL}")
         assert engine.requests[-2].constraint is None
         assert RETURN in last.sampling.stop_token_ids

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import multiprocessing
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -23,6 +24,7 @@ from serving.engine.base import (
 from serving.engine.load import EngineLoad
 from serving.engine.pulled import pulled
 from serving.engine.vllm.adapters import load_adapter
+from serving.engine.vllm.grammars import GrammarTrials
 from serving.engine.vllm.load import LoadMeter
 from serving.engine.vllm.loading import create, import_vllm, own_output, prepare_environment, vllm_version
 from serving.engine.vllm.patches.fork_server import make_engines_with_it, start_fork_server
@@ -84,6 +86,7 @@ class VllmEngine:
         lora = model.lora_settings
         self._adapters = LoadedAdapters(lora.max_cpu_loras, self._load_adapter, self._remove_adapter) if lora else None
         self._adapter_numbers = itertools.count(1)
+        self._grammars: GrammarTrials | None = None
 
     async def start(self) -> None:
         """Load, then answer small requests, so that the first user's does not pay for what is made lazily."""
@@ -109,6 +112,8 @@ class VllmEngine:
         if self._adapters is not None:
             for name, adapter in self._model.adapters.items():
                 await self._adapters.load(Adapter(name, adapter.source))
+        self._grammars = GrammarTrials(multiprocessing.get_context("forkserver" if forked else "spawn"))
+        await self._grammars.start()
         self._progress("warm-up")
         for number, request in enumerate(warm_up_requests(self._accelerator)):
             await self._warm_up(replace(request, request_id=f"warm-up-{number}"))
@@ -169,6 +174,8 @@ class VllmEngine:
         llm = self._running()
         if llm.errored:
             raise EngineNotReadyError(f"The engine of model '{self._name}' is being replaced.", retry_after_s=5)
+        if request.constraint is not None and self._grammars is not None:
+            await self._grammars.check(request.constraint)
         try:
             collector = await llm.add_request(
                 request.request_id,
@@ -275,6 +282,8 @@ class VllmEngine:
         llm, self._llm, self._info = self._llm, None, None
         if self._adapters is not None:
             await self._adapters.close()
+        if self._grammars is not None:
+            await self._grammars.close()
         if llm is not None:
             await asyncio.to_thread(llm.shutdown)
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from serving.engine.base import Constraint, EngineRequest
+from serving.engine.vllm.grammars import grammar_of
 from serving.engine.vllm.patches.continued_grammar import CONSTRAINED_TOKENS
 from serving.errors import InvalidRequestError
 
@@ -45,14 +46,11 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
 def _structured_outputs(constraint: Constraint) -> StructuredOutputsParams:
     from vllm.sampling_params import StructuredOutputsParams
 
+    constraint = grammar_of(constraint)
     match constraint.kind:
-        case "json_object":
-            return StructuredOutputsParams(json_object=True)
-        case "json_schema":
-            return StructuredOutputsParams(json=constraint.value)
         case "regex":
             return StructuredOutputsParams(regex=constraint.value)
         case "choice":
             return StructuredOutputsParams(choice=json.loads(constraint.value))
-        case "grammar":
+        case _:
             return StructuredOutputsParams(grammar=constraint.value)

@@ -22,6 +22,7 @@ from serving.api.error_replies import ANTHROPIC_PATH
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
+from serving.api.unenforced import unenforced
 from serving.api.wire.anthropic_errors import messages_error
 from serving.api.wire.body import read
 from serving.api.wire.presets import COUNT_TOKENS, MESSAGES, expanding
@@ -95,6 +96,8 @@ class _Reply:
         self._generation = generation
         self._answerer = answerer
         self._headers = {"x-reasoning-effort": generation.conversation.effort, "request-id": self._request_id}
+        if generation.forced_tools:
+            self._headers |= unenforced(generation)
         self._recorder = context_of(request.scope).recording
 
     async def whole(self) -> Response:

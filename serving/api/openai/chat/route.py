@@ -19,6 +19,7 @@ from serving.api.openai.chat.thinking import SeparateThinking
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
+from serving.api.unenforced import unenforced
 from serving.api.wire.body import read
 from serving.api.wire.presets import CHAT, expanding
 from serving.generation import chat
@@ -73,7 +74,9 @@ class _Reply:
         self._generation = generation
         self._answerer = answerer
         self._created = created
-        self._headers = {"x-reasoning-effort": generation.conversation.effort}
+        self._headers: dict[str, str] = {"x-reasoning-effort": generation.conversation.effort}
+        if generation.forced_tools:
+            self._headers |= unenforced(generation)
         self._recorder = context_of(request.scope).recording
 
     async def whole(self) -> Response:

@@ -20,6 +20,7 @@ from serving.api.openai.responses.request import CompactRequest, ResponsesReques
 from serving.api.openai.responses.run import ResponseRun, ResponseStorage
 from serving.api.openai.responses.sealed import needs_seal, unsealed
 from serving.api.openai.responses.toolbox import Toolbox
+from serving.api.unenforced import unenforced
 from serving.errors import ResponseNotFoundError
 from serving.generation.answerer import Answerer
 from serving.generation.types import ChatGeneration
@@ -77,7 +78,7 @@ class Preparer:
             toolbox=prepared.toolbox,
             seal=prepared.seal if asked.encrypts_reasoning else None,
         )
-        return run, {"x-reasoning-effort": limits.effort}
+        return run, {"x-reasoning-effort": limits.effort, **unenforced(generation)}
 
     async def prepared(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,8 @@ from openai import AsyncOpenAI
 from serving.engine.base import Constraint
 from serving.engine.scripted import ScriptLine
 from serving.errors import InvalidRequestError
+from serving.generation.constraints import for_engine, of_call
+from serving.harmony.conversation import FunctionTool
 from serving.harmony.vocabulary import decode
 from serving.settings.models import ModelSettings
 from serving.settings.reasoning import ReasoningSettings
@@ -178,8 +181,44 @@ async def test_a_strict_tools_arguments_are_held_to_its_schema(served: Served) -
     strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
     await served.chat(messages=[{"role": "user", "content": "weather?"}], tools=[strict])
     (constraint,) = constraints(served)
-    assert constraint.kind == "json_schema"
-    assert json.loads(constraint.value) == TOOL["function"]["parameters"]
+    assert constraint == for_engine(Constraint("json_schema", json.dumps(TOOL["function"]["parameters"])))
+
+
+async def test_forced_arguments_are_held_to_what_can_be_held_and_the_rest_is_named(served: Served) -> None:
+    parameters: dict[str, Any] = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 9}, "tags": {"type": "array", "uniqueItems": True}},
+    }
+    function = {"name": "get_weather", "parameters": parameters}
+    tool = {"type": "function", "function": function}
+    reply = await served.chat(tools=[tool], tool_choice="required")
+    assert reply.headers["x-unenforced-schema"] == "get_weather.properties.tags.uniqueItems"
+    (constraint,) = constraints(served)
+    assert constraint == for_engine(of_call(FunctionTool("get_weather", "", parameters)))
+    free = await served.chat(tools=[tool])
+    assert "x-unenforced-schema" not in free.headers
+    strict = {"type": "function", "function": {**function, "strict": True}}
+    refused = await served.chat(tools=[strict], tool_choice="required")
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert error["code"] == "unsupported_schema"
+    assert error["param"] == "tools[0].function.parameters.properties.tags.uniqueItems"
+
+
+@pytest.mark.parametrize(("body", "misses"), [('{"age":7}', 0), ('{"age":"7"}', 1), ("7", 1)])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_finished_answer_that_misses_its_schema_is_counted(
+    serve: Serve, body: str, misses: int, stream: bool
+) -> None:
+    # The scripted engine keeps no schema.
+    line = ScriptLine(completion=f"<|channel|>final<|message|>{body}<|return|>")
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
+    async with serve(line) as served:
+        reply = await served.chat(response_format=form, stream=stream)
+        assert reply.status_code == 200, reply.text
+        metrics = (await served.http.get("/metrics")).text
+    counted = re.findall(r'serving_schema_misses_total\{[^}]*body="answer"[^}]*\} (.*)', metrics)
+    assert sum(map(float, counted)) == misses
 
 
 @pytest.mark.parametrize(
@@ -202,7 +241,7 @@ async def test_the_answer_alone_is_held_to_its_form(
         reply = await served.chat(**fields, n=2, stop=["zzz"], tools=[TOOL], stream=stream)
         assert reply.status_code == 200, reply.text
         held = [r for r in served.engine.requests if r.constraint and "check" not in r.request_id]
-    assert [request.constraint for request in held] == [constraint, constraint]
+    assert [request.constraint for request in held] == [for_engine(constraint)] * 2
     for request in held:
         assert decode(request.completion_token_ids).endswith("<|channel|>final<|message|>")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from serving.engine.base import Constraint
 from serving.engine.scripted import ScriptLine
+from serving.generation.constraints import for_engine
 from serving.settings.models import ModelSettings
 from serving.settings.reasoning import ReasoningSettings
 from serving.settings.storage import ResponsesSettings
@@ -177,14 +179,15 @@ async def test_an_answer_of_a_form_is_parsed_by_the_client_and_held_to_it_by_the
     async with serve(line) as served:
         response = await served.openai.responses.parse(model="demo", input="Hello!", text_format=City)
         assert response.output_parsed == City(name="Zürich")
-        kinds = {request.constraint.kind for request in served.engine.requests if request.constraint}
-    assert kinds == {"json_schema"}
+        constraints = {request.constraint for request in served.engine.requests if request.constraint}
+    schema = {**City.model_json_schema(), "additionalProperties": False}
+    assert constraints == {for_engine(Constraint("json_schema", json.dumps(schema)))}
 
 
 async def test_a_json_object_is_asked_of_the_engine(serve: Serve) -> None:
     async with serve(ScriptLine(completion='<|channel|>final<|message|>{"a": 1}<|return|>')) as served:
         await served.openai.responses.create(model="demo", input="x", text={"format": {"type": "json_object"}})
-        assert [r.constraint for r in served.engine.requests if r.constraint] == [Constraint("json_object")]
+        assert [r.constraint for r in served.engine.requests if r.constraint] == [for_engine(Constraint("json_object"))]
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ async def test_calls_of_own_tools_are_held_to_their_fields(served: Served, tool:
     await served.openai.responses.create(model="demo", input="q", tools=[tool])
     check = served.engine.requests[0].constraint
     assert check is not None
-    assert check.kind == "json_schema"
+    assert check.kind == "grammar"
 
 
 @pytest.mark.parametrize(
