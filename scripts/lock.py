@@ -38,7 +38,7 @@ def main() -> int:
 def _lock(further: list[str]) -> None:
     project = Path("pyproject.toml")
     uv = Uv()
-    optional = ["--extra", "client", "--extra", "redis", "--extra", "tracing"]
+    optional = ["--extra", "client", "--extra", "redis", "--extra", "s3", "--extra", "tracing"]
     cpu: list[str | Path] = [project, "--extra", "cpu", *optional, *_overrides(OVERRIDES, CPU_OVERRIDES)]
     if not uv.can("compile", *_COMMON, "make lock", *cpu):
         uv.add_torch_cpu_index("torch for CPUs")

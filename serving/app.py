@@ -28,8 +28,11 @@ from serving.api.middleware.replies import HeadMiddleware, SecurityHeadersMiddle
 from serving.api.middleware.request_ids import RequestIdMiddleware
 from serving.api.middleware.request_limits import BodyDeadlineMiddleware, BodyLimitMiddleware, HeaderLimitMiddleware
 from serving.api.middleware.request_metrics import RequestMetricsMiddleware
+from serving.api.openai.batches.in_process import InProcessClient
+from serving.api.openai.batches.route import batches_router
 from serving.api.openai.chat.route import chat_router
 from serving.api.openai.completions.route import completions_router
+from serving.api.openai.files.route import files_router
 from serving.api.openai.models.route import models_router
 from serving.api.openai.responses.route import responses_router
 from serving.api.openai.tokenize.route import tokenize_router
@@ -56,6 +59,8 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
     telemetry.before_each_scrape(TenancyMetrics(tenancy, telemetry.metrics))
     telemetry.before_each_scrape(BackendMetrics(parts.backends, tenancy, telemetry.metrics))
     telemetry.before_each_scrape(parts.model_manager.observe)
+    if parts.batches is not None:
+        telemetry.before_each_scrape(parts.batches.observe)
     loading = {
         name: LoadingEngine(engine, parts.model_manager, parts.model_manager.of(name))
         for name, engine in parts.engines.items()
@@ -89,6 +94,8 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
         tokenize_router(context),
         responses_router(context, parts.responses_store, parts.seals, settings.responses),
         messages_router(context),
+        files_router(parts.batches),
+        batches_router(context, parts.batches),
         models_router(context),
         health_router(context, parts.engines, open_to_all=tenancy.authenticator.admin_is_open),
         docs_router(),
@@ -134,11 +141,13 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
                 address=ClientAddress(settings.http.trusted_proxies),
                 rules=rules,
             ),
-            Middleware(BodyDeadlineMiddleware, seconds=settings.http.longest_body_s),
-            Middleware(BodyLimitMiddleware, limit=settings.http.max_body_bytes),
+            Middleware(BodyDeadlineMiddleware, seconds=settings.http.longest_body_s, others=rules.body_times),
+            Middleware(BodyLimitMiddleware, limit=settings.http.max_body_bytes, others=rules.body_limits),
         ],
     )
     for router in routers:
         app.include_router(router)
+    if parts.batches is not None:
+        parts.batches.serve(InProcessClient(app))
     app.openapi = openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents for changing the document
     return app

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import serving
+from serving.commands.batch import batch_command
 from serving.commands.certify import certify_command
 from serving.commands.chat import chat_command
 from serving.commands.check import check_command
@@ -43,6 +44,7 @@ def create_cli() -> typer.Typer:
     cli.command("bench", short_help="Measure a server, alone or against another.")(bench_command)
     cli.command("certify", short_help="Try an endpoint as clients use it, and print a table.")(certify_command)
     cli.command("chat", short_help="Talk to a model in the terminal.")(chat_command)
+    cli.command("batch", short_help="Send a file of requests, and wait for their answers.")(batch_command)
     config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what can be set, and what is.")
     config.command("schema", short_help="Print the JSON schema of a settings file.")(schema_command)
     config.command("show", short_help="Print the settings in force.")(show_command)

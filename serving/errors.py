@@ -18,7 +18,8 @@ ServingError
     ├── PermissionDeniedError        403
     ├── NotFoundError                404: no such route
     │   ├── ModelNotFoundError           no such model
-    │   └── ResponseNotFoundError        no such stored response, or not the caller's
+    │   ├── ResponseNotFoundError        no such stored response, or not the caller's
+    │   └── ItemNotFoundError            no such file or batch, or not the caller's
     ├── MethodNotAllowedError        405
     ├── RequestTimeoutError          408: the body did not arrive in time
     ├── ConflictError                409: what is asked for does not fit how things are
@@ -32,6 +33,7 @@ ServingError
     │   └── ModelUnloadedError           an administrator has unloaded the model
     ├── AdapterUnavailableError      503: a LoRA adapter that is known cannot be loaded
     ├── StoreUnavailableError        503: what requests share cannot be reached; come back later
+    ├── StorageFailedError           503: files and batches cannot be read or written; come back later
     ├── EngineDiedError              500: the engine was lost while it worked on this request
     ├── AnswerTimeoutError           504: the answer took longer than the server allows
     └── InternalError                500: a bug of ours; details are in the log under the request's id
@@ -197,6 +199,10 @@ class ResponseNotFoundError(NotFoundError):
     default_code = "response_not_found"
 
 
+class ItemNotFoundError(NotFoundError):
+    """No file or batch of that id: never made, expired, deleted or another team's; which of them is not told."""
+
+
 class MethodNotAllowedError(ApiError):
     """The route exists, the method does not."""
 
@@ -287,6 +293,13 @@ class StoreUnavailableError(ApiError):
 
     status = 503
     default_code = "store_unavailable"
+
+
+class StorageFailedError(ApiError):
+    """The storage of files and batches cannot be reached, or does not take what it is given."""
+
+    status = 503
+    default_code = "storage_unavailable"
 
 
 class EngineDiedError(ApiError):

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 
 from serving.backends.registry import Backends
+from serving.batches.service import BatchService, open_batches
 from serving.cache.answers import AnswerCache
 from serving.engine.adapters.registry import Adapters
 from serving.engine.base import AdapterHost, OwnedEngine, Sleeper
@@ -120,6 +121,7 @@ class Parts:
     adapters: Adapters
     model_manager: ModelManager
     start_failures: StartFailures
+    batches: BatchService | None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -170,6 +172,17 @@ class Parts:
             manager.watch(lambda model: tenancy.admission(model).in_use > 0)
             stack.push_async_callback(manager.close)
             await manager.start()
+            batches = open_batches(
+                settings,
+                tenancy,
+                platform.responses_store,
+                telemetry.metrics,
+                clock=clock,
+                new_id=platform.new_id,
+            )
+            if batches is not None:
+                stack.push_async_callback(batches.close)
+                batches.start()
             yield cls(
                 settings=settings,
                 engines=engines,
@@ -185,6 +198,7 @@ class Parts:
                 adapters=adapters,
                 model_manager=manager,
                 start_failures=platform.start_failures,
+                batches=batches,
             )
 
     @classmethod

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from serving.answering import policy
 from serving.answering.admitted import AdmittedEngine
 from serving.answering.backend import BackendAnswerer
+from serving.answering.background import BackgroundEngine
 from serving.answering.cached import CachedAnswerer, CacheMode, cache_mode
 from serving.answering.engine import EngineAnswerer
 from serving.answering.fallback import Alternative, FallbackAnswerer, Health
@@ -31,6 +32,7 @@ from serving.settings.models import ModelSettings
 from serving.settings.teams import Team
 from serving.telemetry.metrics import Metrics
 from serving.tenancy.flow_control.admission import AdmissionQueue
+from serving.tenancy.flow_control.background_permit import BackgroundPermit
 from serving.tenancy.flow_control.permit import AdmissionPermit
 from serving.tenancy.tenancy import Tenancy
 
@@ -261,6 +263,8 @@ class Answerers:
     def _admitted(context: RequestContext, served: ServedModel, permit: AdmissionPermit) -> Engine:
         """The model's engine behind the request's permit."""
         engine = served.engine if context.recorder is None else context.recorder.timed(served.engine)
+        if context.background is not None and isinstance(permit, BackgroundPermit):
+            return BackgroundEngine(engine, permit, context.background.checkpoint)
         return AdmittedEngine(engine, permit)
 
     @staticmethod

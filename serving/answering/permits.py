@@ -13,7 +13,9 @@ from serving.errors import ApiError, InvalidValueError, OverloadedError, RateLim
 from serving.settings.http import HttpSettings
 from serving.settings.limits import KIND_OF
 from serving.telemetry.metrics import RejectionReason
-from serving.tenancy.flow_control.admission import AdmissionQueue, Capacity
+from serving.tenancy.flow_control.admission import AdmissionQueue
+from serving.tenancy.flow_control.background_permit import BackgroundPermit
+from serving.tenancy.flow_control.capacity import Capacity
 from serving.tenancy.flow_control.permit import AdmissionPermit
 from serving.tenancy.tenancy import Tenancy
 
@@ -41,6 +43,13 @@ class Permits:
         InvalidValueError for a header that cannot be read.
         """
         queue = self._tenancy.admission(model) if isinstance(model, str) else self._group(model)
+        if context.background is not None:
+            # Without a listener: its wait is none that anybody should be told of.
+            permit: AdmissionPermit = BackgroundPermit(
+                context.identity, self._tenancy.limiter, queue.background, self._monotonic
+            )
+            context.permit = permit
+            return permit
         if deadline is None:
             timeout = _timeout_s(context.headers) or self._tenancy.default_timeout_s
             if timeout is not None:
@@ -64,7 +73,7 @@ class Permits:
             if len(self._groups) > _MOST_QUEUES:
                 self._groups = {name: each for name, each in self._groups.items() if each.in_use or each.waiting}
             slots = self._backends.concurrent_requests
-            capacity = Capacity(slots, reserve=0, max_queued=slots)
+            capacity = Capacity(slots, reserve=0, max_queued=slots, background=max(1, slots // 2))
             self._groups[group] = AdmissionQueue(group, capacity, self._monotonic, many_teams=True)
         return self._groups[group]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from serving.answering.background import BackgroundRequest
 from serving.errors import ApiError
 from serving.telemetry.metrics import RejectionReason
 from serving.telemetry.record import CacheOutcome
@@ -25,12 +26,14 @@ class RequestContext:
 
     `recorder` is None for requests that are not recorded, such as GET /health. `identity` is OPEN on routes that need
     no key. `permit`, `served_by` (the reply's x-served-by) and `cache_outcome` (its x-cache) are set once the
-    request's model is known; those of a request that generates nothing stay None.
+    request's model is known; those of a request that generates nothing stay None. `background` is there for requests
+    that this process asks itself.
     """
 
     request_id: str
     headers: Headers
     recorder: RequestRecorder | None = None
+    background: BackgroundRequest | None = None
     identity: Identity = OPEN
     notices: Mapping[str, str] | None = None
     permit: AdmissionPermit | None = None

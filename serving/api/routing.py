@@ -18,11 +18,14 @@ class PathRule:
     `label` is the value of `api` in metrics, logs and traces, also for all paths below; None: requests to this very
     path are not recorded, because machines or browsers send them all the time and no answer waits on them. `audience`
     says whose key a request needs: none, a team's or the administrator's; the latter also for all paths below.
+    `max_body_bytes` and `longest_body_s` hold for the path's bodies in place of the settings' own.
     """
 
     path: str
     label: str | None
     audience: Audience = "teams"
+    max_body_bytes: int | None = None
+    longest_body_s: float | None = None
 
     def covers(self, path: str) -> bool:
         """Whether `path` is this one or one below."""
@@ -49,6 +52,8 @@ class PathRules:
     def __init__(self, rules: Iterable[PathRule]) -> None:
         self._rules = tuple(rules)
         self._exact = {rule.path: rule for rule in self._rules}
+        self.body_limits = {rule.path: rule.max_body_bytes for rule in self._rules if rule.max_body_bytes is not None}
+        self.body_times = {rule.path: rule.longest_body_s for rule in self._rules if rule.longest_body_s is not None}
 
     def find(self, path: str) -> PathRule:
         """The rule for requests to `path`.

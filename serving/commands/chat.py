@@ -68,7 +68,7 @@ def chat_command(
     from serving_bench.target import authorization, parse_target
 
     base_url = parse_target(url, "server", "--url").url
-    key = _key(api_key_env, os.environ)
+    key = key_in(api_key_env, os.environ)
     authorization(key)  # says what is wrong with one that no header takes
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     question = "" if interactive else sys.stdin.read().strip()
@@ -91,7 +91,8 @@ def chat_command(
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _key(variable: str | None, environ: Mapping[str, str]) -> str | None:
+def key_in(variable: str | None, environ: Mapping[str, str]) -> str | None:
+    """API key in the variable, None where there is none; raises SettingsError for a named one that is not set."""
     if variable is not None and not environ.get(variable):
         raise SettingsError([("--api-key-env", f"the variable {variable} is not set")])
     return environ.get(variable or KEY_VARIABLE) or None

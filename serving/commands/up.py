@@ -13,8 +13,9 @@ import typer
 from serving.commands.options import ConfigOption
 from serving.engine.accelerator import device_problem, probe
 from serving.engine.vllm.arguments import engine_argument_problems, engine_argument_types
-from serving.errors import SettingsError
+from serving.errors import CheckpointError, SettingsError
 from serving.planning.misfits import misfits
+from serving.settings.cache_dir import default_cache_dir
 from serving.settings.loading.load import Loaded, load
 from serving.settings.loading.sources import read_sources
 from serving.settings.loading.teams_file import read_teams_file
@@ -93,7 +94,23 @@ def up_command(
     # Ray takes seconds to import; mistakes in the settings are told before.
     from serving.cluster.run.up import up, update
 
-    raise typer.Exit(update(loaded.settings) if take_over else up(loaded.settings))
+    settings = with_batches(loaded.settings)
+    raise typer.Exit(update(settings) if take_over else up(settings))
+
+
+def with_batches(settings: Settings) -> Settings:
+    """`settings` with a folder for batches in the cache folder, where they name no storage.
+
+    On one machine alone: in a cluster another machine's processes would not find the files.
+    """
+    if settings.batches.storage is not None or settings.ray_address is not None:
+        return settings
+    try:
+        folder = Path(settings.cache_dir) if settings.cache_dir else default_cache_dir()
+    except CheckpointError:
+        return settings
+    batches = settings.batches.model_copy(update={"storage": str(folder / "batches")})
+    return settings.model_copy(update={"batches": batches})
 
 
 def refuse_what_vllm_would(loaded: Loaded) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 from serving.engine.base import EngineInfo, EngineRequest, OwnedEngine, TokenDelta
-from serving.engine.seeds import wrapped_seed
+from serving.engine.continuation import continued
 from serving.errors import EngineDiedError, EngineNotReadyError
 from serving.settings.failover import FailoverSettings
 
@@ -30,7 +30,6 @@ _MOST_HELD = 1000
 """New requests that wait for an engine that is being replaced; more are refused."""
 _STARTUP_GRACE_S = 10.0
 _LOOK_EVERY_S = 0.1
-_SEED_STRIDE = 0xD1B54A32D192ED03
 
 
 class ReadinessMemory(Protocol):
@@ -241,23 +240,9 @@ class _Attempt:
         request, made = self._request, self.made
         if not self._number:
             return request
-        sampling = request.sampling
-        seed = sampling.seed
-        return replace(
-            request,
-            request_id=f"{request.request_id}-again{self._number}",
-            # Only tokens that are seen as they come can be gone on from.
-            stream=True,
-            completion_token_ids=request.completion_token_ids + made,
-            constrained_tokens=request.constrained_tokens + len(made) if request.constraint else 0,
-            priority=request.priority - 1,
-            sampling=replace(
-                sampling,
-                max_tokens=sampling.max_tokens - len(made),
-                # Not the first seed again: its random numbers are used up.
-                seed=seed if seed is None or not made else wrapped_seed(seed + len(made) * _SEED_STRIDE),
-            ),
-        )
+        # Only tokens that are seen as they come can be gone on from.
+        again = replace(continued(request, made), stream=True, priority=request.priority - 1)
+        return replace(again, request_id=f"{request.request_id}-again{self._number}")
 
     def _end(self, outcome: FailoverOutcome) -> None:
         lost_s = 0.0 if self._lost_at is None else self._clock() - self._lost_at

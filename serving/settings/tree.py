@@ -12,6 +12,7 @@ from serving.settings.accounting import AuditSettings, LimitSettings, UsageSetti
 from serving.settings.admission import AdmissionSettings
 from serving.settings.backends import BackendsSettings
 from serving.settings.base import Section
+from serving.settings.batches import BatchSettings
 from serving.settings.failover import FailoverSettings
 from serving.settings.frames import FrameSettings
 from serving.settings.http import HttpSettings
@@ -64,6 +65,7 @@ class Settings(Section):
     tracing: TracingSettings = Field(TracingSettings(), description="Spans for OpenTelemetry.")
     frames: FrameSettings = Field(FrameSettings(), description="Tokens on their way from the engines.")
     failover: FailoverSettings = Field(FailoverSettings(), description="Answers whose engine is lost.")
+    batches: BatchSettings = Field(BatchSettings(), description="Files of requests, answered by idle engines.")
     backends: BackendsSettings = Field(BackendsSettings(), description="Other servers that answer for models.")
     ray_address: str | None = Field(
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."

@@ -46,6 +46,18 @@ class Store(Protocol):
         """Forget the item; False where there is none."""
         ...
 
+    async def claim(self, name: str, holder: str, ttl_s: float) -> bool:
+        """Claim `name` for `holder`, or renew its claim, for `ttl_s`; False while another holder's claim lasts.
+
+        Claims are apart from values, and no limit of the store holds for them. One may be lost with the store's
+        memory; its holder then claims it again, like any other.
+        """
+        ...
+
+    async def release(self, name: str, holder: str) -> None:
+        """End the holder's claim; do nothing where it has none."""
+        ...
+
     async def close(self) -> None:
         """Close connections. May be called more than once."""
         ...

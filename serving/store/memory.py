@@ -21,6 +21,8 @@ class MemoryStore:
 
     def __init__(self, limits: StoreLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
+        self._clock = clock
+        self._claims: dict[str, tuple[str, float]] = {}
         self._items: TTLCache[tuple[str, str], bytes] = TTLCache(
             limits.max_bytes,
             limits.ttl_s,
@@ -54,6 +56,21 @@ class MemoryStore:
     async def delete(self, owner: str, key: str) -> bool:
         """See Store."""
         return self._items.pop((owner, key), None) is not None
+
+    async def claim(self, name: str, holder: str, ttl_s: float) -> bool:
+        """See Store."""
+        now = self._clock()
+        for ended in [each for each, (_, until) in self._claims.items() if until <= now]:
+            del self._claims[ended]
+        if name in self._claims and self._claims[name][0] != holder:
+            return False
+        self._claims[name] = holder, now + ttl_s
+        return True
+
+    async def release(self, name: str, holder: str) -> None:
+        """See Store."""
+        if name in self._claims and self._claims[name][0] == holder:
+            del self._claims[name]
 
     async def close(self) -> None:
         """See Store. The items stay."""

@@ -67,6 +67,16 @@ strike(KEYS[4])
 return redis.call('DEL', KEYS[4])
 """
 )
+_CLAIM = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+_AWAY = "The server's store cannot be reached now. What needs nothing stored goes on working."
 
 
 class RedisStore:
@@ -84,6 +94,8 @@ class RedisStore:
         self._get = self._redis.register_script(_GET)
         self._put = self._redis.register_script(_PUT)
         self._delete = self._redis.register_script(_DELETE)
+        self._claim = self._redis.register_script(_CLAIM)
+        self._release = self._redis.register_script(_RELEASE)
 
     async def get(self, owner: str, key: str) -> bytes | None:
         """See Store."""
@@ -106,9 +118,23 @@ class RedisStore:
         """See Store."""
         return bool(await self._run(self._delete, owner, [key]))
 
+    async def claim(self, name: str, holder: str, ttl_s: float) -> bool:
+        """See Store."""
+        with reaching(_AWAY):
+            return bool(await self._claim(keys=[self._of_claim(name)], args=[holder, max(1, int(ttl_s * 1000))]))
+
+    async def release(self, name: str, holder: str) -> None:
+        """See Store."""
+        with reaching(_AWAY):
+            await self._release(keys=[self._of_claim(name)], args=[holder])
+
     async def close(self) -> None:
         """See Store."""
         await disconnect(self._redis)
+
+    def _of_claim(self, name: str) -> str:
+        # No value's key: a quoted owner has no slash.
+        return f"{self._prefix}claim/{name}"
 
     def _ttl_ms(self) -> int:
         return max(1, int(self._limits.ttl_s * 1000))
@@ -116,5 +142,5 @@ class RedisStore:
     async def _run(self, script: Any, owner: str, keys: Sequence[str], *arguments: bytes | int) -> Any:
         # Quoted, an owner holds no colon, so no owner's keys can be another's.
         places = [f"{self._prefix}{quote(owner, safe='')}:{key}" for key in keys]
-        with reaching("The server's store cannot be reached now. What needs nothing stored goes on working."):
+        with reaching(_AWAY):
             return await script(keys=[*self._books, *places], args=arguments)

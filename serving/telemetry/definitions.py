@@ -201,6 +201,24 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("kind",),
     ),
     Definition(
+        "serving_batch_lines_unanswered",
+        "gauge",
+        "Lines of batches that this replica works on and that are not answered yet: queued, or running.",
+        ("team", "state"),
+    ),
+    Definition(
+        "serving_batch_lines_total",
+        "counter",
+        "Lines of batches that have their result, by its kind.",
+        ("team", "outcome"),
+    ),
+    Definition(
+        "serving_batches_finished_total",
+        "counter",
+        "Batches that are over, by how.",
+        ("team", "status"),
+    ),
+    Definition(
         "serving_client_disconnects_total",
         "counter",
         "Clients that left before their reply was over.",

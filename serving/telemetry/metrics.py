@@ -131,6 +131,22 @@ class Metrics:
             self._models.fold(model), self._teams.fold(team), reason
         ).inc()
 
+    def batch_line(self, team: str, outcome: str) -> None:
+        """Count a line of a batch that has its result: completed, failed, expired or cancelled."""
+        self._counters["serving_batch_lines_total"].labels(self._teams.fold(team), outcome).inc()
+
+    def batch_finished(self, team: str, status: str) -> None:
+        """Count a batch that is over: completed, failed, expired or cancelled."""
+        self._counters["serving_batches_finished_total"].labels(self._teams.fold(team), status).inc()
+
+    def batch_lines(self, lines: Mapping[str, tuple[int, int]]) -> None:
+        """Set the numbers of lines that wait and that run, by team; teams without a batch are not shown."""
+        gauge = self._gauges["serving_batch_lines_unanswered"]
+        gauge.clear()
+        for team, (queued, running) in lines.items():
+            gauge.labels(self._teams.fold(team), "queued").inc(queued)
+            gauge.labels(self._teams.fold(team), "running").inc(running)
+
     def effort_changed(self, model: str, team: str | None, *, asked: str, used: str) -> None:
         """Count a request that is answered with another effort than it asked for."""
         self._counters["serving_effort_changes_total"].labels(

@@ -18,7 +18,8 @@ from serving.tenancy.audit import AuditLog
 from serving.tenancy.auth.authenticator import Authenticator, admin_hash
 from serving.tenancy.auth.team_directory import TeamDirectory
 from serving.tenancy.auth.throttle import AuthThrottle
-from serving.tenancy.flow_control.admission import AdmissionQueue, Capacity
+from serving.tenancy.flow_control.admission import AdmissionQueue
+from serving.tenancy.flow_control.capacity import Capacity
 from serving.tenancy.flow_control.fleet import Fleet, FleetSize
 from serving.tenancy.rate_limits.base import LimitStore
 from serving.tenancy.rate_limits.limiter import Limiter
@@ -112,6 +113,7 @@ class Tenancy:
             sequences=size.sequences.get(name),
             replicas=size.engines[name],
             ingresses=size.ingresses or 1,
+            background=self._settings.batches.share,
         )
 
     async def _follow(self, fleet: Fleet) -> None:

@@ -28,6 +28,30 @@ async def test_what_was_put_is_read_replaced_and_deleted(make_store: MakeStore) 
     assert await store.get("a", "k") is None
 
 
+async def test_a_claim_is_of_one_holder_until_its_time_is_over_or_it_is_released(make_store: MakeStore) -> None:
+    store = make_store(WIDE)
+    assert await store.claim("batch", "one", 60)
+    assert not await store.claim("batch", "two", 60)
+    assert await store.claim("batch", "one", 60)  # renewed
+    assert await store.claim("another batch", "two", 60)
+
+    await store.release("batch", "two")  # which has none
+    assert not await store.claim("batch", "two", 60)
+    await store.release("batch", "one")
+    assert await store.claim("batch", "two", 0.05)
+
+    await asyncio.sleep(0.1)
+    assert await store.claim("batch", "one", 60)
+
+
+async def test_a_claim_is_no_value(make_store: MakeStore) -> None:
+    store = make_store(WIDE)
+    await store.put("claim", "batch", b"value")
+    assert await store.claim("batch", "one", 60)
+    assert await store.get("claim", "batch") == b"value"
+    assert await store.get("", "claim:batch") is None
+
+
 async def test_many_are_read_at_once_and_missing_ones_keep_their_place(make_store: MakeStore) -> None:
     store = make_store(WIDE)
     await store.put("a", "1", b"one")

@@ -18,6 +18,8 @@ from serving.tenancy.tenancy import Tenancy
 class AuthenticationMiddleware:
     """Identity of a request, by the key in `Authorization: Bearer`, or in `x-api-key` of Anthropic's older clients.
 
+    A background request has its identity from the batch that it is of.
+
     Sets the identity of the request's context. Raises AuthenticationError, after a wait where an address fails often,
     with one text for every kind of wrong key, and PermissionDeniedError for a team's key on the administrator's
     routes. ErrorHandlingMiddleware, outside, answers.
@@ -43,7 +45,11 @@ class AuthenticationMiddleware:
             recorder = context.recorder
             if recorder is not None:
                 recorder.address = self._address(scope)
-            context.identity = identity = await self._identified(scope, context, audience)
+            if context.background is not None:
+                identity = context.background.identity
+            else:
+                identity = await self._identified(scope, context, audience)
+            context.identity = identity
             if identity is not OPEN and recorder is not None:
                 recorder.team, recorder.key_id = identity.team, identity.key_id or None
         await self._app(scope, receive, send)

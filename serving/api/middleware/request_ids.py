@@ -9,6 +9,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.answering.background import BACKGROUND_KEY
 from serving.answering.request_context import RequestContext, attach_context
 from serving.api.streaming.direct_send import offer_direct_send
 
@@ -37,7 +38,8 @@ class RequestIdMiddleware:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _VALID.fullmatch(given) else f"req_{self._new_id()}"
-        attach_context(scope, RequestContext(request_id, headers))
+        background = scope.get("state", {}).get(BACKGROUND_KEY)
+        attach_context(scope, RequestContext(request_id, headers, background=background))
         if given != request_id:
             MutableHeaders(scope=scope)["x-request-id"] = request_id
 

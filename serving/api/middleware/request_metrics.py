@@ -36,6 +36,8 @@ class RequestMetricsMiddleware:
             await self._app(scope, receive, send)
             return
         path, context = scope["path"], context_of(scope)
+        if context.background is not None:
+            label = "batch"
         recorder = RequestRecorder(
             self._recording,
             request_id=context.request_id,

@@ -14,12 +14,17 @@ from serving.api.anthropic.messages.response import CountedTokens, MessageReply
 from serving.api.anthropic.messages.route import COUNT_PATH
 from serving.api.anthropic.messages.route import PATH as MESSAGES_PATH
 from serving.api.error_replies import is_anthropic
+from serving.api.openai.batches.request import BatchRequest
+from serving.api.openai.batches.response import BatchObject
+from serving.api.openai.batches.route import PATH as BATCHES_PATH
 from serving.api.openai.chat.request import ChatCompletionRequest
 from serving.api.openai.chat.response import ChatCompletion
 from serving.api.openai.chat.route import PATH as CHAT_PATH
 from serving.api.openai.completions.request import CompletionRequest
 from serving.api.openai.completions.response import TextCompletion
 from serving.api.openai.completions.route import PATH as COMPLETIONS_PATH
+from serving.api.openai.files.route import CONTENT_PATH
+from serving.api.openai.files.route import PATH as FILES_PATH
 from serving.api.openai.responses.request import CompactRequest, CountedRequest, ResponsesRequest
 from serving.api.openai.responses.response import CompactedResponse, InputItemList, InputTokens, ResponseObject
 from serving.api.openai.responses.route import COMPACT_PATH, INPUT_ITEMS_PATH, INPUT_TOKENS_PATH, RESPONSE_PATH
@@ -35,6 +40,20 @@ from serving.api.openai.tokenize.wire import (
 from serving.api.wire.anthropic_errors import MessagesErrorResponse
 from serving.api.wire.errors import ErrorResponse
 
+_UPLOAD = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["file", "purpose"],
+            "properties": {
+                "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+                "purpose": {"const": "batch"},
+                "expires_after[anchor]": {"const": "created_at"},
+                "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
+            },
+        }
+    }
+}
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -74,6 +93,12 @@ def _document(app: FastAPI) -> dict[str, Any]:
     _describe(document, COMPACT_PATH, CompactRequest, CompactedResponse, streams=False)
     _describe(document, MESSAGES_PATH, MessagesRequest, MessageReply)
     _describe(document, COUNT_PATH, CountTokensRequest, CountedTokens, streams=False)
+    _describe(document, BATCHES_PATH, BatchRequest, BatchObject, streams=False)
+    document["paths"][FILES_PATH]["post"]["requestBody"] = {"required": True, "content": _UPLOAD}
+    document["paths"][CONTENT_PATH]["get"]["responses"]["200"] = {
+        "description": "The file",
+        "content": {"application/jsonl": {"schema": {"type": "string"}}},
+    }
     for path, reply in ((RESPONSE_PATH, ResponseObject), (INPUT_ITEMS_PATH, InputItemList)):
         content = _json(_add(schemas, reply.__name__, reply))
         document["paths"][path]["get"]["responses"]["200"] = {"description": "Found", "content": content}

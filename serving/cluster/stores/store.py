@@ -77,6 +77,14 @@ class StoreActor:
         """See Store."""
         return await self._store.delete(owner, key)
 
+    async def claim(self, name: str, holder: str, ttl_s: float) -> bool:
+        """See Store."""
+        return await self._store.claim(name, holder, ttl_s)
+
+    async def release(self, name: str, holder: str) -> None:
+        """See Store."""
+        await self._store.release(name, holder)
+
 
 class ActorStore:
     """See Store. Finds the actor, or has Ray start it, at the first call and again after the actor was lost."""
@@ -107,6 +115,14 @@ class ActorStore:
     async def delete(self, owner: str, key: str) -> bool:
         """See Store."""
         return bool(await self._call("delete", owner, key))
+
+    async def claim(self, name: str, holder: str, ttl_s: float) -> bool:
+        """See Store."""
+        return bool(await self._call("claim", name, holder, ttl_s))
+
+    async def release(self, name: str, holder: str) -> None:
+        """See Store."""
+        await self._call("release", name, holder)
 
     async def close(self) -> None:
         """See Store. The actor goes on for the other replicas."""

@@ -27,6 +27,9 @@ def absolute_paths(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     for section, key in (("usage", "database"), ("audit", "file")):
         if isinstance(inside := result.get(section), dict) and isinstance(path := inside.get(key), str) and path:
             result[section] = inside | {key: absolute(path, base)}
+    batches = result.get("batches")
+    if isinstance(batches, dict) and isinstance(path := batches.get("storage"), str) and is_path(path):
+        result["batches"] = batches | {"storage": absolute(path, base)}
     if isinstance(models := result.get("models"), dict):
         result["models"] = {name: _absolute_source(model, base) for name, model in models.items()}
     return result

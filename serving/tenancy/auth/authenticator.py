@@ -38,6 +38,13 @@ class Authenticator:
         """Identity of the team that `key` belongs to; None for a key that is not accepted."""
         return OPEN if self._directory is None else self._directory.identify(key)
 
+    def identity_of(self, team: str, key_id: str) -> Identity | None:
+        """Identity of a team now, for work in its name; None for a team that there is no more."""
+        if self._directory is None:
+            return OPEN if team == OPEN.team else None
+        policy = self._directory.teams.get(team)
+        return None if policy is None else Identity(team, policy, key_id)
+
     def is_admin(self, key: str) -> bool:
         """Whether `key` is the administrator's."""
         if self._admin is None:

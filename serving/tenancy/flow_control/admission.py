@@ -12,55 +12,20 @@ slot for it (the engine's max_num_seqs, and a small margin so that an engine nev
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from serving.engine.load import EngineLoad
 from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, OverloadedError, RateLimitError
-from serving.settings.admission import AdmissionSettings
-from serving.settings.models import ModelSettings
+from serving.tenancy.flow_control.background import BackgroundQueue
+from serving.tenancy.flow_control.capacity import Capacity
 from serving.tenancy.flow_control.fair_queue import FairQueue, QueueEntry, QueueFull
 from serving.tenancy.flow_control.saturation import REPORT_EVERY_S, Saturation
 from serving.tenancy.throughput import Mean, Rate
 
 _DEFAULT_OUTPUT_TOKENS = 256.0
 _LONGEST_RETRY_AFTER_S = 60.0
-_DEFAULT_SEQUENCES = 64
-"""Sequences of an engine that has not reported how many it decodes, and whose settings name no number."""
 _MOST_MEANS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """Slots that one ingress replica has of a model's engines, those in reserve among them, and its queue's length."""
-
-    slots: int
-    reserve: int
-    max_queued: int
-    engines: int = 1
-    ingresses: int = 1
-
-    @classmethod
-    def of(
-        cls,
-        model: ModelSettings,
-        admission: AdmissionSettings,
-        *,
-        replicas: int,
-        ingresses: int,
-        sequences: int | None = None,
-    ) -> Capacity:
-        """Capacity of `replicas` engines shared by `ingresses`, rounded up: each ingress replica has one slot at least.
-
-        `sequences` is how many sequences an engine reports that it decodes together; the settings' number, or a modest
-        one, stands in until an engine has reported.
-        """
-        sequences = (sequences or model.max_num_seqs or _DEFAULT_SEQUENCES) * max(1, replicas)
-        slots = max(1, math.ceil(sequences * (1 + admission.margin) / ingresses))
-        reserve = math.ceil(slots * admission.reserve) if slots > 1 and admission.reserve else 0
-        most = 4 * sequences if admission.max_queued is None else admission.max_queued
-        return cls(slots, reserve, max(1, math.ceil(most / ingresses)), replicas, ingresses)
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +58,8 @@ class AdmissionQueue:
         self._output_of: dict[tuple[str, str], Mean] = {}
         self._promised = 0.0
         self._promised_at = clock()
+        self.background = BackgroundQueue(self._queue, self._saturation, self._admits, self._dispatch, clock)
+        self.background.resize(capacity)
 
     @property
     def fill(self) -> float:
@@ -123,6 +90,7 @@ class AdmissionQueue:
         """Change the capacity, after the number of engines or ingress replicas has changed."""
         self._queue.resize(capacity.slots, reserve=capacity.reserve, max_queued=capacity.max_queued)
         self._saturation.resize(engines=capacity.engines, ingresses=capacity.ingresses)
+        self.background.resize(capacity)
         self._dispatch()
 
     def report(self, load: EngineLoad) -> None:
@@ -227,6 +195,7 @@ class AdmissionQueue:
                 self._saturation.admitted(entry)
                 waiter.dispatched = True
                 waiter.turn.set_result(None)
+        self.background.dispatch()
 
     def _admits(self, entry: QueueEntry) -> bool:
         admits = self._saturation.admits(entry, self._queue.in_use)

@@ -26,7 +26,8 @@ class QueueEntry:
     """Request in the queue.
 
     `rank` is that of its priority class, 0 before 1. `tokens` is its expected cost. `slots` is how many sequences of
-    an engine it takes. An engine's KV cache is to hold its `prompt_tokens` and the usual `answer_tokens`.
+    an engine it takes. An engine's KV cache is to hold its `prompt_tokens` and the usual `answer_tokens`. `interrupt`
+    asks a background request for its slots.
     """
 
     team: str
@@ -36,6 +37,7 @@ class QueueEntry:
     slots: int = 1
     prompt_tokens: int = 0
     answer_tokens: float = 0.0
+    interrupt: Callable[[], None] | None = None
 
 
 class QueueFull(Exception):
@@ -149,6 +151,20 @@ class FairQueue:
         team.waiting_tokens -= item.tokens
         self._forget(team)
         return True
+
+    @property
+    def idle(self) -> int:
+        """Number of slots that nothing uses."""
+        return self.slots - self.in_use
+
+    @property
+    def waiting_slots(self) -> int:
+        """Number of slots that the waiting requests take together."""
+        return sum(item.slots for team in self._teams.values() for item in team.waiting.values())
+
+    def lend(self, slots: int) -> None:
+        """Count slots as used by requests that are not of this queue; a negative number is their return."""
+        self.in_use += slots
 
     def free(self, team_name: str, slots: int) -> None:
         """Give slots of a team back."""

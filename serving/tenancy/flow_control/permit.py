@@ -15,6 +15,7 @@ from serving.errors import AnswerTimeoutError, ApiError, DeadlineExceededError, 
 from serving.settings.teams import PRIORITIES
 from serving.tenancy.auth.team_directory import Identity
 from serving.tenancy.flow_control.admission import AdmissionQueue
+from serving.tenancy.flow_control.background import BackgroundQueue
 from serving.tenancy.flow_control.fair_queue import QueueEntry
 from serving.tenancy.rate_limits.limiter import Limiter, Reservation
 
@@ -79,7 +80,7 @@ class _Slots:
     True.
     """
 
-    def __init__(self, queue: AdmissionQueue, team: str, on_idle: Callable[[], bool]) -> None:
+    def __init__(self, queue: AdmissionQueue | BackgroundQueue, team: str, on_idle: Callable[[], bool]) -> None:
         self._queue = queue
         self._team = team
         self._on_idle = on_idle
@@ -92,6 +93,9 @@ class _Slots:
     def take(self, entry: QueueEntry) -> None:
         """Hold the slots that the queue has given to `entry`."""
         self._entry, self.held = entry, entry.slots
+        for turn in self._waiters:
+            if not turn.done():
+                turn.set_result(None)
 
     def keep(self) -> None:
         """Stop the timer that gives idle slots back."""
@@ -118,6 +122,10 @@ class _Slots:
         """Free the slot of an engine request that ended."""
         self.running -= 1
         self._wake_next()
+
+    def give_way(self) -> None:
+        """Free the slot of an engine request that was interrupted, for none of the request's own."""
+        self.running -= 1
 
     def release_idle(self) -> None:
         """Give idle slots back to the queue."""
@@ -163,7 +171,7 @@ class AdmissionPermit:
         self,
         identity: Identity,
         limiter: Limiter,
-        queue: AdmissionQueue,
+        queue: AdmissionQueue | BackgroundQueue,
         clock: Callable[[], float],
         deadline: float | None,
     ) -> None:
@@ -179,6 +187,7 @@ class AdmissionPermit:
         self._limiter = limiter
         self.queue = queue
         self._clock = clock
+        self._concurrent = True
         self._stage = _Stage.NEW
         self._owners = _Owner.REQUEST
         self._reservation: Reservation | None = None
@@ -308,7 +317,7 @@ class AdmissionPermit:
 
     async def _reserve(self, tokens: int) -> Reservation:
         try:
-            return await self._limiter.acquire(self.identity, tokens)
+            return await self._limiter.acquire(self.identity, tokens, concurrent=self._concurrent)
         except ApiError as error:
             self._deny(error)
             raise

@@ -91,12 +91,15 @@ class Limiter:
         self._lost_until = float("-inf")
         self._reminded = float("-inf")
 
-    async def acquire(self, identity: Identity, tokens: int) -> Reservation:
-        """Reserve a request of about `tokens`; raises RateLimitError or QuotaExceededError, with the time to wait."""
+    async def acquire(self, identity: Identity, tokens: int, *, concurrent: bool = True) -> Reservation:
+        """Reserve a request of about `tokens`; raises RateLimitError or QuotaExceededError, with the time to wait.
+
+        `concurrent` False: the request is none of the team's concurrent requests, and counts in all other limits.
+        """
         if not identity.limited:
             return Reservation(None, 0.0, 0, 0)
         lease = self._lease(identity)
-        slots = 1 if lease.counts("slots") else 0
+        slots = 1 if concurrent and lease.counts("slots") else 0
         wanted = Amounts(1 if lease.counts("requests") else 0, tokens if lease.counts("tokens") else 0, slots)
         self._deny_blocked(identity, lease, wanted)
         got, missing = lease.reserve(wanted)

@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from serving.errors import AnswerTimeoutError, DeadlineExceededError, OverloadedError, RateLimitError
 from serving.settings.admission import AdmissionSettings
 from serving.settings.models import ModelSettings
-from serving.tenancy.flow_control.admission import AdmissionQueue, Capacity
+from serving.tenancy.flow_control.admission import AdmissionQueue
+from serving.tenancy.flow_control.capacity import Capacity
 from serving.tenancy.flow_control.fair_queue import QueueEntry
 
 

@@ -11,7 +11,8 @@ from serving.engine.base import EngineRequest, Sampling
 from serving.errors import RateLimitError
 from serving.settings.teams import Team
 from serving.tenancy.auth.team_directory import Identity
-from serving.tenancy.flow_control.admission import AdmissionQueue, Capacity
+from serving.tenancy.flow_control.admission import AdmissionQueue
+from serving.tenancy.flow_control.capacity import Capacity
 from serving.tenancy.flow_control.permit import AdmissionPermit
 from serving.tenancy.rate_limits.limiter import Limiter
 from serving.tenancy.rate_limits.memory import MemoryLimitStore

@@ -1,0 +1,1 @@
+"""Batches API: POST /v1/batches, and GET and cancellation of batches."""

@@ -1,0 +1,1 @@
+"""Files API: POST /v1/files, and GET and DELETE of files and their content."""

@@ -1,0 +1,1 @@
+"""Batches: files of requests, and the work on them beside everything else."""
