@@ -84,7 +84,7 @@ class RecordingEngine(ScriptedEngine):
         self.requests.append(request)
         asks_for_an_answer = not request.completion_token_ids and "-check-" not in request.request_id
         if self.in_turn and asks_for_an_answer:
-            self._script = Script((self.in_turn.pop(0),))
+            self.script = Script((self.in_turn.pop(0),))
         async with contextlib.aclosing(super().generate(request)) as deltas:
             async for delta in deltas:
                 if self.deltas_taken == self.fails_after:

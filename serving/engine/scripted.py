@@ -96,6 +96,9 @@ class ScriptLine(BaseModel):
         )
 
 
+_NOTHING_TO_SAY = ScriptLine(completion="<|return|>")
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """Answers in the order they are looked through; at most one is a default, and one for each adapter."""
@@ -186,7 +189,7 @@ class ScriptedEngine:
         self._kv_tokens = 0
         self._id = uuid.uuid4().hex
         self.asleep = False
-        self._script = script
+        self.script = script
         self._settings = settings or ModelSettings()
         room = self._settings.lora_settings
         self._adapters = LoadedAdapters(room.max_cpu_loras if room else 1, self._read_adapter, _forget_adapter)
@@ -197,7 +200,7 @@ class ScriptedEngine:
 
     async def start(self) -> None:
         """See Engine. Encodes the script, so that the first request costs what the others do."""
-        for line in self._script.lines:
+        for line in self.script.lines:
             _ = line.token_ids
         for name, adapter in self._settings.adapters.items():
             await self._adapters.load(Adapter(name, adapter.source))
@@ -304,9 +307,11 @@ class ScriptedEngine:
 
     def _line_for(self, request: EngineRequest) -> ScriptLine:
         prompt = ScriptedPrompt(request.prompt_token_ids)
-        line = self._script.line_for(prompt, request.adapter.name if request.adapter else None)
+        line = self.script.line_for(prompt, request.adapter.name if request.adapter else None)
+        if line is None and not prompt.is_conversation:
+            return _NOTHING_TO_SAY
         if line is None:
-            lines = len(self._script.lines)
+            lines = len(self.script.lines)
             # A prompt's text is for its client alone.
             logger.warning("request %s: none of %d lines fits turn %d", request.request_id, lines, prompt.turn)
             raise InvalidRequestError(

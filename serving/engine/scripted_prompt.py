@@ -45,6 +45,11 @@ class ScriptedPrompt:
         speakers = groupby(header.startswith("assistant") for header, _ in self._backwards())
         return 1 + sum(models for models, _ in speakers)
 
+    @cached_property
+    def is_conversation(self) -> bool:
+        """Whether there is a message that is not the model's; a check of a constraint has none."""
+        return any(not header.startswith("assistant") for header, _ in self._backwards())
+
     def __str__(self) -> str:
         """What lines were compared with, shortened: for the client that sent it, not for logs."""
         return f"turn {self.turn}, last user message {_shortened(self.user_text)}, tail {_shortened(self.tail)}"

@@ -109,6 +109,11 @@ class TestChoosingALine:
         assert "none of 2 lines fits turn 1" in caplog.text
         assert "secret" not in caplog.text
 
+    async def test_a_check_of_a_constraint_needs_no_line(self) -> None:
+        engine = await started({"prompt_contains": "weather", "completion": "x"})
+        check = replace(request_for(), prompt_token_ids=encode_harmony("<|start|>assistant<|channel|>final<|message|>"))
+        assert tokens(await play(engine, check)) == [RETURN]
+
     async def test_the_page_of_scripts_plays_its_tool_loop(self, tmp_path: Path) -> None:
         page = (Path(__file__).parents[2] / "docs" / "scripts.md").read_text(encoding="utf-8")
         path = tmp_path / "answers.jsonl"
