@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 STAGE := scripts/stage
 
-.PHONY: help install install-dev serve test test-gpu lint load bench bench-gpu train dashboards pictures lock fields chart image-check clean require-python
+.PHONY: help install install-dev serve test test-gpu test-clients lint load bench bench-gpu train dashboards pictures lock lock-clients fields chart image-check clean require-python
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -35,13 +35,17 @@ lint: install-dev  ## Style, format, types and which package imports which
 
 test: lint  ## Everything that must pass: lint, then all tests; ARGS="-k settings" for some
 ifeq ($(ARGS),)
-	@$(STAGE) "pytest, three at a time" $(BIN)/pytest -m "not e2e and not load and not property" --numprocesses 3 --dist worksteal
+	@$(STAGE) "pytest, three at a time" $(BIN)/pytest -m "not e2e and not load and not property and not clients" --numprocesses 3 --dist worksteal
 	@$(STAGE) "pytest, properties" $(BIN)/pytest -m "property and not e2e" --numprocesses 3 --dist worksteal
 	@$(STAGE) "pytest, end to end" $(BIN)/pytest -m e2e tests/e2e
 else
 	@$(STAGE) "pytest" $(BIN)/pytest $(ARGS)
 endif
 	@$(BIN)/python -m tests.programs
+
+test-clients: install-dev  ## Run real clients against the server, as they come: coding agents, SDKs, frameworks; needs npm
+	@$(STAGE) "install clients" $(BIN)/python scripts/clients.py install
+	@$(STAGE) "pytest, clients" $(BIN)/pytest -m clients tests/clients $(ARGS)
 
 test-gpu: install-dev  ## Try the server on this machine's NVIDIA GPU, on made-up weights; within 10 minutes
 	@$(BIN)/pytest -m gpu tests/gpu $(ARGS)
@@ -66,6 +70,10 @@ pictures: install-dev  ## Draw docs/pictures anew from a live stack under load; 
 
 lock: require-python  ## Write requirements/*.txt from pyproject.toml; ARGS=--upgrade for newer versions
 	@"$(PYTHON)" scripts/lock.py $(ARGS)
+
+lock-clients: install-dev  ## Write the pins of the clients that test-clients tries; ARGS=--upgrade for newer versions
+	@$(BIN)/python scripts/clients.py lock $(ARGS)
+	@$(BIN)/python -m tests.clients.registry
 
 fields: install-dev  ## Write the tables of docs/api.md about fields that are known and not done
 	@$(BIN)/python scripts/field_tables.py
