@@ -35,7 +35,8 @@ def results_by_call(messages: Sequence[Message]) -> dict[tuple[int, int], tuple[
     """Match results with calls: each with its index, by the assistant message's index and the call's number in it.
 
     Harmony has no ids: a result stands for the call right before it. A model never makes two calls without a result
-    between them, so those that came in parallel, or whose results came in another order, are shown one by one.
+    between them, so those that came in parallel, or whose results came in another order, are shown one by one. An id
+    that is used again means the latest call.
     """
     results: dict[tuple[int, int], tuple[int, ToolMessage]] = {}
     waiting: dict[str, tuple[int, int]] = {}
@@ -44,8 +45,6 @@ def results_by_call(messages: Sequence[Message]) -> dict[tuple[int, int], tuple[
             call = waiting.pop(message.call_id, None)
             if call is not None:
                 results[call] = index, message
-        elif isinstance(message, UserMessage) or is_answer(messages, index):
-            waiting.clear()
-        else:
+        elif isinstance(message, AssistantMessage):
             waiting.update({call.id: (index, number) for number, call in enumerate(message.tool_calls) if call.id})
     return results

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from serving.errors import InvalidValueError
 from serving.harmony import json_values
+from serving.harmony.schema_types import with_json_types
 
 Schema = dict[str, Any]
 
@@ -51,6 +52,7 @@ class SchemaReader:
 
     def __init__(self, schema: Schema, place: str, taken: set[str]) -> None:
         json_values.check(schema, place)
+        schema = with_json_types(schema, place)
         self._schema = schema
         self._place = place
         self._taken = taken

@@ -117,14 +117,20 @@ class _Types:
         return _SCALARS.get(kind, "any")
 
     def _array(self, node: Node, indent: str) -> str:
-        tuple_of = node.schema.get("prefixItems")
-        items = node.schema.get("items")
-        if isinstance(tuple_of, list) and tuple_of:
-            parts = [self._reader.part(node, part, "prefixItems", index) for index, part in enumerate(tuple_of)]
-            return f"[{', '.join(' | '.join(self._members(part, indent)) for part in parts)}]"
-        if not isinstance(items, dict):
+        keyword, tuple_of, rest_keyword = _tuple(node.schema)
+        rest = node.schema.get(rest_keyword)
+        if tuple_of:
+            parts = [self._reader.part(node, part, keyword, index) for index, part in enumerate(tuple_of)]
+            members = [" | ".join(self._members(part, indent)) for part in parts]
+            if isinstance(rest, dict):
+                members.append(f"...{self._list_of(self._reader.part(node, rest, rest_keyword), indent)}")
+            return f"[{', '.join(members)}]"
+        if not isinstance(rest, dict):
             return "Array<any>"
-        members = self._members(self._reader.part(node, items, "items"), indent)
+        return self._list_of(self._reader.part(node, rest, rest_keyword), indent)
+
+    def _list_of(self, item: Node, indent: str) -> str:
+        members = self._members(item, indent)
         return f"{members[0]}[]" if len(members) == 1 else f"({' | '.join(members)})[]"
 
     def _object(self, node: Node, indent: str) -> str:
@@ -207,6 +213,14 @@ def _implied_kind(schema: Schema) -> str:
     return "array" if not {"items", "prefixItems"}.isdisjoint(schema) else "any"
 
 
+def _tuple(schema: Schema) -> tuple[str, list[Any], str]:
+    """A tuple's keyword and schemas in either draft, no schemas for other arrays, and the keyword of other items."""
+    items, prefix = schema.get("items"), schema.get("prefixItems")
+    if isinstance(items, list) and items:
+        return "items", items, "additionalItems"
+    return "prefixItems", prefix if isinstance(prefix, list) else [], "items"
+
+
 def _text(schema: Schema, keyword: str) -> str | None:
     value = schema.get(keyword)
     return value if isinstance(value, str) else None
@@ -251,7 +265,7 @@ def _own_limits(schema: Schema) -> list[str]:
 def _is_limit(keyword: str, schema: Schema) -> bool:
     """False for what says nothing: zod gives integers the bounds of a double and formats their pattern."""
     value = schema.get(keyword)
-    if keyword in ("minItems", "maxItems") and "prefixItems" in schema:
+    if keyword in ("minItems", "maxItems") and _tuple(schema)[1]:
         return False
     if isinstance(value, int | float):
         return bool(value or keyword in _BOUNDS) and abs(value) < _SAFE_INTEGER

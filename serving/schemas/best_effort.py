@@ -9,6 +9,7 @@ from typing import Any
 
 from serving.schemas.check import SchemaProblem, schema_problem, subschemas
 from serving.schemas.places import joined
+from serving.schemas.type_names import ANY, json_type_name
 
 _MOST_CUTS = 20
 
@@ -29,15 +30,27 @@ def held_part(schema: dict[str, Any]) -> HeldPart:
 @functools.lru_cache(maxsize=512)
 def _held_part(text: str) -> HeldPart:
     schema: dict[str, Any] = json.loads(text)
+    _name_types(schema)
+    written = json.dumps(schema)
     left_out: list[str] = []
     for _ in range(_MOST_CUTS):
         problem = schema_problem(schema)
         if problem is None:
-            return HeldPart(json.dumps(schema) if left_out else text, tuple(left_out))
+            return HeldPart(json.dumps(schema) if left_out else written, tuple(left_out))
         left_out.append(problem.at)
         if not _cut(schema, problem):
             break
     return HeldPart(None, tuple(left_out))
+
+
+def _name_types(schema: dict[str, Any]) -> None:
+    """Give the types JSON's names, as the model is shown them."""
+    for _, part in subschemas(schema):
+        named = part.get("type")
+        if isinstance(named, str) and (name := json_type_name(named)) is not None:
+            part["type"] = name
+            if name == ANY:
+                del part["type"]
 
 
 def _cut(schema: dict[str, Any], problem: SchemaProblem) -> bool:

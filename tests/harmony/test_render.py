@@ -167,6 +167,14 @@ def test_results_stand_behind_their_calls_whatever_order_they_came_in() -> None:
     assert shown(UserMessage("1"), *in_several, *results) == in_one_message
 
 
+def test_results_stand_behind_their_calls_whatever_was_said_in_between() -> None:
+    calls = AssistantMessage(tool_calls=(FunctionCall("1", "f", "Oslo"), FunctionCall("2", "f", "Rome")))
+    text = shown(
+        calls, UserMessage("note"), ToolMessage("f", "r", "2"), AssistantMessage("Hm."), ToolMessage("f", "o", "1")
+    )
+    assert bodies(text)[:5] == ["Oslo", "o", "Rome", "r", "note"]
+
+
 def test_a_result_whose_call_is_not_known_stays_where_it_is() -> None:
     calls = (FunctionCall("1", "f", "a"), FunctionCall("2", "f", "b"))
     text = shown(AssistantMessage(tool_calls=calls), ToolMessage("f", "x", "9"), ToolMessage("f", "y", "1"))

@@ -406,3 +406,65 @@ schemas = objects(st.recursive(scalars, lambda inner: objects(inner) | arrays(in
 @example(schema={"type": "object", "properties": {"a": {"type": "object", "properties": {}, "description": "d"}}})
 def test_agrees_with_the_library_where_the_library_loses_nothing(schema: dict[str, Any]) -> None:
     assert shown(schema) == shown_by_the_library(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "lines"),
+    [
+        ({"type": "STRING"}, "a: string,"),
+        ({"type": "Integer"}, "a: number,"),
+        ({"type": "str"}, "a: string,"),
+        ({"type": "float"}, "a: number,"),
+        ({"type": "bool"}, "a: boolean,"),
+        ({"type": "list", "items": {"type": "int"}}, "a: number[],"),
+        (
+            {"type": "ARRAY", "items": {"type": "OBJECT", "properties": {"b": {"type": "BOOLEAN"}}}},
+            "a: {\nb?: boolean,\n}[],",
+        ),
+        ({"type": ["STRING", "NULL"]}, "a: string | null,"),
+        ({"type": ["str", None]}, "a: string | null,"),
+        ({"type": "NoneType"}, "a: null,"),
+        ({"type": "", "properties": {"b": {"type": "string"}}}, "a: {\nb?: string,\n},"),
+        ({"type": "any"}, "a: any,"),
+        ({"type": "TYPE_UNSPECIFIED"}, "a: any,"),
+        ({"anyOf": [{"type": "STRING"}, {"type": "NULL"}]}, "a: string | null,"),
+        ({"type": "array", "items": [{"type": "number"}, {"type": "string"}]}, "a: [number, string],"),
+        (
+            {"type": "array", "items": [{"type": "NUMBER"}], "additionalItems": {"type": "str"}},
+            "a: [number, ...string[]],",
+        ),
+        (
+            {"type": "array", "prefixItems": [{"type": "number"}], "items": {"type": ["string", "null"]}},
+            "a: [number, ...(string | null)[]],",
+        ),
+    ],
+)
+def test_types_in_any_spelling_and_tuples_of_either_draft_are_shown(schema: dict[str, Any], lines: str) -> None:
+    text = "\n".join(line.strip() for line in field(schema).splitlines())
+    assert text == lines
+
+
+def test_capitals_of_a_whole_schema_change_nothing() -> None:
+    schema = {"type": "OBJECT", "properties": {"a": {"type": "STRING", "enum": ["STRING"], "default": "OBJECT"}}}
+    plain = {"type": "object", "properties": {"a": {"type": "string", "enum": ["STRING"], "default": "OBJECT"}}}
+    assert shown(schema) == shown(plain)
+    assert schema["type"] == "OBJECT"
+
+
+@pytest.mark.parametrize(
+    ("schema", "at"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "elephant"}}}, "properties.a.type"),
+        ({"type": "object", "properties": {"a": {"type": 3}}}, "properties.a.type"),
+        ({"type": "object", "properties": {"a": {"items": {"type": ["string", "thing"]}}}}, "properties.a.items.type"),
+        ({"type": "object", "properties": {"a": "string"}}, "properties.a"),
+        ({"type": "object", "properties": ["a"]}, "properties"),
+        ({"type": "object", "properties": {"a": {"anyOf": {"type": "string"}}}}, "properties.a.anyOf"),
+        ({"type": "object", "properties": {"a": {"type": "array", "items": "string"}}}, "properties.a.items"),
+        ({"$defs": {"x": {"type": "wrong"}}, "properties": {"a": {"$ref": "#/$defs/x"}}}, "$defs.x.type"),
+    ],
+)
+def test_what_cannot_be_shown_is_named_with_its_place(schema: dict[str, Any], at: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        shown(schema)
+    assert caught.value.param == f"tools[0].function.parameters.{at}"

@@ -16,6 +16,9 @@ FUNCTION_NAME = (
 """What serving/harmony/tools.py takes for a function's name."""
 
 
+SAME_ID = "A call before this one has the same id and no result yet: a result would not say whose it is."
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSelection:
     """Choice among tools: whether the model may, must or must not call one, and which.

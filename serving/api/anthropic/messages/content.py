@@ -12,6 +12,7 @@ from typing_extensions import TypeAliasType
 
 from serving.api.wire.base_model import WireModel, invalid, unsupported
 from serving.api.wire.field_rules import Place
+from serving.api.wire.tools import SAME_ID
 
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
@@ -154,13 +155,19 @@ class Turn(WireModel):
 
 
 def results_match_calls(turns: list[Turn]) -> list[Turn]:
-    """Refuse results whose call is not among those before them."""
+    """Refuse results whose call is not among those before them, and two calls with one id that wait."""
     called: set[str] = set()
+    waiting: set[str] = set()
     for i, turn in enumerate(turns):
         for j, block in enumerate(turn.blocks):
             if isinstance(block, ToolUseBlock):
+                if block.id in waiting:
+                    raise invalid(SAME_ID, at=f"[{i}].content[{j}].id")
+                waiting.add(block.id)
                 called.add(block.id)
-            elif isinstance(block, ToolResultBlock) and block.tool_use_id not in called:
+            elif isinstance(block, ToolResultBlock) and block.tool_use_id in called:
+                waiting.discard(block.tool_use_id)
+            elif isinstance(block, ToolResultBlock):
                 at = f"[{i}].content[{j}].tool_use_id"
                 raise invalid(
                     "A tool_result must answer a tool_use block of an assistant message before it; "

@@ -10,6 +10,7 @@ from serving.api.openai.chat.content import AssistantContent, Content, ResultCon
 from serving.api.openai.chat.tools import ToolCall
 from serving.api.wire.base_model import WireModel, invalid
 from serving.api.wire.field_rules import Place
+from serving.api.wire.tools import SAME_ID
 
 
 class SystemMessage(WireModel):
@@ -89,13 +90,19 @@ Message = Annotated[
 
 
 def answers_match_calls(messages: list[Message]) -> list[Message]:
-    """Refuse tool messages whose call is not among those before them."""
+    """Refuse tool messages whose call is not among those before them, and two calls with one id that wait."""
     names: dict[str, str] = {}
+    waiting: set[str] = set()
     for i, message in enumerate(messages):
         if isinstance(message, AssistantMessage):
-            names.update({call.id: call.function.name for call in message.tool_calls or ()})
+            for j, call in enumerate(message.tool_calls or ()):
+                if call.id in waiting:
+                    raise invalid(SAME_ID, at=f"[{i}].tool_calls[{j}].id")
+                waiting.add(call.id)
+                names[call.id] = call.function.name
         elif isinstance(message, ToolMessage):
             _check_answer(message, i, names)
+            waiting.discard(message.tool_call_id)
     return messages
 
 

@@ -23,6 +23,7 @@ from serving.api.openai.responses.items import (
 from serving.api.openai.responses.output import item_id
 from serving.api.openai.responses.toolbox import arguments_of
 from serving.api.openai.responses.tools import flat_name
+from serving.api.wire.tools import SAME_ID
 from serving.errors import InvalidValueError
 from serving.harmony.conversation import AssistantMessage, FunctionCall, Message, ToolMessage, UserMessage
 
@@ -109,10 +110,19 @@ def messages_of(
 
     `is_plain` says of which custom tools, by the name that the model sees, calls are plain text.
 
-    Raises InvalidValueError for an output whose call is not among the items before it.
+    Raises InvalidValueError for an output whose call is not among the items before it, and for two calls with one id
+    that wait for their output.
     """
     builder = _MessageBuilder(is_plain)
+    waiting: set[str] = set()
     for number, item in enumerate(items):
+        call_id = item.get("call_id")
+        if call_id is not None and item["type"].endswith("_call"):
+            if call_id in waiting:
+                raise InvalidValueError(SAME_ID, param=f"input[{number - first_new}].call_id")
+            waiting.add(call_id)
+        elif call_id is not None:
+            waiting.discard(call_id)
         try:
             builder.add(item)
         except KeyError as error:

@@ -286,6 +286,18 @@ async def test_tokens_are_counted_as_the_answer_counts_them(client: AsyncAnthrop
     assert counted.input_tokens == message.usage.input_tokens
 
 
+USE = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {}}
+
+
+async def test_a_result_stands_right_after_its_call_whatever_is_said_before_it(served: Served) -> None:
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "RES"}
+    turn = {"role": "user", "content": [{"type": "text", "text": "note"}, result]}
+    reply = await post(served, messages=[HELLO, {"role": "assistant", "content": [USE]}, turn], tools=[TOOL])
+    assert reply.status_code == 200, reply.text
+    prompt = decode(served.engine.requests[-1].prompt_token_ids)
+    assert "<|call|><|start|>functions.get_weather to=assistant<|channel|>commentary<|message|>RES<|end|>" in prompt
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -301,6 +313,7 @@ async def test_tokens_are_counted_as_the_answer_counts_them(client: AsyncAnthrop
             {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1"}]}]},
             "messages[0].content[0].tool_use_id names none",
         ),
+        ({"messages": [HELLO, {"role": "assistant", "content": [USE, USE]}, HELLO]}, "the same id and no result"),
         ({"thinking": {"type": "enabled"}}, "needs 'budget_tokens'"),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "must be less"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "does not run"),

@@ -297,6 +297,15 @@ def test_a_tool_message_must_answer_an_earlier_call() -> None:
     parse(messages=[HELLO, called, {**answer, "name": "g"}])
 
 
+def test_two_calls_of_one_id_that_wait_are_refused() -> None:
+    twice = {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]}
+    once = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    answer = {"role": "tool", "tool_call_id": "call_1", "content": "7"}
+    refused(InvalidValueError, "messages[1].tool_calls[1].id", messages=[HELLO, twice, answer, answer])
+    refused(InvalidValueError, "messages[2].tool_calls[0].id", messages=[HELLO, once, once, answer])
+    parse(messages=[HELLO, once, answer, once, answer])
+
+
 def test_tools_are_functions_of_distinct_names() -> None:
     refused(InvalidValueError, "tools[1].function.name", tools=[TOOL, TOOL])
     refused(InvalidValueError, "tools[0].type", tools=[{"type": "custom"}])

@@ -77,6 +77,13 @@ def test_an_output_without_its_call_is_refused_with_its_place_in_the_request() -
     assert caught.value.param == "input[1].call_id"
 
 
+def test_two_calls_of_one_id_that_wait_are_refused() -> None:
+    with pytest.raises(InvalidValueError, match="same id") as caught:
+        messages_of([asked("q"), called("f"), called("f"), gave("f", "x")])
+    assert caught.value.param == "input[2].call_id"
+    messages_of([asked("q"), called("f"), gave("f", "x"), called("f"), gave("f", "x")])
+
+
 def test_instructions_come_before_those_among_the_items() -> None:
     items = [asked("b", "system"), asked("q"), asked("c", "developer")]
     assert instructions_of("a", items) == "a\n\nb\n\nc"
