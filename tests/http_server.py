@@ -54,7 +54,7 @@ LINES = (
     ScriptLine(prompt_contains="weather", completion=CALL_HARMONY),
     ScriptLine(prompt_contains="slowly", completion=LONG, step_ms=5),
     ScriptLine(prompt_contains="silently", completion=LONG, step_ms=600_000),
-    ScriptLine(prompt_contains="endlessly", completion=LONG * 5, tokens_per_step=4),
+    ScriptLine(prompt_contains="endlessly", completion=LONG + "word " * 80_000, tokens_per_step=4),
     ScriptLine(completion=HARMONY),
 )
 HELLO = {"role": "user", "content": "Hello!"}

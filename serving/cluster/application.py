@@ -19,8 +19,6 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from serving.cluster.engine_replica import EngineReplica
 from serving.cluster.ingress import Ingress
 from serving.cluster.names import INGRESS, engine_deployment
-from serving.cluster.routing.base import RoutingPolicy
-from serving.cluster.routing.power_of_two import PowerOfTwo
 from serving.cluster.scaling import POLICY
 from serving.cluster.stores.lifecycle import replicas_at_first
 from serving.engine.device import Device, installed_device
@@ -36,8 +34,6 @@ _MAX_ONGOING_REQUESTS = 100_000
 _INGRESS_CPUS = 0.2
 _CPU_ENGINE_CPUS = 0.5
 _HEALTH_CHECK_PERIOD_S = 2.0
-_ROUTING: RoutingPolicy = PowerOfTwo()
-"""Chooses among the replicas of each model."""
 
 
 def application(args: dict[str, str]) -> serve.Application:
@@ -127,7 +123,6 @@ def engine_options(name: str, model: ModelSettings, longest_answer_s: float, dev
         "health_check_timeout_s": 30.0,
         "graceful_shutdown_timeout_s": longest_answer_s,
         "max_constructor_retry_count": 3,
-        "request_router_config": _ROUTING.router(),
     }
     if device == "cpu":
         options["ray_actor_options"] = {"num_cpus": _CPU_ENGINE_CPUS}

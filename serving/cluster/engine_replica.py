@@ -8,8 +8,10 @@ import functools
 import logging
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import prometheus_client
 import ray
@@ -20,6 +22,7 @@ from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
 from serving.cluster.orphans import describe_orphans
 from serving.cluster.stores import start_failures as start_failure
 from serving.cluster.stores import start_stages as stages
+from serving.cluster.transport.endpoint import ReplicaEndpoint
 from serving.cluster.transport.frames import Address, Reply
 from serving.cluster.transport.load_reports import LoadReports
 from serving.cluster.transport.outbox import Outbox
@@ -35,6 +38,7 @@ from serving.engine.base import (
     TokenDelta,
     TokenLogprobs,
 )
+from serving.engine.load import EngineLoad
 from serving.engine.scripted import ScriptedEngine, load_script
 from serving.engine.sleeping import SleepingEngine
 from serving.engine.start_failure import ProcessLog
@@ -125,7 +129,15 @@ class EngineReplica:
         with contextlib.suppress(RayError, TimeoutError):  # the engine answers; what was is only told a little longer
             start_failure.clear(name)
         self._metrics = engine_metrics(name, *await self._size(settings, name))
-        self._load_reports = LoadReports(self._engine.load, self._outbox, REPORT_EVERY_S)
+        # After the engine's processes: none of them inherits a socket that tells when this process ends.
+        self._endpoint = ReplicaEndpoint(
+            ray.util.get_node_ip_address(),
+            self._run,
+            self.info,
+            settings.frames.pace_ms / 1000,
+            settings.frames.curve_keys,
+        )
+        self._load_reports = LoadReports(self._engine.load, self._report, REPORT_EVERY_S)
         stages.report(name, "ready")
 
     async def _size(self, settings: Settings, name: str) -> tuple[int, float | None]:
@@ -136,6 +148,10 @@ class EngineReplica:
         model, info = settings.models[name], await self._engine.prepare()
         streams = info.max_num_seqs
         return model.devices, streams and bound_tokens_s(model, accelerator, streams, info.max_model_len)
+
+    async def record_replica_metadata(self) -> dict[str, Any]:
+        """The endpoint for requests; Serve asks once, and tells every ingress replica."""
+        return self._endpoint.endpoint.metadata()
 
     async def info(self) -> EngineInfo:
         """Description of the engine, at once."""
@@ -163,12 +179,22 @@ class EngineReplica:
             if logprobs is not None:
                 logprobs.extend(delta.logprobs or ())
 
-        with contextlib.nullcontext() if address is None else self._load_reports.request(address):
+        if address is not None:
+            self._outbox.greet(address)
+        with self._load_reports.request():
             await self._engine.run(request, push)
         if finish_reason is None:
             raise EngineDiedError("The engine stopped sending before the answer was complete.")
         load = self._engine.load() if address is None else None
         return Reply(token_ids, finish_reason, cached_tokens, logprobs, load)
+
+    async def _run(self, request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
+        with self._load_reports.request():
+            await self._engine.run(request, push)
+
+    def _report(self, load: EngineLoad) -> None:
+        self._outbox.report(load)
+        self._endpoint.report(load)
 
     async def load_adapter(self, adapter: Adapter) -> None:
         """See AdapterHost."""
@@ -201,11 +227,17 @@ class EngineReplica:
 
     async def close(self) -> None:
         """Stop the engine and its processes; the replica answers no request afterwards."""
+        self._load_reports.close()
+        await self._endpoint.close()
         await self._engine.close()
 
     async def __del__(self) -> None:
         # Serve calls and awaits this when it retires the replica; never reached when the constructor failed early.
+        # It has waited for the actor calls under way, and ends the process when graceful_shutdown_timeout_s is over.
+        if hasattr(self, "_endpoint"):
+            await self._endpoint.drain()
+            self._load_reports.close()
+            await self._endpoint.close()
         if hasattr(self, "_engine"):
             await self._engine.close()
-            self._load_reports.close()
             self._outbox.close()

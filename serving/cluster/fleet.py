@@ -61,11 +61,53 @@ class ServeReplicas:
         """See Replicas."""
 
 
+class RoutedReplicas:
+    """See ReplicaList: the replicas that the router of `handle` knows of.
+
+    No public name tells of them, nor takes a call that Serve does not make into account
+    (ray/serve/_private/router.py, AsyncioRouter and RouterMetricsManager, Ray 2.60). Serve scales by what its handles
+    count, so that it sees no difference between its own calls and those that are counted here.
+    """
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    def listed(self) -> Mapping[Any, Mapping[str, Any]] | None:
+        """See ReplicaList."""
+        replicas = _replicas(self._handle)
+        return None if replicas is None else {key: each.replica_metadata for key, each in list(replicas.items())}
+
+    def takes_calls(self, replica: Any) -> bool:
+        """See ReplicaList."""
+        replicas = _replicas(self._handle)
+        return replicas is not None and replica in replicas
+
+    def began(self, replica: Any) -> None:
+        """See ReplicaList."""
+        self._counts().inc_num_running_requests_for_replica(replica)
+
+    def ended(self, replica: Any) -> None:
+        """See ReplicaList."""
+        self._counts().dec_num_running_requests_for_replica(replica)
+
+    def _counts(self) -> Any:
+        router: Any = self._handle._router
+        return router._asyncio_router._metrics_manager
+
+
 def running_replicas(handle: DeploymentHandle) -> int | None:
     """Number of running replicas; None before the router has heard of any."""
+    replicas = _replicas(handle)
+    return None if replicas is None else len(replicas)
+
+
+def _replicas(handle: DeploymentHandle) -> Mapping[Any, Any] | None:
     if not handle.running_replicas_populated():
         return None
-    # No public name tells the number: ray/serve/_private/router.py, AsyncioRouter.
+    # No public name tells of them: ray/serve/_private/router.py, AsyncioRouter.
     router: Any = handle._router
     request_router = router._asyncio_router.request_router
-    return None if request_router is None else len(request_router.curr_replicas)
+    if request_router is None:
+        return None
+    replicas: Mapping[Any, Any] = request_router.curr_replicas
+    return replicas

@@ -6,7 +6,8 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from random import Random
 
 import ray
 from fastapi import FastAPI
@@ -17,17 +18,20 @@ from starlette.types import ASGIApp
 from serving.app import create_app
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
-from serving.cluster.fleet import ClusterFleet, ServeReplicas
+from serving.cluster.fleet import ClusterFleet, RoutedReplicas, ServeReplicas
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
+from serving.cluster.routing.power_of_two import PowerOfTwo
 from serving.cluster.stores.lifecycle import ClusterLifecycleStore
 from serving.cluster.stores.limits import open_limits, open_usage
 from serving.cluster.stores.readiness import ClusterReadiness
 from serving.cluster.stores.secret import cluster_secret
 from serving.cluster.stores.start_failures import ClusterStartFailures
 from serving.cluster.stores.store import open_answer_store, open_store
+from serving.cluster.transport.framed_calls import FramedCalls
 from serving.cluster.transport.inbox import Inbox
 from serving.cluster.transport.remote_engine import RemoteEngine
+from serving.cluster.transport.unary_calls import UnaryCalls
 from serving.engine.base import OwnedEngine
 from serving.engine.failover import FailoverEngine, FailoverOutcome
 from serving.engine.lifecycle.manager import ModelManager
@@ -92,7 +96,7 @@ async def cluster_parts(
         stack.callback(inbox.close)
         replicas = ServeReplicas(handles)
         remote = {
-            name: RemoteEngine(name, handle, inbox, functools.partial(replicas.running, name))
+            name: _remote_engine(settings, name, handle, inbox, functools.partial(replicas.running, name))
             for name, handle in handles.items()
         }
         engines: dict[str, OwnedEngine] = {
@@ -130,6 +134,23 @@ async def cluster_parts(
         for name, reporting in remote.items():
             reporting.take_loads(parts.tenancy.admission(name).report)
         yield parts
+
+
+def _remote_engine(
+    settings: Settings, model: str, handle: DeploymentHandle, inbox: Inbox, running: Callable[[], int | None]
+) -> RemoteEngine:
+    framed: FramedCalls | None = None
+    if settings.frames.requests == "connection":
+        framed = FramedCalls(
+            model,
+            RoutedReplicas(handle),
+            PowerOfTwo(Random()),
+            inbox.on_loss,
+            settings.frames.curve_keys,
+            ray.util.get_node_ip_address(),
+        )
+    unary = UnaryCalls(model, handle, inbox, running, used=lambda: framed is None or not framed.everywhere)
+    return RemoteEngine(model, handle, unary, framed)
 
 
 def _asked(handles: Mapping[str, DeploymentHandle]) -> list[Asked]:

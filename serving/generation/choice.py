@@ -53,7 +53,7 @@ class ChoiceReader:
         self.segment_over = False
         self.tokens: list[int] = []
         names = [tool.name for tool in request.conversation.tools]
-        self._make_parser = functools.partial(HarmonyParser, names)
+        self._make_parser = functools.partial(HarmonyParser, names, one_turn=True)
         self._parser = self._make_parser()
         self._interventions = Interventions(request, request.sampling.max_tokens if max_tokens is None else max_tokens)
         self._events = ChoiceEvents(index, request, mint_call_id, on_recovered)
@@ -122,6 +122,12 @@ class ChoiceReader:
             self._read_token_by_token(delta, events)
         if self.is_done():
             return events
+        if self._parser.turn_over:
+            # What does not belong to the turn is not of the completion either; the engine is told to stop.
+            del self.tokens[len(self.tokens) - self._parser.surplus :]
+            self._parser.surplus = 0
+            self._end_segment("stop", events)
+            return events
         if out.stop is not None and out.stop.matched:
             out.emit(events)
             out.finish("stop", events)
@@ -157,7 +163,7 @@ class ChoiceReader:
                 out.take(parser.feed((token_id,)), events)
             if delta.logprobs and token_id < FIRST_SPECIAL_ID:
                 out.add_logprobs(channel, start, delta.logprobs[position])
-            if out.over or out.stopped:
+            if out.over or out.stopped or parser.turn_over:
                 return
 
     def _take_watched(self, token_id: int, events: list[ChatEvent]) -> bool:

@@ -42,6 +42,7 @@ class ChoiceEvents:
     """
 
     __slots__ = (
+        "_call",
         "_channel",
         "_index",
         "_mint_call_id",
@@ -79,6 +80,7 @@ class ChoiceEvents:
         self._refused_call = False
         self._visible = False
         self._opened_final = False
+        self._call: int | None = None  # the open call, while it has no arguments
 
     @property
     def stopped(self) -> bool:
@@ -111,12 +113,15 @@ class ChoiceEvents:
                 self._channel, self._opens = event.channel, True
                 self._opened_final = self._opened_final or event.channel == "final"
             elif isinstance(event, MessageClosed):
+                if self._call is not None:
+                    self._take_arguments(ToolArguments(self._call, "{}"), events)  # clients decode them as JSON
                 self.end_message(events)
                 if self.called and self.one_call:
                     self.finish("tool_calls", events)
                     return
             elif isinstance(event, ToolCallOpened):
                 self.called = True
+                self._call = event.index
                 events.append(ToolCallDelta(self._index, event.index, self._mint_call_id(), event.name))
             elif isinstance(event, Recovered):
                 self.report((event,))
@@ -168,6 +173,8 @@ class ChoiceEvents:
 
     def _take_arguments(self, event: ToolArguments, events: list[ChatEvent]) -> None:
         text = event.text
+        if not text.isspace():
+            self._call = None
         if events:
             last = events[-1]
             if isinstance(last, ToolArgumentsDelta) and last.index == event.index:

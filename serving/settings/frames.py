@@ -1,8 +1,8 @@
-"""Settings of token frames between engine replicas and ingress replicas."""
+"""Settings of the frames between ingress replicas and engine replicas."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -11,7 +11,7 @@ from serving.settings.problems import several
 
 
 class FrameSettings(Section):
-    """Token frames, which carry tokens from engine replicas to ingress replicas."""
+    """Frames, which carry requests and tokens between ingress replicas and engine replicas."""
 
     pace_ms: float = Field(
         40.0,
@@ -19,6 +19,11 @@ class FrameSettings(Section):
         le=1000,
         description="Least time between two chunks of a stream, in milliseconds, when 32 or more share an engine "
         "and an ingress replica; in proportion less when fewer do. First tokens go at once.",
+    )
+    requests: Literal["connection", "call"] = Field(
+        "call",
+        description="How requests travel to engine replicas: on the connection that their tokens come on, or as actor "
+        "calls of Ray Serve.",
     )
     curve_public_key: str | None = Field(None, description="CurveZMQ key in Z85 that encrypts frames; needs both keys.")
     curve_secret_key: SecretStr | None = Field(None, description="Its secret half; give it as a variable.")

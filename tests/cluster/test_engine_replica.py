@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Alone:
         monkeypatch.setattr(module, "replica_labels", lambda: {"deployment": "engine-m", "replica": "one"})
         monkeypatch.setattr(module, "describe_orphans", list)
         monkeypatch.setattr(module, "_place", lambda: " on node 10.0.0.1")
+        monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
         monkeypatch.setattr(module, "Outbox", Sent)
         monkeypatch.setattr(start_stages, "report", lambda _, stage: self.stages.append(stage))
         monkeypatch.setattr(start_failures, "record", lambda _, failure: self.failures.append(failure))
@@ -71,8 +73,9 @@ class Alone:
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> Alone:
-    return Alone(monkeypatch)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Alone]:
+    yield Alone(monkeypatch)
+    gc.collect()  # replicas are parts of circles, and their finalizers nobody's to await
 
 
 def settings(tmp_path: Path, **model: Any) -> Settings:

@@ -51,21 +51,33 @@ SCRIPT = [
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 
 
-def write_settings(directory: Path, replicas: int, **reasoning: str) -> Path:
+WAYS = ("connection", "call")
+"""frames.requests: how requests come to the engines."""
+
+
+def write_settings(directory: Path, replicas: int, way: str, **reasoning: str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     script = directory / "script.jsonl"
     script.write_text("\n".join(map(json.dumps, SCRIPT)))
     settings = directory / "serving.yaml"
     model = {"replicas": {"min": replicas}, "reasoning": reasoning}
-    settings.write_text(json.dumps({"engine": "scripted", "script": str(script), "models": {"demo": model}}))
+    frames = {"requests": way}
+    settings.write_text(
+        json.dumps({"engine": "scripted", "script": str(script), "models": {"demo": model}, "frames": frames})
+    )
     return settings
 
 
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def group(tmp_path_factory: pytest.TempPathFactory, way: str) -> Iterator[Stack]:
     """Three scripted engines behind one ingress."""
     directory = tmp_path_factory.mktemp("failover")
-    settings = write_settings(directory, 3)
+    settings = write_settings(directory, 3, way)
     with started(directory, "--config", str(settings), environment={MARKER: str(directory)}) as running:
         yield running
 
@@ -145,7 +157,7 @@ async def test_killed_engines_change_no_answer(group: Stack, client: AsyncOpenAI
 
 @pytest.mark.timeout(300)
 async def test_changed_settings_are_taken_without_a_failed_request(
-    group: Stack, client: AsyncOpenAI, tmp_path: Path
+    group: Stack, client: AsyncOpenAI, tmp_path: Path, way: str
 ) -> None:
     expected = await ask(client, "story")
     stop = asyncio.Event()
@@ -164,7 +176,7 @@ async def test_changed_settings_are_taken_without_a_failed_request(
     )
     assert before.headers["x-reasoning-effort"] == "medium"
     # When `serving up --update` is run with other settings
-    settings = write_settings(tmp_path, 2, default_effort="high")
+    settings = write_settings(tmp_path, 2, way, default_effort="high")
     settings.write_text(
         settings.read_text().replace(str(tmp_path / "script.jsonl"), str(group.log.parent / "script.jsonl"))
     )
@@ -189,8 +201,8 @@ async def test_changed_settings_are_taken_without_a_failed_request(
     await until(lambda: len(engine_replicas(group)) == 2, 60)
 
 
-def test_settings_that_need_a_new_start_are_refused(group: Stack, tmp_path: Path) -> None:
-    settings = write_settings(tmp_path, 2)
+def test_settings_that_need_a_new_start_are_refused(group: Stack, tmp_path: Path, way: str) -> None:
+    settings = write_settings(tmp_path, 2, way)
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "http": {"longest_answer_s": 77}}))
     second = subprocess.run(
         [

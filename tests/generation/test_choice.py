@@ -73,7 +73,7 @@ def test_only_the_first_delta_of_a_message_opens() -> None:
 
 
 def test_messages_on_one_channel_join_byte_for_byte_and_open_anew() -> None:
-    events, _ = read(f"{FINAL}one{NEXT}{FINAL}two<|return|>")
+    events, _ = read(f"one{NEXT}{FINAL}two<|return|>")
     assert events[:2] == [TextDelta(0, "final", "one", opens=True), TextDelta(0, "final", "two", opens=True)]
 
 
@@ -152,7 +152,7 @@ def test_beginning_of_a_stop_string_is_flushed_at_the_end() -> None:
 
 
 def test_beginning_of_a_stop_string_stays_with_its_message() -> None:
-    events, _ = read(f"{FINAL}x EN{NEXT}{FINAL}D y<|return|>", stop=("END",))
+    events, _ = read(f"x EN{NEXT}{FINAL}D y<|return|>", stop=("END",))
     assert events[:2] == [TextDelta(0, "final", "x EN", opens=True), TextDelta(0, "final", "D y", opens=True)]
 
 

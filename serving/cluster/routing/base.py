@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
-from ray.serve.config import RequestRouterConfig
+from serving.engine.base import EngineRequest
+
+
+class Candidate(Protocol):
+    """An engine replica that takes requests."""
+
+    @property
+    def requests(self) -> int:
+        """Number of requests that it has, from all ingress replicas as far as it has said so."""
+        ...
+
+    @property
+    def queued_tokens(self) -> int:
+        """Prompt tokens that it has to read before those of another request."""
+        ...
+
+
+C = TypeVar("C", bound=Candidate)
 
 
 class RoutingPolicy(Protocol):
-    """A way to choose the engine replica of a request.
+    """A way to choose the engine replica of a request, where requests travel on connections.
 
-    Ray Serve makes the choice in each ingress process, with a subclass of `ray.serve.request_router.RequestRouter`. A
-    policy names that class and configures it; the application gives one policy to the deployments of all models.
+    The choice is made in each ingress process, and without a word to anybody.
     """
 
-    def router(self) -> RequestRouterConfig:
-        """Serve's configuration of the router. Equal policies return equal configurations."""
+    def choose(self, request: EngineRequest, candidates: Sequence[C]) -> C:
+        """One of `candidates`, of which there is one at least."""
         ...

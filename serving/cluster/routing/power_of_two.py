@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from ray.serve.config import RequestRouterConfig
+from collections.abc import Sequence
+from random import Random
 
-_ROUTER = "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
-"""Serve's default in Ray 2.60 (ray/serve/_private/constants.py, DEFAULT_REQUEST_ROUTER_PATH).
+from serving.cluster.routing.base import C, Candidate
+from serving.engine.base import EngineRequest
 
-The path has to be written as Serve writes it: Serve takes a router under any other for a custom one.
+_REQUEST_TOKENS = 128
+"""Prompt tokens that take an engine as long as one more answer at work slows it down for a request that comes.
+
+Between engines without a queue it decides by their answers; a prompt of thousands of tokens outweighs tens of answers.
 """
 
 
 class PowerOfTwo:
-    """Of two replicas drawn at random, the one with the shorter queue."""
+    """Of two replicas drawn by `random`, the one with less to do: prompt tokens that wait, and answers at work."""
 
-    def router(self) -> RequestRouterConfig:
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def choose(self, request: EngineRequest, candidates: Sequence[C]) -> C:
         """See RoutingPolicy."""
-        return RequestRouterConfig(request_router_class=_ROUTER)
+        if len(candidates) == 1:
+            return candidates[0]
+        one, other = self._random.sample(candidates, 2)
+        return other if _cost(other) < _cost(one) else one
+
+
+def _cost(candidate: Candidate) -> int:
+    return candidate.queued_tokens + _REQUEST_TOKENS * candidate.requests

@@ -53,6 +53,29 @@ class Frame(msgspec.Struct, array_like=True, frozen=True):
     load: LoadReport | None = None
 
 
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """An ApiError as it travels; `kind` is the name of its class."""
+
+    kind: str
+    message: str
+    param: str | None = None
+    code: str | None = None
+    retry_after_s: float | None = None
+    should_retry: bool | None = None
+
+
+class End(msgspec.Struct, array_like=True, frozen=True):
+    """The end of a call that came over the connection: `tokens` counts all that were sent of its stream.
+
+    Either `finish_reason` or `failure` is set.
+    """
+
+    stream: bytes
+    tokens: int
+    finish_reason: FinishReason | None = None
+    failure: Failure | None = None
+
+
 class Reply(msgspec.Struct, frozen=True):
     """The end of a call, and the authority on it: all tokens, and with what they ended.
 

@@ -26,29 +26,31 @@ _LONGEST_FRAME = 16 * 1024 * 1024
 class Stream:
     """Tokens of one call as they arrive: from frames first, and at last from the reply.
 
-    For one reader. The call's tokens bound the backlog, and a slow reader delays no other stream.
+    For one reader. The call's tokens bound the backlog, and a slow reader delays no other stream. `seen` counts the
+    tokens that have come; `taken` is set once the replica has said that it has the call.
     """
 
-    __slots__ = ("_cached_tokens", "_end", "_logprobs", "_seen", "_tokens", "_waiter", "address", "model")
+    __slots__ = ("_cached_tokens", "_end", "_logprobs", "_tokens", "_waiter", "address", "model", "seen", "taken")
 
     def __init__(self, model: str, address: Address) -> None:
         self.model = model
         self.address = address
+        self.seen = 0
+        self.taken = False
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprobs] = []
         self._cached_tokens = 0
-        self._seen = 0
         self._end: Reply | Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def begun(self) -> bool:
         """True once any token has come."""
-        return self._seen > 0
+        return self.seen > 0
 
     def add(self, new: Entry) -> FrameLoss | None:
         """Take an entry; tokens already here are not taken twice, and none are taken over a gap."""
-        known = self._seen - new.offset
+        known = self.seen - new.offset
         if self._end is not None:
             return "late"
         if known < 0:
@@ -64,8 +66,8 @@ class Stream:
     def finish(self, end: Reply | Exception) -> None:
         """The call is over: what no frame brought comes from its reply."""
         if isinstance(end, Reply):
-            rest = (end.logprobs or ())[self._seen :]
-            self._take(end.token_ids[self._seen :], rest)
+            rest = (end.logprobs or ())[self.seen :]
+            self._take(end.token_ids[self.seen :], rest)
             self._cached_tokens = max(self._cached_tokens, end.cached_tokens)
         self._end = end
         self._wake()
@@ -87,7 +89,7 @@ class Stream:
         return TokenDelta(tokens, reason, logprobs or None, self._cached_tokens)
 
     def _take(self, tokens: list[int], logprobs: list[TokenLogprobs] | tuple[TokenLogprobs, ...]) -> None:
-        self._seen += len(tokens)
+        self.seen += len(tokens)
         self._tokens += tokens
         self._logprobs += logprobs
         self._wake()

@@ -9,7 +9,8 @@ from collections import OrderedDict
 import msgspec
 import zmq
 
-from serving.cluster.transport.frames import Address, Entry, Frame, LoadReport, entry, joined
+from serving.cluster.transport.frames import Address, End, Entry, Frame, LoadReport, entry
+from serving.cluster.transport.pacing import PacedFrames
 from serving.engine.base import TokenDelta
 from serving.engine.load import EngineLoad
 
@@ -21,10 +22,6 @@ _MOST_WAITING = 1000
 """Frames that wait for a peer that does not read; later ones are dropped."""
 _REPORTED_FOR_S = 30.0
 """Time after its last request in which an ingress replica is sent reports: under load requests are closer together."""
-_BUSY_STREAMS = 32
-"""Streams of one engine and one ingress replica from which on frames are paced in full."""
-_CALMER = 0.75
-"""What a frame with fewer streams leaves of the number before: one frame of first tokens is no sign of calm."""
 
 
 class Outbox:
@@ -38,7 +35,7 @@ class Outbox:
     def __init__(self, pace_s: float = 0.0, curve_keys: tuple[bytes, bytes] | None = None) -> None:
         """`curve_keys`: our own public and secret key, for peers whose address has a key. In Z85."""
         self.dropped = 0
-        self._pace_s = pace_s
+        self.pace_s = pace_s
         self._curve_keys = curve_keys
         self._context = zmq.Context()
         self._encoder = msgspec.msgpack.Encoder()
@@ -97,12 +94,7 @@ class _Peer:
         self._outbox = outbox
         self._socket = sock
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[bytes, Entry] = {}  # by stream; of one step, or of pace_s seconds
-        self._streams = 0.0
-        self._flush: asyncio.Handle | None = None
-        self._flush_at = 0.0
-        self._not_before = 0.0
-        self._load: LoadReport | None = None
+        self._frames = PacedFrames(outbox.pace_s, self._send)
         self._load_key: bytes | None = None
         self._greeted = 0.0
 
@@ -111,37 +103,20 @@ class _Peer:
 
     def report(self, load: EngineLoad) -> None:
         if self._load_key is not None and self._loop.time() - self._greeted < _REPORTED_FOR_S:
-            self._load = LoadReport(self._load_key, load)
-            self._send_at(self._not_before)
+            self._frames.report(load)
 
     def add(self, new: Entry, *, urgent: bool) -> None:
-        before = self._waiting.get(new.stream)
-        self._waiting[new.stream] = new if before is None else joined(before, new)
-        self._send_at(0.0 if urgent else self._not_before)
-
-    def _send_at(self, at: float) -> None:
-        if self._flush is not None and at >= self._flush_at:
-            return
-        if self._flush is not None:
-            self._flush.cancel()
-        # Once the loop is free: by then the whole step is here.
-        self._flush_at = at
-        later = at > self._loop.time()
-        self._flush = self._loop.call_at(at, self._send) if later else self._loop.call_soon(self._send)
+        self._frames.add(new, urgent=urgent)
 
     def close(self) -> None:
-        if self._flush is not None:
-            self._flush.cancel()
+        self._frames.close()
         self._socket.close(linger=0)
 
-    def _send(self) -> None:
-        entries, self._waiting, self._flush = list(self._waiting.values()), {}, None
-        if entries:  # a report alone says nothing of the pace
-            self._streams = max(len(entries), self._streams * _CALMER)
-            self._not_before = self._loop.time() + self._outbox._pace_s * min(1.0, self._streams / _BUSY_STREAMS)
-        load, self._load = self._load, None
-        frame = self._outbox.encode(entries) if load is None else self._outbox.encode(entries, load)
+    def _send(self, entries: list[Entry], taken: list[bytes], ends: list[End], load: EngineLoad | None) -> bool:
+        report = None if load is None or self._load_key is None else LoadReport(self._load_key, load)
+        frame = self._outbox.encode(entries) if report is None else self._outbox.encode(entries, report)
         try:
             self._socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
-            self._outbox.dropped += 1
+            self._outbox.dropped += 1  # the call's reply has it all
+        return True

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from serving.cluster.transport import load_reports
 from serving.cluster.transport.frames import Address
 from serving.cluster.transport.load_reports import LoadReports
 from serving.engine.base import TokenDelta
@@ -58,13 +61,22 @@ async def test_reports_go_while_requests_are_there_and_once_after_the_last() -> 
         loads: list[EngineLoad] = []
         inbox.take_loads("m", loads.append)
         now = BUSY
-        reports = LoadReports(lambda: now, outbox, 0.001)
-        with reports.request(inbox.open("m").address):
+        reports = LoadReports(lambda: now, outbox.report, 0.001)
+        outbox.greet(inbox.open("m").address)
+        with reports.request():
             await until(lambda: len(loads) > 2)
         now = IDLE
         await until(lambda: loads[-1] == IDLE)
         await asyncio.sleep(0.05)
         assert loads.count(IDLE) == 1
-        with reports.request(inbox.open("m").address):
+        with reports.request():
             await until(lambda: loads.count(IDLE) > 2)
         reports.close()
+
+
+async def test_an_idle_replica_reports_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_reports, "_IDLE_EVERY_S", 0.001)
+    loads: list[EngineLoad] = []
+    reports = LoadReports(lambda: IDLE, loads.append, 0.001)
+    await until(lambda: len(loads) > 2)
+    reports.close()

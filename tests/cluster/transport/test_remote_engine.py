@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
+from serving.cluster.routing.power_of_two import PowerOfTwo
+from serving.cluster.transport.endpoint import ReplicaEndpoint
+from serving.cluster.transport.framed_calls import FramedCalls
 from serving.cluster.transport.frames import Address, Reply
 from serving.cluster.transport.inbox import Inbox
 from serving.cluster.transport.remote_engine import RemoteEngine
+from serving.cluster.transport.unary_calls import UnaryCalls
 from serving.engine.base import Adapter, EngineInfo, EngineReport, EngineRequest, Sampling, TokenDelta
 from serving.engine.load import EngineLoad
 from serving.errors import (
@@ -104,8 +109,13 @@ async def started(
     inbox: Inbox, generate: Callable[[EngineRequest, Address | None], Any]
 ) -> tuple[RemoteEngine, Handle]:
     handle = Handle(generate)
-    engine = RemoteEngine("m", handle, inbox, lambda: handle.replicas)
+    engine = RemoteEngine("m", handle, UnaryCalls("m", handle, inbox, lambda: handle.replicas))
     await engine.start()
+    await until_ready(engine)
+    return engine, handle
+
+
+async def until_ready(engine: RemoteEngine) -> None:
     async with asyncio.timeout(10):
         while True:
             try:
@@ -113,7 +123,7 @@ async def started(
             except EngineNotReadyError:
                 await asyncio.sleep(0.001)
             else:
-                return engine, handle
+                return
 
 
 @pytest.mark.parametrize(
@@ -182,7 +192,7 @@ async def test_loads_come_with_the_info_and_with_replies_that_have_no_frames(inb
     engine, handle = await started(inbox, lambda request, address: Reply([1], "stop", load=EngineLoad("b", 2, 0, 0)))
     engine.take_loads(loads.put_nowait)
     handle.info = Method(lambda: EngineInfo("m", 1000, load=EngineLoad("a", 1, 0, 0)))
-    engine._lost.set()  # so that it asks at once
+    engine._unary.lost.set()  # so that it asks at once
     async with asyncio.timeout(10):
         assert (await loads.get()).engine == "a"
         _ = [delta async for delta in engine.generate(EngineRequest("r", [1], Sampling(10), stream=False))]
@@ -206,6 +216,70 @@ async def test_leaving_cancels_the_call(inbox: Inbox) -> None:
     await asyncio.wait({reading})
     assert handle.generate.responses[0].cancelled
     assert inbox._streams == {}
+    await engine.close()
+
+
+class Replicas:
+    """What Serve lists: one replica, whose endpoint is given."""
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self._metadata = metadata
+
+    def listed(self) -> Mapping[Any, Mapping[str, Any]] | None:
+        return {"one": self._metadata}
+
+    def takes_calls(self, replica: Any) -> bool:
+        return True
+
+    def began(self, replica: Any) -> None:
+        """Counted by Serve."""
+
+    def ended(self, replica: Any) -> None:
+        """Counted by Serve."""
+
+
+async def once(request: EngineRequest, push: Callable[[TokenDelta], None]) -> None:
+    push(TokenDelta([1]))
+    push(TokenDelta([2], "stop"))
+
+
+async def described() -> EngineInfo:
+    return EngineInfo("m", 1000, max_num_seqs=5)
+
+
+async def test_over_connections_no_actor_is_called_for_a_request(inbox: Inbox) -> None:
+    # Given a replica with an endpoint, and a handle that counts what it is asked
+    endpoint = ReplicaEndpoint("127.0.0.1", once, described)
+    handle = Handle(lambda request, address: pytest.fail("it was called"))
+    framed = FramedCalls("m", Replicas(endpoint.endpoint.metadata()), PowerOfTwo(Random(1)), inbox.on_loss)
+    unary = UnaryCalls("m", handle, inbox, lambda: 1, used=lambda: not framed.everywhere)
+    engine = RemoteEngine("m", handle, unary, framed)
+    await engine.start()
+    await until_ready(engine)
+    asked = len(handle.info.responses)
+    # When requests are answered
+    for _ in range(10):
+        await engine.prepare()
+        deltas = [delta async for delta in engine.generate(REQUEST)]
+        assert [token for delta in deltas for token in delta.token_ids] == [1, 2]
+    # Then nobody was called, not even to learn that the engine is ready
+    assert (handle.generate.responses, handle.broadcasts) == ([], [])
+    assert len(handle.info.responses) == asked
+    assert engine.sequences() == 5
+    await engine.close()
+    await endpoint.close()
+
+
+async def test_a_replica_of_an_earlier_release_is_called(inbox: Inbox) -> None:
+    # Given a replica that Serve lists without an endpoint
+    handle = Handle(lambda request, address: Reply([1, 2], "stop"))
+    framed = FramedCalls("m", Replicas({}), PowerOfTwo(Random(1)), inbox.on_loss)
+    unary = UnaryCalls("m", handle, inbox, lambda: 1, used=lambda: not framed.everywhere)
+    engine = RemoteEngine("m", handle, unary, framed)
+    await engine.start()
+    await until_ready(engine)
+    assert [delta.token_ids async for delta in engine.generate(REQUEST)] == [[1, 2]]
+    assert len(handle.generate.responses) == 1
     await engine.close()
 
 
@@ -243,7 +317,9 @@ async def test_an_adapter_is_loaded_by_every_replica_or_it_is_told_why_not(
 async def test_where_no_replica_is_known_none_is_waited_for(inbox: Inbox) -> None:
     handle = Handle(lambda request, address: None)
     with pytest.raises(EngineNotReadyError):
-        await RemoteEngine("m", handle, inbox, lambda: 1).unload_adapter(Adapter("pirate", "/pirate"))
+        await RemoteEngine("m", handle, UnaryCalls("m", handle, inbox, lambda: 1)).unload_adapter(
+            Adapter("pirate", "/pirate")
+        )
     assert handle.broadcasts == []
 
 
