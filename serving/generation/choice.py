@@ -224,7 +224,8 @@ class ChoiceReader:
             self.segment_over = True
             return
         if reason == "stop":
-            due = interventions.at_stop(self._parser, self.tokens, called=out.called, answered=out.answered)
+            answered = out.answered or self._parser.holds_text
+            due = interventions.at_stop(self._parser, self.tokens, called=out.called, answered=answered)
             if due is not None:
                 out.end_message(events)
                 if due.keep < len(self.tokens):

@@ -126,7 +126,7 @@ class Header:
         match = _RECIPIENT.match(text)
         if match is None:
             word = text.strip()
-            if any(name.startswith(word) for name in _CHANNEL_BYTES):
+            if any(name.startswith(word) for name in _CHANNEL_BYTES) or self.recipients.may_begin(text.lstrip()):
                 return False
             match = _CHANNEL.match(text)
             if match is not None and _RECIPIENT_SO_FAR.fullmatch(text, match.end()):

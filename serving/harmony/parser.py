@@ -140,6 +140,11 @@ class HarmonyParser:
         """True from a header's end until the first token of its message, or call, comes."""
         return self._header is None and self._body_tokens == 0 and not self._salvaged
 
+    @property
+    def holds_text(self) -> bool:
+        """True while text is held back that becomes the answer if nothing follows."""
+        return bool(self._doubtful) and self._perhaps is None
+
     def feed(self, token_ids: Sequence[int]) -> list[Event]:
         """Read the next tokens and return their events, in order. Never raises, whatever the ids."""
         events: list[Event] = []

@@ -15,6 +15,7 @@ _NAMESPACES = re.compile(rb"(?:functions?|tools?)(?:::|[.:/])")
 _CONTENT_TYPES = (b"json", b"code", b"text")
 _WRAPPERS = b" \t\r\n\"'`:;,.*()[]{}<>|=\\"
 _NAMESPACES_SPELT = re.compile(rb"(?:(?:functions?|tools?)(?:::|->|[.:/_\s-])\s*)+", re.IGNORECASE)
+_TYPE_SO_FAR = re.compile(rb"\s*|\s+(?:json|code|text)\s*")
 _NAMESPACE_GLUED = re.compile(rb"^functions?", re.IGNORECASE)
 _MOST_WRONG = 2
 _NOT_TOOLS = frozenset([b"", b"assistant", b"user", b"system", b"developer", b"all", b"functions", b"functions."])
@@ -70,6 +71,14 @@ class Recipients:
         if self._tools is not None:
             return None, (*extra, "tool_not_offered")
         return run.removeprefix(_NAMESPACE).decode("utf-8", "replace"), extra
+
+    def may_begin(self, text: bytes) -> bool:
+        """True where `text` is the beginning of an offered name, with its namespace or without, or all of it."""
+        return any(
+            spelt.startswith(text) or (text.startswith(spelt) and _TYPE_SO_FAR.fullmatch(text, len(spelt)))
+            for name, _ in self._tools or ()
+            for spelt in (_NAMESPACE + name, name)
+        )
 
     @property
     def only(self) -> str | None:
