@@ -92,7 +92,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
         chat_router(context),
         completions_router(context),
         tokenize_router(context),
-        responses_router(context, parts.responses_store, parts.seals, settings.responses),
+        responses_router(context, parts.responses_store, parts.seals, settings.responses, parts.response_tasks),
         messages_router(context),
         files_router(parts.batches),
         batches_router(context, parts.batches),

@@ -27,6 +27,9 @@ class Background:
         self._tasks.append(task)
         task.add_done_callback(self._ended)
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     async def close(self) -> None:
         """End them. May be called more than once."""
         tasks = list(self._tasks)

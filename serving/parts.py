@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 
 from serving.backends.registry import Backends
+from serving.background import Background
 from serving.batches.service import BatchService, open_batches
 from serving.cache.answers import AnswerCache
 from serving.engine.adapters.registry import Adapters
@@ -115,6 +116,7 @@ class Parts:
     metrics_source: MetricsSource
     tenancy: Tenancy
     responses_store: Store
+    response_tasks: Background
     seals: Seals
     backends: Backends
     cache: AnswerCache | None
@@ -183,6 +185,9 @@ class Parts:
             if batches is not None:
                 stack.push_async_callback(batches.close)
                 batches.start()
+            response_tasks = Background()
+            # Closed first: their ends are stored, and their engines are told.
+            stack.push_async_callback(response_tasks.close)
             yield cls(
                 settings=settings,
                 engines=engines,
@@ -192,6 +197,7 @@ class Parts:
                 metrics_source=platform.metrics_source or telemetry,
                 tenancy=tenancy,
                 responses_store=platform.responses_store,
+                response_tasks=response_tasks,
                 seals=Seals(_secrets(settings, platform)),
                 backends=backends,
                 cache=cache,

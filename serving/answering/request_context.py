@@ -10,6 +10,7 @@ from starlette.types import Scope
 
 from serving.answering.background import BackgroundRequest
 from serving.errors import ApiError
+from serving.generation.types import Usage
 from serving.telemetry.metrics import RejectionReason
 from serving.telemetry.record import CacheOutcome
 from serving.telemetry.recorder import RequestRecorder
@@ -46,6 +47,17 @@ class RequestContext:
         if self.recorder is None:
             raise LookupError("the request has no recorder; is RequestMetricsMiddleware among the middleware?")
         return self.recorder
+
+    def detached(self) -> RequestContext:
+        """The context of work for this request that goes on after its reply; who does the work closes its recorder."""
+        return RequestContext(self.request_id, self.headers, recorder=self.recording.detached(), identity=self.identity)
+
+    def settle(self) -> None:
+        """Settle the permit, if there is one, at the end of the request or of its work."""
+        if (permit := self.permit) is not None:
+            if self.recorder is not None and permit.spent.prompt:
+                self.recorder.spent(Usage(permit.spent.prompt, permit.spent.output, cached_tokens=permit.spent.cached))
+            permit.close()
 
     def reject(self, reason: RejectionReason) -> None:
         """Count a refusal of the request; the caller raises the error."""

@@ -70,7 +70,7 @@ class Ingress:
     async def drain(self) -> int:
         """Let no new request in; returns how many are still under way. May be called again and again."""
         self._gate.draining = True
-        return self._gate.ongoing
+        return self._gate.ongoing + len(self._parts.response_tasks)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:

@@ -37,6 +37,9 @@ class ResponsesSettings(StoreSettings):
         description="The analysis is given as the summary of reasoning items too; on_request: where the request "
         "asks for a summary, as clients do that show nothing else.",
     )
+    max_background: int = Field(
+        100, ge=0, description="Background responses that each ingress replica makes at the same time; 0: none."
+    )
     encryption_key: SecretStr | None = Field(
         None,
         description="Encrypts reasoning.encrypted_content; 32 characters or more, such as `openssl rand -base64 32` "

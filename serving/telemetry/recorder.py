@@ -92,6 +92,14 @@ class RequestRecorder:
         self._in_flight: tuple[str, str | None] | None = None
         self._timeline = Timeline(self._began, carrier) if recording.timed else None
 
+    def detached(self) -> RequestRecorder:
+        """A recorder of work for the same request that goes on after its reply, counted by itself."""
+        other = RequestRecorder(
+            self._recording, request_id=self.request_id, api=self._api, method=self._method, path=self._path
+        )
+        other.team, other.key_id, other.address = self.team, self.key_id, self.address
+        return other
+
     def identify(self, *, model: str, effort: str | None = None, stream: bool = False) -> None:
         """Note the model, by its name in the settings, and the kind of answer. The request is in flight now."""
         if self._in_flight is None:

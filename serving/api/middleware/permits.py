@@ -7,7 +7,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.answering.cached import CACHE_HEADER
 from serving.answering.request_context import context_of
-from serving.generation.types import Usage
 
 
 class PermitMiddleware:
@@ -44,9 +43,4 @@ class PermitMiddleware:
         try:
             await self._app(scope, receive, send_with_limits)
         finally:
-            if (permit := context.permit) is not None:
-                if context.recorder is not None and permit.spent.prompt:
-                    context.recorder.spent(
-                        Usage(permit.spent.prompt, permit.spent.output, cached_tokens=permit.spent.cached)
-                    )
-                permit.close()
+            context.settle()

@@ -48,8 +48,8 @@ class ResponseRecord:
 
     @property
     def in_progress(self) -> bool:
-        """Whether some server works on it."""
-        return self.response["status"] == "in_progress"
+        """Whether some server works on it, or will."""
+        return self.response["status"] in ("queued", "in_progress")
 
     @property
     def items(self) -> list[StoredItem]:
@@ -146,9 +146,8 @@ class ResponseArchive:
     async def put(self, owner: str, record: ResponseRecord) -> bool:
         """Keep `record` in place of what was there; False, with a line in the log, where that cannot be done."""
         try:
-            stored = record.to_bytes()
             try:
-                await self._store.put(_owner(owner), record.id, stored)
+                await self.save(owner, record)
             except ItemTooLargeError as error:
                 logger.warning("response %s is not stored: %s", record.id, error)
                 await self._store.delete(_owner(owner), record.id)
@@ -157,6 +156,10 @@ class ResponseArchive:
             logger.warning("response %s is not stored: %s", record.id, error)
             return False
         return True
+
+    async def save(self, owner: str, record: ResponseRecord) -> None:
+        """Keep `record` in place of what was there. Raises StoreUnavailableError and ItemTooLargeError."""
+        await self._store.put(_owner(owner), record.id, record.to_bytes())
 
     async def delete(self, owner: str, response_id: str) -> None:
         """Forget a response. What continues it cannot be continued any more."""

@@ -22,7 +22,7 @@ def draft_response(
         created_at=created_at,
         completed_at=None,
         status="in_progress",
-        background=False,
+        background=bool(request.background),
         error=None,
         incomplete_details=None,
         instructions=request.instructions,

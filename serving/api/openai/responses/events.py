@@ -76,11 +76,19 @@ class ResponseEvents:
         return frames.encode("ascii")
 
     def begin(self, response: ResponseObject) -> None:
-        """Add the two events before the first item."""
+        """Add the first events; all before any work on the response."""
         begun = as_begun(response)
         self._summarizes = response["reasoning"]["summary"] is not None
+        if not response["background"]:
+            self._event("response.created", response=begun)
+            return
+        begun["status"] = "queued"
         self._event("response.created", response=begun)
-        self._event("response.in_progress", response=begun)
+        self._event("response.queued", response=begun)
+
+    def work(self, response: ResponseObject) -> None:
+        """Add the event before the first item."""
+        self._event("response.in_progress", response=as_begun(response))
 
     def end(self, response: ResponseObject) -> None:
         """Add the error, if any, and the last event: completed, failed or incomplete, as for a cancelled response."""

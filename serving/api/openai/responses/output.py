@@ -119,6 +119,26 @@ class OutputBuilder:
         elif isinstance(event, GenerationFinished):
             self.usage = event.usage
 
+    @property
+    def grown(self) -> int:
+        """A number that grows with each piece of the answer."""
+        return len(self.items) + len(self._texts) + sum(len(lengths) for lengths, _ in self.cuts)
+
+    def so_far(self) -> tuple[list[OutputItem], list[Cuts]]:
+        """Items and cuts as they are now; the open item has its text so far."""
+        if self._open is None:
+            return list(self.items), list(self.cuts)
+        item = self._open.copy()
+        text = "".join(self._texts)
+        if item["type"] == "message":
+            item["content"] = [OutputText(type="output_text", text=text, annotations=[], logprobs=[*self._logprobs])]
+        elif item["type"] == "reasoning":
+            item["content"] = [ReasoningText(type="reasoning_text", text=text)]
+        elif item["type"] in ("function_call", "custom_tool_call"):
+            close_call(item, text)
+        lengths, counts = self._cuts
+        return [*self.items, item], [*self.cuts, ([*lengths], [*counts])]
+
     def end(self, status: ItemStatus) -> None:
         """Close the item that is open, if one is."""
         item = self._open

@@ -11,6 +11,7 @@ from serving.answering.reasoning import ReasoningLimits, reasoning_limits
 from serving.answering.request_context import RequestContext
 from serving.api.context import ApiContext
 from serving.api.openai.responses.archive import Earlier, ResponseArchive, ResponseRecord
+from serving.api.openai.responses.background import BackgroundRun
 from serving.api.openai.responses.draft import draft_response
 from serving.api.openai.responses.inflight import InFlight
 from serving.api.openai.responses.input import StoredItem, stored_item, user_item
@@ -67,7 +68,8 @@ class Preparer:
             effort=limits.effort,
             summary=asked.summary(self._settings.reasoning_summary),
         )
-        run = ResponseRun(
+        kind = BackgroundRun if asked.background else ResponseRun
+        run = kind(
             answerer,
             generation,
             ResponseRecord(draft, prepared.new, prepared.earlier.ids),

@@ -107,6 +107,7 @@ class ResponsesRequest(WireModel):
     text: TextSettings | None = None
     include: list[Include] | None = None
     stream: bool | None = None
+    background: bool | None = Field(None, description="true: answer at once, and make the response meanwhile.")
     stream_options: ResponsesStreamOptions | None = None
 
     tools: Annotated[list[Tool] | None, FailFast(), Field(max_length=128), AfterValidator(distinct_names)] = None
@@ -114,9 +115,6 @@ class ResponsesRequest(WireModel):
     parallel_tool_calls: bool | None = Field(None, description="false: an answer ends with its first call.")
 
     # What this server does not have, and what to do instead.
-    background: Annotated[
-        bool | None, only(False, because="Answers are made while the client waits: send `stream: true`.")
-    ] = None
     conversation: Annotated[
         Any, only(because="There are no conversation objects: continue with `previous_response_id`.")
     ] = None
@@ -153,6 +151,8 @@ class ResponsesRequest(WireModel):
             raise invalid("Invalid 'input': expected at least one item.", at="input", code="empty_array")
         if self.stream_options is not None and not self.stream:
             raise invalid("'stream_options' needs 'stream' to be true.", at="stream_options")
+        if self.background and self.store is False:
+            raise invalid("A background response is a stored one: leave 'store' out.", at="store")
         if (self.min_answer_tokens or 0) > (self.max_output_tokens or self.min_answer_tokens or 0):
             raise invalid("'min_answer_tokens' is more than 'max_output_tokens'.", at="min_answer_tokens")
         selection_of(self.tool_choice).check([name for tool in self.tools or () for name in names_of(tool)])

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from serving.api.openai.logprobs import TopLogprob
 from serving.harmony.channels import SpokenChannel
 
-Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 

@@ -11,13 +11,14 @@ from starlette.responses import JSONResponse, Response
 
 from serving.answering.request_context import context_of
 from serving.api.context import ApiContext, request_id
-from serving.api.openai.responses.archive import ResponseArchive, ResponseRecord
+from serving.api.openai.responses.archive import ResponseArchive
+from serving.api.openai.responses.background import BackgroundRun, BackgroundRuns
 from serving.api.openai.responses.compaction import compacted
 from serving.api.openai.responses.inflight import InFlight
 from serving.api.openai.responses.preparing import Preparer
 from serving.api.openai.responses.query import Page, flag, integer, owner_of
-from serving.api.openai.responses.replay import replay
 from serving.api.openai.responses.request import (
+    ResponsesRequest,
     parse_compact_request,
     parse_counted_request,
     parse_responses_request,
@@ -28,7 +29,7 @@ from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
 from serving.api.wire.body import read
 from serving.api.wire.presets import RESPONSES, expanding
-from serving.background import in_thread_if_long
+from serving.background import Background, in_thread_if_long
 from serving.errors import InvalidRequestError, StoreUnavailableError
 from serving.harmony.conversation import approximate_size
 from serving.harmony.tokenization import render_prompt
@@ -49,16 +50,21 @@ _CANCEL_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.05
 
 
-def responses_router(context: ApiContext, store: Store, seals: Seals, settings: ResponsesSettings) -> Router:
+def responses_router(
+    context: ApiContext, store: Store, seals: Seals, settings: ResponsesSettings, tasks: Background
+) -> Router:
     """The routes; the schema of POST is added to the OpenAPI document by openapi.py."""
     router = Router(PathRule(PATH, label="responses"), tags=["responses"])
     expand = expanding(context.variants, RESPONSES)
     archive = ResponseArchive(store, context.clock)
     preparer = Preparer(context, archive, seals, settings)
+    background = BackgroundRuns(archive, tasks, settings.max_background)
 
     @router.post(PATH, summary="Answer items, whole or as a stream of typed events, and store the response")
     async def create_response(request: Request) -> Response:
         asked = await read(request, context.http, parse_responses_request, expand)
+        if asked.background:
+            return await _begun(context, preparer, background, request, asked)
         run, headers = await preparer.run(context_of(request.scope), asked)
         if asked.stream:
             return _stream(context, request, run.frames(), headers)
@@ -90,10 +96,10 @@ def responses_router(context: ApiContext, store: Store, seals: Seals, settings: 
         record = await archive.get(owner_of(request), response_id)
         if not flag(request.query_params, "stream"):
             return JSONResponse(record.response)
-        if record.in_progress:
+        if record.in_progress and not record.response["background"]:
             raise InvalidRequestError("The response is still in progress; it can be streamed again once it is over.")
         after = integer(request.query_params, "starting_after", default=-1, least=0, most=_MOST_EVENTS)
-        return _stream(context, request, _replayed(record, after), {})
+        return _stream(context, request, background.followed(owner_of(request), record, after), {})
 
     @router.delete(RESPONSE_PATH, summary="Forget a stored response")
     async def delete_response(request: Request, response_id: str) -> DeletedResponse:
@@ -103,7 +109,7 @@ def responses_router(context: ApiContext, store: Store, seals: Seals, settings: 
         await archive.delete(owner_of(request), response_id)
         return DeletedResponse(id=response_id, object="response", deleted=True)
 
-    @router.post(RESPONSE_PATH + "/cancel", summary="Stop a response that is being streamed")
+    @router.post(RESPONSE_PATH + "/cancel", summary="Stop a response in progress")
     async def cancel_response(request: Request, response_id: str) -> Response:
         return JSONResponse(await _cancel(archive, preparer.in_flight, owner_of(request), response_id))
 
@@ -131,10 +137,23 @@ def _stream(
     )
 
 
-async def _replayed(record: ResponseRecord, starting_after: int) -> AsyncGenerator[bytes]:
-    for frame in replay(record, starting_after=starting_after):
-        yield frame
-        await asyncio.sleep(0)
+async def _begun(
+    context: ApiContext, preparer: Preparer, background: BackgroundRuns, request: Request, asked: ResponsesRequest
+) -> Response:
+    """Begin a background response; the reply is it as queued, or its events, which the client may leave."""
+    background.check_room()
+    asker = context_of(request.scope).detached()
+    try:
+        run, headers = await preparer.run(asker, asked)
+        assert isinstance(run, BackgroundRun), "the request asks for one"
+        queued = await background.start(run, asker)
+    except BaseException:
+        asker.settle()
+        asker.recording.close(status=None, whole=False)
+        raise
+    if asked.stream:
+        return _stream(context, request, background.followed(owner_of(request), run.record(), -1), headers)
+    return JSONResponse(queued, headers=headers)
 
 
 async def _cancel(archive: ResponseArchive, in_flight: InFlight, owner: str, response_id: str) -> ResponseObject:

@@ -22,7 +22,7 @@ from serving.api.openai.responses.response import (
 from serving.api.openai.responses.toolbox import Toolbox
 from serving.api.openai.responses.usage import shown_usage
 from serving.api.streaming.event_stream import stream_failure
-from serving.errors import ApiError
+from serving.errors import ApiError, InvalidRequestError, RateLimitError
 from serving.generation.answer import AnswerBuilder
 from serving.generation.answerer import Answerer
 from serving.generation.types import ChatEvent, ChatGeneration
@@ -108,6 +108,7 @@ class ResponseRun:
             try:
                 await self._announce(stack)
                 sse.begin(self._draft.response)
+                sse.work(self._draft.response)
                 yield sse.take()
                 try:
                     while (event := await self._interruptible.next(source)) is not None:
@@ -182,7 +183,7 @@ class ResponseRun:
         if status == "incomplete":
             response["incomplete_details"] = IncompleteDetails(reason="max_output_tokens")
         if self._failure is not None:
-            response["error"] = ResponseFailure(code="server_error", message=self._failure.message)
+            response["error"] = ResponseFailure(code=_code(self._failure), message=self._failure.message)
         if builder.reasoning_truncated:
             response["reasoning_truncated"] = True
         if self._announcing is not None:
@@ -200,6 +201,12 @@ def _encoder(builder: OutputBuilder, sse: ResponseEvents) -> Callable[[ChatEvent
         return sse.take()
 
     return encode
+
+
+def _code(error: ApiError) -> str:
+    if isinstance(error, RateLimitError):
+        return "rate_limit_exceeded"
+    return "invalid_prompt" if isinstance(error, InvalidRequestError) else "server_error"
 
 
 def _status(builder: OutputBuilder) -> Status:

@@ -26,6 +26,7 @@ ANSWERS = [
     f"<|channel|>analysis<|message|>The weather.<|end|><|start|>assistant{CALL}",
     "<|channel|>final<|message|>The user asks for the weather.<|return|>",
     "<|channel|>final<|message|>Hello again!<|return|>",
+    "<|channel|>final<|message|>Hello from behind!<|return|>",
     "<|channel|>final<|message|>Hello, briefly!<|return|>",
 ]
 
@@ -42,6 +43,7 @@ async def test_the_programs_run(served: Served, capsys: pytest.CaptureFixture[st
         program = block.replace("http://localhost:8000", f"http://127.0.0.1:{served.port}")
         await asyncio.to_thread(exec, program, namespace)
         printed.append(capsys.readouterr().out)
+    assert "Hello from behind!\n" in printed
     namespace["client"].close()
     assert printed[0] == "Hello!\n['reasoning', 'message']\n"
     assert printed[1] == "It is sunny.\n"

@@ -158,7 +158,7 @@ def test_an_id_alone_is_a_reference(kind: dict[str, Any]) -> None:
         ({"text": {"format": {}}}, "text.format.type", MISSING),
         ({"text": {"format": 5}}, "text.format", "invalid_type"),
         ({"text": {"verbosity": "low"}}, "text.verbosity", "unsupported_parameter"),
-        ({"background": True}, "background", "unsupported_parameter"),
+        ({"background": True, "store": False}, "store", "invalid_value"),
         ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
         ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
         ({"context_management": [{}]}, "context_management", "unsupported_parameter"),
@@ -181,7 +181,6 @@ def test_a_mistake_is_named_with_its_place(fields: dict[str, Any], param: str, c
 @pytest.mark.parametrize(
     ("fields", "instead"),
     [
-        ({"background": True}, "stream: true"),
         ({"conversation": "c"}, "previous_response_id"),
         ({"prompt": {"id": "p"}}, "instructions"),
         ({"tools": [{"type": "code_interpreter"}]}, "type 'function'"),
