@@ -15,6 +15,7 @@ from serving.commands.chat import chat_command
 from serving.commands.check import check_command
 from serving.commands.config import schema_command, show_command
 from serving.commands.fetch import fetch_command
+from serving.commands.harmony import harmony_command
 from serving.commands.keys import check_command as check_key_command
 from serving.commands.keys import new_command as new_key_command
 from serving.commands.plan import plan_command
@@ -45,6 +46,7 @@ def create_cli() -> typer.Typer:
     cli.command("certify", short_help="Try an endpoint as clients use it, and print a table.")(certify_command)
     cli.command("chat", short_help="Talk to a model in the terminal.")(chat_command)
     cli.command("batch", short_help="Send a file of requests, and wait for their answers.")(batch_command)
+    cli.command("harmony", short_help="Show how a completion is read, token by token.")(harmony_command)
     config = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what can be set, and what is.")
     config.command("schema", short_help="Print the JSON schema of a settings file.")(schema_command)
     config.command("show", short_help="Print the settings in force.")(show_command)
