@@ -15,7 +15,9 @@ ServingError
     │   ├── UnsupportedParameterError    a field we do not know, or know and do not support
     │   └── ContextLengthExceededError   prompt and max_tokens do not fit the model
     ├── AuthenticationError          401
+    │   └── InvalidTokenError            a token of the identity provider is not accepted, for the reason told
     ├── PermissionDeniedError        403
+    │   └── TokenTeamError               a token is valid, and names no team of this server
     ├── NotFoundError                404: no such route
     │   ├── ModelNotFoundError           no such model
     │   ├── ResponseNotFoundError        no such stored response, or not the caller's
@@ -171,12 +173,28 @@ class AuthenticationError(ApiError):
         return {**super().headers(), "www-authenticate": "Bearer"}
 
 
+class InvalidTokenError(AuthenticationError):
+    """A token of the identity provider is not accepted. The message says why: a token is no secret to its owner."""
+
+    default_code = "invalid_token"
+
+    def headers(self) -> dict[str, str]:
+        """As AuthenticationError's, with the error of RFC 6750 (3.1)."""
+        return {**super().headers(), "www-authenticate": 'Bearer error="invalid_token"'}
+
+
 class PermissionDeniedError(ApiError):
     """The caller is known and may not do this."""
 
     status = 403
     type = "invalid_request_error"
     default_code = "permission_denied"
+
+
+class TokenTeamError(PermissionDeniedError):
+    """A token is valid, and its claims name no team of this server."""
+
+    default_code = "no_team"
 
 
 class NotFoundError(ApiError):

@@ -26,4 +26,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.property)
 
 
-pytest_plugins = ["tests.programs", "tests.redis_server", "tests.http_server", "tests.teams_files"]
+pytest_plugins = [
+    "tests.programs",
+    "tests.redis_server",
+    "tests.http_server",
+    "tests.teams_files",
+    "tests.oidc_provider",
+]

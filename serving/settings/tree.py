@@ -19,6 +19,7 @@ from serving.settings.http import HttpSettings
 from serving.settings.keys import KeyHash
 from serving.settings.layer import KeyPath
 from serving.settings.models import ModelSettings
+from serving.settings.oidc import OidcSettings
 from serving.settings.presets import PresetSettings
 from serving.settings.problems import several
 from serving.settings.redis import RedisSettings
@@ -52,6 +53,7 @@ class Settings(Section):
     redis: RedisSettings = Field(RedisSettings(), description="A Redis, for whatever is told to use it.")
     http: HttpSettings = Field(HttpSettings(), description="Sizes and times that the public port allows.")
     teams_file: str | None = Field(None, min_length=1, description="Teams and the hashes of their keys, YAML.")
+    oidc: OidcSettings = Field(OidcSettings(), description="Tokens of an identity provider, beside keys.")
     open: bool = Field(False, description="Serve whoever can reach the port, without keys.")
     admin_key_hash: str | None = Field(
         None, description="Who has the key of this hash may read /metrics and /admin; see `serving keys new --admin`."
@@ -141,6 +143,8 @@ class Settings(Section):
         findings: list[tuple[KeyPath, str]] = []
         if self.open and self.teams_file is not None:
             findings.append((("open",), "means no keys are asked for, and teams_file that they are; remove one"))
+        if self.oidc.issuer is not None and self.teams_file is None:
+            findings.append((("teams_file",), "is missing: `oidc` says which team a token is of, the file what it may"))
         if self.admin_key_hash is not None and self.admin_key_file is not None:
             findings.append((("admin_key_file",), "says again what admin_key_hash says; remove one"))
         if self.redis.url is None:

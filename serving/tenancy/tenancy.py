@@ -18,6 +18,7 @@ from serving.tenancy.audit import AuditLog
 from serving.tenancy.auth.authenticator import Authenticator, admin_hash
 from serving.tenancy.auth.team_directory import TeamDirectory
 from serving.tenancy.auth.throttle import AuthThrottle
+from serving.tenancy.auth.tokens import TokenAuthenticator
 from serving.tenancy.flow_control.admission import AdmissionQueue
 from serving.tenancy.flow_control.capacity import Capacity
 from serving.tenancy.flow_control.fleet import Fleet, FleetSize
@@ -54,6 +55,11 @@ class Tenancy:
     ) -> None:
         self.directory = TeamDirectory(Path(settings.teams_file), clock) if settings.teams_file else None
         self.authenticator = Authenticator(self.directory, admin_hash(settings))
+        self.tokens = (
+            TokenAuthenticator(settings.oidc, self.directory, monotonic)
+            if settings.oidc.issuer is not None and self.directory is not None
+            else None
+        )
         self.throttle = AuthThrottle(monotonic)
         self.limiter = Limiter(
             limit_store or make_limit_store(settings, clock),
@@ -137,6 +143,8 @@ class Tenancy:
             self._background.run(self.audit.run(), "write the audit log")
         if self.directory is not None:
             self._background.run(self.directory.watch(), "watch the teams file")
+        if self.tokens is not None:
+            self._background.run(self.tokens.keys.run(), "read the identity provider's keys")
         if self._fleet is not None:
             self._background.run(self._follow(self._fleet), "follow the number of replicas")
 
@@ -148,6 +156,8 @@ class Tenancy:
         await self.ledger.close()
         if self.audit is not None:
             await self.audit.close()
+        if self.tokens is not None:
+            await self.tokens.keys.close()
 
 
 def make_limit_store(settings: Settings, clock: Callable[[], float]) -> LimitStore:

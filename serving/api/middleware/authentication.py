@@ -9,9 +9,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.answering.request_context import RequestContext, context_of
 from serving.api.routing import Audience, PathRules
-from serving.errors import AuthenticationError, PermissionDeniedError
+from serving.errors import AuthenticationError, InvalidTokenError, PermissionDeniedError, TokenTeamError
 from serving.tenancy.auth.authenticator import OPEN
 from serving.tenancy.auth.team_directory import Identity
+from serving.tenancy.auth.tokens import TokenAuthenticator, is_token
 from serving.tenancy.tenancy import Tenancy
 
 
@@ -58,6 +59,9 @@ class AuthenticationMiddleware:
         key = _key(scope)
         authenticator = self._tenancy.authenticator
         if audience == "teams":
+            tokens = self._tenancy.tokens
+            if tokens is not None and is_token(key):
+                return await self._of_token(scope, context, tokens, key)
             identity = authenticator.identify(key)
         elif authenticator.admin_is_open or authenticator.is_admin(key):
             identity = ADMIN
@@ -70,6 +74,17 @@ class AuthenticationMiddleware:
             await self._tenancy.throttle.delay(self._address(scope))
             raise AuthenticationError("Incorrect API key provided. Send yours as `Authorization: Bearer KEY`.")
         return identity
+
+    async def _of_token(
+        self, scope: Scope, context: RequestContext, tokens: TokenAuthenticator, token: str
+    ) -> Identity:
+        """Identity by a token, whose refusals are counted and delayed as those of keys."""
+        try:
+            return await tokens.identify(token)
+        except (InvalidTokenError, TokenTeamError):
+            context.reject("authentication")
+            await self._tenancy.throttle.delay(self._address(scope))
+            raise
 
 
 ADMIN = Identity("admin", OPEN.policy)
