@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from serving.harmony import parser as reading
 from serving.harmony.events import (
     ChannelOpened,
     Event,
@@ -17,7 +18,6 @@ from serving.harmony.events import (
     ToolArguments,
     ToolCallOpened,
 )
-from serving.harmony.parser import HarmonyParser
 from serving.harmony.vocabulary import VOCABULARY_SIZE, encode_harmony, token_bytes
 
 _NUMBERS = re.compile(r"[\[\]\s,\d]+")
@@ -56,14 +56,14 @@ def trace(tokens: Sequence[int], tools: Collection[str] | None = None) -> Iterat
 
     `tools` are the functions offered; with None any name is a call.
     """
-    parser = HarmonyParser(tools, one_turn=True)
+    parser = reading.HarmonyParser(tools, one_turn=True)
     for number, token in enumerate(tokens):
         events = parser.feed((token,))
         yield Step(number, token, token_bytes(token).decode("utf-8", "backslashreplace"), _place(parser), _told(events))
     yield Step(len(tokens), -1, "", "end", _told(parser.finish("stop")))
 
 
-def _place(parser: HarmonyParser) -> str:
+def _place(parser: reading.HarmonyParser) -> str:
     if parser.turn_over:
         return "over"
     if parser.in_header:
