@@ -22,7 +22,9 @@ from serving.settings.models import ModelSettings
 from serving.settings.storage import StoreSettings
 from serving.store.base import StoreLimits
 from serving.store.memory import MemoryStore
+from serving.tenancy.usage.ledger import day_of
 from tests.http_server import NOW, Serve, Served
+from tests.teams_files import NewKey, WriteTeams
 
 CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 WORDS = "word " * 400
@@ -257,3 +259,61 @@ async def test_lines_have_the_label_batch_in_metrics_and_are_counted(serve: Serv
         }
         assert re.search(r'serving_requests_total\{.*api="batch"', metrics)
         assert "serving_batches_finished_total{" in metrics
+
+
+async def test_lines_count_for_their_team_and_take_none_of_its_concurrent_requests(
+    serve: Serve, further: dict[str, Any], write_teams: WriteTeams, stored_key: NewKey
+) -> None:
+    key, stored = stored_key()
+    teams = write_teams({"one": {"keys": [stored], "concurrent_requests": 1, "tokens_per_day": 10**6}})
+    async with serve(*SCRIPT, further={**further, "teams_file": str(teams)}) as served:
+        client = served.openai.with_options(api_key=key.text)
+        content = "\n".join(chat_line(str(number), "slowly") for number in range(3)).encode()
+        file = await client.files.create(file=("a.jsonl", content), purpose="batch")
+        batch = await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+
+        async def at_work() -> bool:
+            return served.engine.deltas_taken > 50
+
+        await eventually(at_work)
+        body = {"model": "demo", "messages": [{"role": "user", "content": "Hello!"}]}
+        headers = {"authorization": f"Bearer {key.text}"}
+        reply = await served.http.post(CHAT, json=body, headers=headers)
+        assert reply.status_code == 200
+
+        async def over() -> bool:
+            return (await client.batches.retrieve(batch.id)).status == "completed"
+
+        await eventually(over)
+        used = (await client.batches.retrieve(batch.id)).usage
+        assert used is not None
+        await served.tenancy.ledger.flush()
+        today = day_of(NOW)
+        rows = [counts for (_, team, _, _), counts in await served.tenancy.ledger.store.read(today, today)]
+        assert sum(row.completion_tokens for row in rows) >= used.output_tokens >= 3 * 400
+
+
+async def test_lines_that_the_budget_refuses_wait_and_others_do_not_suffer(
+    serve: Serve, further: dict[str, Any], write_teams: WriteTeams, stored_key: NewKey
+) -> None:
+    (poor, poors), (rich, richs) = stored_key(), stored_key()
+    teams = write_teams({"poor": {"keys": [poors], "tokens_per_day": 50}, "rich": {"keys": [richs]}})
+    async with serve(*SCRIPT, further={**further, "teams_file": str(teams)}) as served:
+        ids = {}
+        for name, key in (("poor", poor), ("rich", rich)):
+            client = served.openai.with_options(api_key=key.text)
+            content = "\n".join(chat_line(str(number), "Hello!") for number in range(20)).encode()
+            file = await client.files.create(file=("a.jsonl", content), purpose="batch")
+            batch = await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+            ids[name] = client, batch.id
+
+        async def over() -> bool:
+            client, batch_id = ids["rich"]
+            return (await client.batches.retrieve(batch_id)).status == "completed"
+
+        await eventually(over)
+        client, batch_id = ids["poor"]
+        batch = await client.batches.retrieve(batch_id)
+        assert batch.status in ("validating", "in_progress")  # until the next day
+        assert batch.request_counts is not None
+        assert batch.request_counts.failed == 0
