@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving.engine.base import AS_MANY_AS_FIT
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import AssistantMessage, Conversation, FunctionTool, Message, UserMessage
 from serving.settings.backends import BackendType
@@ -54,6 +55,8 @@ def unsupported(dialect: Dialect, request: ChatGeneration) -> str | None:
         ("top_k", sampling.top_k > 0 and not dialect.vllm_sampling),
         ("min_p", sampling.min_p > 0 and not dialect.vllm_sampling),
         ("repetition_penalty", sampling.repetition_penalty != 1 and not dialect.vllm_sampling),
+        ("min_tokens", sampling.min_tokens > 0 and not dialect.vllm_sampling),
+        ("stop_token_ids", bool(sampling.stop_token_ids) and not dialect.vllm_sampling),
         ("structured_outputs", _needs_constraints(request) and not dialect.constraints),
         ("tools", bool(request.plain_calls)),
         ("max_reasoning_tokens", request.max_reasoning_tokens is not None and not dialect.ours),
@@ -137,6 +140,10 @@ def _sampling(dialect: Dialect, request: ChatGeneration) -> dict[str, Any]:
         ("repetition_penalty", sampling.repetition_penalty, 1.0),
     )
     fields |= {name: value for name, value, neutral in others if value != neutral}
+    if sampling.min_tokens:
+        fields |= {"ignore_eos": True} if sampling.min_tokens == AS_MANY_AS_FIT else {"min_tokens": sampling.min_tokens}
+    if sampling.stop_token_ids:
+        fields["stop_token_ids"] = list(sampling.stop_token_ids)
     if sampling.logit_bias:
         fields["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     if sampling.logprobs is not None:

@@ -30,7 +30,11 @@ class Sampling:
     logit_bias: Mapping[int, float] | None = None
     logprobs: int | None = None
     stop_token_ids: tuple[int, ...] = ()
+    min_tokens: int = 0
 
+
+AS_MANY_AS_FIT = 2**31 - 1
+"""Sampling.min_tokens of a completion that may not end by itself; lowered to max_tokens where that is settled."""
 
 ConstraintKind = Literal["json_object", "json_schema", "regex", "choice", "grammar"]
 

@@ -22,6 +22,7 @@ def continued(request: EngineRequest, made: list[int]) -> EngineRequest:
         sampling=replace(
             sampling,
             max_tokens=sampling.max_tokens - len(made),
+            min_tokens=max(0, sampling.min_tokens - len(made)),
             # Not the first seed again: its random numbers are used up.
             seed=seed if seed is None else wrapped_seed(seed + len(made) * _SEED_STRIDE),
         ),

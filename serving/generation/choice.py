@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 from serving.engine.base import FinishReason, TokenDelta
 from serving.generation.choice_events import ChoiceEvents, OnRecovered
@@ -13,7 +14,16 @@ from serving.generation.types import ChatEvent, ChatGeneration
 from serving.harmony.channels import TokenCounts
 from serving.harmony.events import Recovered
 from serving.harmony.parser import HarmonyParser
-from serving.harmony.vocabulary import BODY_ENDS, CALL, CHANNEL, END, FIRST_SPECIAL_ID, RETURN, decode
+from serving.harmony.vocabulary import (
+    BODY_ENDS,
+    CALL,
+    CHANNEL,
+    END,
+    FIRST_SPECIAL_ID,
+    RETURN,
+    STOP_TOKEN_IDS,
+    decode,
+)
 
 __all__ = ["ChoiceReader", "OnRecovered"]
 
@@ -35,6 +45,7 @@ class ChoiceReader:
         "_interventions",
         "_make_parser",
         "_parser",
+        "_stop_token_ids",
         "index",
         "segment_over",
         "tokens",
@@ -58,6 +69,7 @@ class ChoiceReader:
         self._interventions = Interventions(request, request.sampling.max_tokens if max_tokens is None else max_tokens)
         self._events = ChoiceEvents(index, request, mint_call_id, on_recovered)
         self._checks_budget = False
+        self._stop_token_ids = frozenset(request.sampling.stop_token_ids) - frozenset(STOP_TOKEN_IDS)
 
     @property
     def over(self) -> bool:
@@ -107,6 +119,8 @@ class ChoiceReader:
         if self.is_done():
             return events
         token_ids = delta.token_ids
+        if delta.finish_reason == "stop" and token_ids and token_ids[-1] in self._stop_token_ids:
+            return self._read_stopped(delta)
         if (
             out.stop is None
             and out.logprobs is None
@@ -135,6 +149,16 @@ class ChoiceReader:
             self._end_segment(delta.finish_reason, events)
         else:
             out.emit(events)
+        return events
+
+    def _read_stopped(self, delta: TokenDelta) -> list[ChatEvent]:
+        """Read a delta that one of the request's own stop tokens ends; that token has no text."""
+        logprobs = None if delta.logprobs is None else delta.logprobs[:-1]
+        rest = replace(delta, token_ids=delta.token_ids[:-1], logprobs=logprobs, finish_reason=None)
+        events = self.read(rest)
+        if not self.is_done():
+            self.tokens.append(delta.token_ids[-1])
+            self._events.take(self._parser.finish("stop"), events)
         return events
 
     def is_done(self) -> bool:

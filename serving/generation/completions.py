@@ -131,8 +131,13 @@ class _Choice:
         index = prompt * request.n + number
         tokens = request.prompts[prompt]
         sampling = request.sampling
+        max_tokens = _max_tokens(len(tokens), request.max_tokens, info)
         self.reader = CompletionReader(
-            index, stop=request.stop, skip_special=request.skip_special, logprobs=sampling.logprobs is not None
+            index,
+            stop=request.stop,
+            stop_token_ids=frozenset(sampling.stop_token_ids) - frozenset(TEXT_ENDS),
+            skip_special=request.skip_special,
+            logprobs=sampling.logprobs is not None,
         )
         self.cached_tokens = 0
         self._engine = engine
@@ -141,7 +146,8 @@ class _Choice:
             tokens,
             replace(
                 sampling,
-                max_tokens=_max_tokens(len(tokens), request.max_tokens, info),
+                max_tokens=max_tokens,
+                min_tokens=min(sampling.min_tokens, max_tokens),
                 seed=None if sampling.seed is None else wrapped_seed(sampling.seed + number),
                 stop_token_ids=tuple(dict.fromkeys((*TEXT_ENDS, *sampling.stop_token_ids))),
             ),

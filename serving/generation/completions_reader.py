@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from serving.engine.base import TokenDelta
 from serving.generation.logprobs import LogprobQueue, logprob_entry
 from serving.generation.stop import StopMatcher
@@ -17,19 +19,29 @@ class CompletionReader:
     then, special ones included.
     """
 
-    __slots__ = ("_decoder", "_index", "_logprobs", "_skip_special", "_stop", "completion_tokens", "over")
+    __slots__ = (
+        *("_decoder", "_index", "_logprobs", "_skip_special", "_stop", "_stop_token_ids"),
+        *("completion_tokens", "over"),
+    )
 
-    def __init__(self, index: int, *, stop: tuple[str, ...], skip_special: bool, logprobs: bool) -> None:
+    def __init__(
+        self, index: int, *, stop: tuple[str, ...], stop_token_ids: frozenset[int], skip_special: bool, logprobs: bool
+    ) -> None:
         self.completion_tokens = 0
         self.over = False
         self._index = index
         self._skip_special = skip_special
         self._decoder = RawDecoder(skip_special=skip_special)
+        self._stop_token_ids = stop_token_ids
         self._stop = StopMatcher(stop) if stop else None
         self._logprobs = LogprobQueue() if logprobs else None
 
     def read(self, delta: TokenDelta) -> list[ChatEvent]:
-        """Return the events of the next delta, in order."""
+        """Return the events of the next delta, in order; a token that stops the completion has no text."""
+        if delta.finish_reason == "stop" and delta.token_ids and delta.token_ids[-1] in self._stop_token_ids:
+            self.completion_tokens += 1
+            logprobs = None if delta.logprobs is None else delta.logprobs[:-1]
+            delta = replace(delta, token_ids=delta.token_ids[:-1], logprobs=logprobs)
         if self._stop is None and self._logprobs is None:
             self.completion_tokens += len(delta.token_ids)
             text = self._decoder.feed(delta.token_ids)

@@ -11,6 +11,7 @@ from serving.engine.seeds import wrapped_seed
 from serving.errors import ContextLengthExceededError
 from serving.generation.choice import ChoiceReader
 from serving.generation.constraints import for_engine
+from serving.generation.segment import Segment
 from serving.generation.truncation import truncated
 from serving.generation.types import ChatGeneration
 from serving.harmony.conversation import approximate_size
@@ -46,6 +47,7 @@ class Plan:
             sampling,
             max_tokens=most,
             seed=None if sampling.seed is None else wrapped_seed(sampling.seed + reader.index + number * _SEED_STRIDE),
+            min_tokens=_min_tokens(sampling.min_tokens - len(reader.tokens), most, segment),
             stop_token_ids=tuple(dict.fromkeys(segment.stop_token_ids + sampling.stop_token_ids)),
             logit_bias={**(sampling.logit_bias or {}), **bias} if bias else sampling.logit_bias,
         )
@@ -61,6 +63,11 @@ class Plan:
         )
 
 
+def _min_tokens(left: int, most: int, segment: Segment) -> int:
+    """Fewest tokens of a segment of at most `most`; a constraint or a call ends where it must."""
+    return max(0, min(left, most)) if segment.kind == "free" and segment.constraint is None else 0
+
+
 async def plan(engine: Engine, request: ChatGeneration) -> Plan:
     """Render the prompt and settle max_tokens: what was asked for, or what the context has left.
 
@@ -73,7 +80,7 @@ async def plan(engine: Engine, request: ChatGeneration) -> Plan:
         prompt = await asyncio.to_thread(_prompt, request, info.max_model_len)
     else:
         prompt = _prompt(request, info.max_model_len)
-    max_tokens = _max_tokens(len(prompt), request.max_tokens, info.max_model_len)
+    max_tokens = _max_tokens(len(prompt), request, info.max_model_len)
     return Plan(request, prompt, min(max_tokens, info.max_output_tokens or max_tokens))
 
 
@@ -89,7 +96,8 @@ def _prompt(request: ChatGeneration, max_model_len: int) -> list[int]:
     return render_prompt(truncated(request.conversation, available, lambda part: len(render_prompt(part))))
 
 
-def _max_tokens(prompt_tokens: int, asked: int | None, max_model_len: int) -> int:
+def _max_tokens(prompt_tokens: int, request: ChatGeneration, max_model_len: int) -> int:
+    asked = request.max_tokens
     left = max_model_len - prompt_tokens
     length = f"This model's maximum context length is {max_model_len} tokens; your messages have {prompt_tokens}"
     if left < 1:
@@ -97,6 +105,8 @@ def _max_tokens(prompt_tokens: int, asked: int | None, max_model_len: int) -> in
             f"{length}, which leaves no room for an answer. Shorten the messages.", param="messages"
         )
     if asked is None:
+        return left
+    if asked > left and request.caps_max_tokens:
         return left
     if asked > left:
         raise ContextLengthExceededError(

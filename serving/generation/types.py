@@ -16,8 +16,9 @@ class ChatGeneration:
     """Chat request after validation, free of HTTP and JSON.
 
     `n` choices are made; choice i has seed + i. `max_tokens=None` means whatever the context has left; `plan()` settles
-    it, and `sampling.max_tokens` is not looked at. `stop` strings are matched on the final channel's text and not
-    delivered. `include_reasoning=False` hides the analysis channel, its logprobs included; its tokens still count.
+    it, and `sampling.max_tokens` is not looked at. With `caps_max_tokens` more than the context has left means the same
+    as None. `stop` strings are matched on the final channel's text and not delivered. `include_reasoning=False` hides
+    the analysis channel, its logprobs included; its tokens still count.
 
     `forced_tools` names functions of which one must be called; () leaves the choice to the model.
     `plain_calls` are functions whose calls are plain text under a constraint, by name; those of all others are JSON.
@@ -31,6 +32,7 @@ class ChatGeneration:
     conversation: Conversation
     sampling: Sampling
     max_tokens: int | None = None
+    caps_max_tokens: bool = False
     n: int = 1
     stop: tuple[str, ...] = ()
     include_reasoning: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serving.api.wire.sampling_fields import SMALLEST_TOP_P, SamplingFields
 from serving.api.wire.structured_outputs import ConstrainedFields
-from serving.engine.base import Constraint, Sampling
+from serving.engine.base import AS_MANY_AS_FIT, Constraint, Sampling
 
 
 def sampling_of(request: SamplingFields, *, logprobs: int | None) -> Sampling:
@@ -21,6 +21,8 @@ def sampling_of(request: SamplingFields, *, logprobs: int | None) -> Sampling:
         repetition_penalty=_or(request.repetition_penalty, 1.0),
         logit_bias={int(token): bias for token, bias in request.logit_bias.items()} if request.logit_bias else None,
         logprobs=logprobs,
+        stop_token_ids=tuple(request.stop_token_ids or ()),
+        min_tokens=AS_MANY_AS_FIT if request.ignore_eos else request.min_tokens or 0,
     )
 
 

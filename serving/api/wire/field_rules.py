@@ -111,7 +111,7 @@ FIELD_RULES: Mapping[Place, tuple[FieldRule, ...]] = {
         FieldRule("logits_processors", "Code of a request is never run."),
         FieldRule("watermarking", "There is none."),
         FieldRule("repetition_detection", "Use `frequency_penalty`."),
-        FieldRule("top_a", "Use `min_p`, which does much the same."),
+        FieldRule("top_a", "Use `min_p`, which does much the same.", (*OFF, 0)),
         FieldRule("return_tokens_as_token_ids", _NO_EXTRAS),
         FieldRule("return_token_ids", _NO_EXTRAS),
         FieldRule("return_token_offsets", _NO_EXTRAS),
@@ -177,7 +177,7 @@ FIELD_RULES: Mapping[Place, tuple[FieldRule, ...]] = {
         FieldRule("audio", "gpt-oss reads text alone: send its transcript as `content`."),
         FieldRule("function_call", "Use `tool_calls`.", (*OFF, {})),
     ),
-    "stream options": _hints("include_obfuscation"),
+    "stream options": _hints("include_obfuscation", "continuous_usage_stats"),
     "structured outputs": (
         FieldRule("structural_tag", "Use a grammar."),
         FieldRule("whitespace_pattern", "Use a grammar or a regular expression."),

@@ -59,6 +59,12 @@ class SamplingFields(WireModel):
         Field(None, description="Token ids, as strings, to what is added to their logits.")
     )
 
+    min_tokens: int | None = Field(None, ge=0, description="Fewest tokens to write before the answer may end.")
+    ignore_eos: bool | None = Field(None, description="true: write as many tokens as may be written; for benchmarks.")
+    stop_token_ids: Annotated[
+        list[Annotated[int, Field(ge=0, lt=VOCABULARY_SIZE)]] | None, Field(max_length=64), FailFast()
+    ] = Field(None, description="Tokens that end the answer; not delivered.")
+
 
 class StreamOptions(WireModel):
     """Options of a streamed answer."""

@@ -23,6 +23,7 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
     try:
         return SamplingParams(
             max_tokens=sampling.max_tokens,
+            min_tokens=sampling.min_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,

@@ -12,6 +12,7 @@ from typing_extensions import TypeAliasType
 
 from serving.api.wire.base_model import WireModel, invalid, unsupported
 from serving.api.wire.field_rules import Place
+from serving.api.wire.left_out import left_out
 from serving.api.wire.tools import SAME_ID
 
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
@@ -71,13 +72,51 @@ TextBlocks = TypeAliasType("TextBlocks", Annotated[list[TextBlock], FailFast()])
 TextOrBlocks = Annotated[Annotated[str, Tag("<text>")] | Annotated[TextBlocks, Tag("<blocks>")], _BY_SHAPE]
 
 
+def _results_in_text(value: Any) -> Any:
+    """A result with the text of what has any, and with words in place of media: refusing them would end a thread."""
+    if not isinstance(value, list):
+        return value
+    return [
+        _in_text(block) if isinstance(block, dict) and isinstance(block.get("type"), str) else block for block in value
+    ]
+
+
+def _in_text(block: dict[str, Any]) -> dict[str, Any]:
+    kind = block["type"]
+    if kind == "text":
+        return block
+    named = [each for each in (block.get("title"), block.get("source")) if isinstance(each, str)]
+    texts = [*named, *_texts_in(block.get("content")), *_texts_in(block.get("source"))]
+    has_text = len(texts) > len(named)
+    return {"type": "text", "text": "\n".join(texts) if has_text else left_out(kind)}
+
+
+def _texts_in(value: Any) -> list[str]:
+    """Text of a document's source, or of a search result's blocks."""
+    if isinstance(value, list):
+        return [text for each in value for text in _texts_in(each)]
+    if not isinstance(value, dict):
+        return []
+    if value.get("type") == "content":
+        return _texts_in(value.get("content"))
+    text = (
+        value.get("data" if value.get("media_type") == "text/plain" else "text")
+        if value.get("type") == "text"
+        else None
+    )
+    return [text] if isinstance(text, str) else []
+
+
+ResultContent = Annotated[TextOrBlocks, BeforeValidator(_results_in_text)]
+
+
 class ToolResultBlock(WireModel):
     """Result of a call."""
 
     places: ClassVar[tuple[Place, ...]] = ("block",)
     type: Literal["tool_result"]
     tool_use_id: _NonEmpty
-    content: TextOrBlocks | None = None
+    content: ResultContent | None = None
     is_error: bool | None = Field(None, description="true: the model is told that the call failed.")
 
 

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
-from serving.api.anthropic.messages.response import UNSIGNED, AnswerBlock, MessageReply, MessageUsage, StopReason
+from serving.api.anthropic.messages.response import (
+    UNSIGNED,
+    AnswerBlock,
+    AppliedEdits,
+    MessageReply,
+    MessageUsage,
+    StopReason,
+)
 from serving.api.streaming.sse import compact, frame, halves
 
 # The delta of each type of block: its type, and the field that has the text.
@@ -75,7 +82,10 @@ class MessageEvents:
             self._frames.append(_event("content_block_delta", index=self._index, delta=delta))
         self._frames.append(_event("content_block_stop", index=self._index))
 
-    def finish(self, reason: StopReason, stop_sequence: str | None, usage: MessageUsage) -> None:
-        """Add the event before the last: why the message ended, and its usage."""
+    def finish(
+        self, reason: StopReason, stop_sequence: str | None, usage: MessageUsage, edits: AppliedEdits | None
+    ) -> None:
+        """Add the event before the last: why the message ended, its usage, and the edits of its context."""
         delta = {"stop_reason": reason, "stop_sequence": stop_sequence}
-        self._frames.append(_event("message_delta", delta=delta, usage=usage))
+        context = {} if edits is None else {"context_management": edits}
+        self._frames.append(_event("message_delta", delta=delta, usage=usage, **context))

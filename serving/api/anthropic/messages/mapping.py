@@ -35,6 +35,8 @@ def messages_generation(
         conversation=conversation_of(request, effort=limits.effort, today=today),
         sampling=_sampling(request),
         max_tokens=request.max_tokens,
+        # Clients of Anthropic's API must send it, and send the most that its models have.
+        caps_max_tokens=True,
         stop=tuple(request.stop_sequences or ()),
         include_reasoning=request.shows_thinking,
         forced_tools=selection_of(choice).forced(tool.name for tool in request.tools or ()),

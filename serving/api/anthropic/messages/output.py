@@ -14,6 +14,7 @@ from serving.api.anthropic.messages.response import (
     AnswerText,
     AnswerThinking,
     AnswerToolUse,
+    AppliedEdits,
     MessageReply,
     MessageUsage,
     StopReason,
@@ -88,9 +89,10 @@ class BlockCutter:
 class MessageBuilder:
     """Builder of the whole reply, from the events that a stream would send."""
 
-    def __init__(self, message_id: str, model: str) -> None:
+    def __init__(self, message_id: str, model: str, edits: AppliedEdits | None = None) -> None:
         self._message_id = message_id
         self._model = model
+        self._edits = edits
         self._cutter = BlockCutter(self)
         self._blocks: list[AnswerBlock] = []
         self._texts: list[str] = []
@@ -109,6 +111,8 @@ class MessageBuilder:
             raise ValueError("the generation has not finished")
         reply = _reply(self._message_id, self._model, usage_of(self._usage))
         reply["content"] = self._blocks
+        if self._edits is not None:
+            reply["context_management"] = self._edits
         reply["stop_reason"], reply["stop_sequence"] = self._cutter.reason, self._cutter.stop_sequence
         return reply
 
@@ -135,9 +139,10 @@ class MessageBuilder:
 class MessageEncoder:
     """Encoder of a streamed reply: frames for each event, b"" for events that the client does not see."""
 
-    def __init__(self, message_id: str, model: str) -> None:
+    def __init__(self, message_id: str, model: str, edits: AppliedEdits | None = None) -> None:
         self._message_id = message_id
         self._model = model
+        self._edits = edits
         self._events = MessageEvents()
         self._cutter = BlockCutter(self._events)
 
@@ -147,7 +152,7 @@ class MessageEncoder:
             usage = usage_of(Usage(len(event.prompt_token_ids), 0))
             self._events.start(_reply(self._message_id, self._model, usage))
         elif isinstance(event, GenerationFinished):
-            self._events.finish(self._cutter.reason, self._cutter.stop_sequence, usage_of(event.usage))
+            self._events.finish(self._cutter.reason, self._cutter.stop_sequence, usage_of(event.usage), self._edits)
         else:
             self._cutter.add(event)
         return self._events.take()

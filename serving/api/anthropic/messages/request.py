@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
 
 from serving.api.anthropic.messages.content import TextOrBlocks, Turn, results_match_calls
+from serving.api.anthropic.messages.context_management import ContextManagement
 from serving.api.anthropic.messages.tools import ChosenTools, ClientTool, distinct_names, selection_of
 from serving.api.wire.base_model import WireModel, invalid, only
 from serving.api.wire.body import parse_object
@@ -83,7 +84,7 @@ class PromptFields(ModelField):
     tool_choice: ChosenTools | None = Field(None, description="Default: auto where there are tools.")
     thinking: ThinkingOptions | None = Field(None, description="Absent: the model thinks, and does not show it.")
     output_config: OutputConfig | None = None
-    context_management: Annotated[Any, only(because="Old thoughts are left out anyway; leave out the rest.")] = None
+    context_management: ContextManagement | None = None
     thread: Annotated[Any, AfterValidator(_no_threads)] = None
 
     @classmethod

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
+
+from serving.api.anthropic.messages.context_management import AppliedEdit
 
 UNSIGNED = "unsigned"
 """The signature of every thinking block: nobody signs thoughts here, and none is checked when it comes back."""
@@ -58,6 +60,12 @@ class MessageUsage(TypedDict):
     output_tokens_details: ThinkingTokens
 
 
+class AppliedEdits(TypedDict):
+    """Edits of the context that changed something."""
+
+    applied_edits: list[AppliedEdit]
+
+
 class MessageReply(TypedDict):
     """The whole reply. `model` is the name that was asked for; `stop_sequence` is what ended it, if one did."""
 
@@ -69,9 +77,17 @@ class MessageReply(TypedDict):
     stop_reason: StopReason | None
     stop_sequence: str | None
     usage: MessageUsage
+    context_management: NotRequired[AppliedEdits]
+
+
+class CountedContext(TypedDict):
+    """The prompt's length before the context was edited."""
+
+    original_input_tokens: int
 
 
 class CountedTokens(TypedDict):
     """The length of the prompt that messages, system and tools become."""
 
     input_tokens: int
+    context_management: NotRequired[CountedContext]

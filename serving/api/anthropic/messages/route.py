@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from starlette.requests import Request
@@ -11,12 +12,13 @@ from starlette.responses import JSONResponse, Response
 from serving.answering.deadline import within
 from serving.answering.reasoning import reasoning_limits
 from serving.answering.request_context import context_of
+from serving.api.anthropic.messages.context_management import ContextManagement, edited
 from serving.api.anthropic.messages.events import MESSAGE_STOP, PING, error_event
 from serving.api.anthropic.messages.input import conversation_of
 from serving.api.anthropic.messages.mapping import constraints_in, messages_generation
 from serving.api.anthropic.messages.output import MessageBuilder, MessageEncoder
 from serving.api.anthropic.messages.request import MessagesRequest, parse_count_tokens_request, parse_messages_request
-from serving.api.anthropic.messages.response import CountedTokens, MessageReply
+from serving.api.anthropic.messages.response import AppliedEdits, CountedTokens, MessageReply
 from serving.api.context import ApiContext, request_id
 from serving.api.error_replies import ANTHROPIC_PATH
 from serving.api.routing import PathRule, Router
@@ -32,6 +34,7 @@ from serving.generation.answer import AnswerBuilder
 from serving.generation.answerer import Answerer
 from serving.generation.ids import mint_call_id
 from serving.generation.types import ChatGeneration
+from serving.harmony.conversation import Conversation
 from serving.harmony.tokenization import render_prompt
 
 PATH = ANTHROPIC_PATH
@@ -51,10 +54,16 @@ def messages_router(context: ApiContext) -> Router:
         model = context.answerers.ask(asker, asked.model, effort=asked.effort)
         token = context.new_id()
         generation = messages_generation(asked, model.settings, request_id=f"msg-{token}", today=_today(context))
+        edits: AppliedEdits | None = None
+        if (management := asked.context_management) is not None:
+            conversation, size = generation.conversation, len(await request.body())
+            context_now = await in_thread_if_long(size, lambda: edited(conversation, management))
+            generation = replace(generation, conversation=context_now.conversation)
+            edits = AppliedEdits(applied_edits=list(context_now.applied))
         generation, answerer = model.chat(generation, constraints=constraints_in(asked), mint_call_id=_mint_tool_use_id)
         effort = generation.conversation.effort
         asker.recording.identify(model=model.name, effort=effort, stream=bool(asked.stream))
-        reply = _Reply(context, request, asked, generation, answerer, message_id=f"msg_{token}")
+        reply = _Reply(context, request, asked, generation, answerer, edits, message_id=f"msg_{token}")
         return reply.streamed() if asked.stream else await reply.whole()
 
     @router.post(COUNT_PATH, summary="How many tokens a prompt has")
@@ -65,10 +74,20 @@ def messages_router(context: ApiContext) -> Router:
         asker.recording.identify(model=served.name)
         limits = reasoning_limits(served.settings.reasoning, effort=asked.effort, effort_param=asked.effort_field)
         conversation = conversation_of(asked, effort=limits.effort, today=_today(context))
-        ids = await in_thread_if_long(len(await request.body()), lambda: render_prompt(conversation))
-        return JSONResponse(CountedTokens(input_tokens=len(ids)), headers={"request-id": request_id(request)})
+        counted = await in_thread_if_long(
+            len(await request.body()), lambda: _counted(conversation, asked.context_management)
+        )
+        return JSONResponse(counted, headers={"request-id": request_id(request)})
 
     return router
+
+
+def _counted(conversation: Conversation, management: ContextManagement | None) -> CountedTokens:
+    before = len(render_prompt(conversation))
+    if management is None:
+        return CountedTokens(input_tokens=before)
+    after = len(render_prompt(edited(conversation, management).conversation))
+    return CountedTokens(input_tokens=after, context_management={"original_input_tokens": before})
 
 
 def _today(context: ApiContext) -> date:
@@ -85,6 +104,7 @@ class _Reply:
         asked: MessagesRequest,
         generation: ChatGeneration,
         answerer: Answerer,
+        edits: AppliedEdits | None,
         *,
         message_id: str,
     ) -> None:
@@ -93,6 +113,7 @@ class _Reply:
         self._request_id = request_id(request)
         self._model = asked.model
         self._message_id = message_id
+        self._edits = edits
         self._generation = generation
         self._answerer = answerer
         self._headers = {"x-reasoning-effort": generation.conversation.effort, "request-id": self._request_id}
@@ -111,7 +132,7 @@ class _Reply:
         """Return the reply as events."""
         return EventStream(
             self._answerer.answer(self._generation, streaming=True),
-            self._recorder.watching(MessageEncoder(self._message_id, self._model)),
+            self._recorder.watching(MessageEncoder(self._message_id, self._model, self._edits)),
             headers=self._headers,
             request_id=self._request_id,
             keep_alive_s=self._http.keep_alive_s,
@@ -122,7 +143,7 @@ class _Reply:
         )
 
     async def _complete(self) -> MessageReply:
-        builder, answer = MessageBuilder(self._message_id, self._model), AnswerBuilder(self._generation)
+        builder, answer = MessageBuilder(self._message_id, self._model, self._edits), AnswerBuilder(self._generation)
         events = self._answerer.answer(self._generation, streaming=False)
         async with within(self._http.longest_answer_s), aclosing(events):
             async for event in events:

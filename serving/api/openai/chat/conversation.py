@@ -9,6 +9,7 @@ from serving.api.openai.chat.content import BETWEEN_MESSAGES, text_of
 from serving.api.openai.chat.conversation_fields import ConversationFields
 from serving.api.openai.chat.tools import Tool
 from serving.api.wire import structured_outputs
+from serving.api.wire.verbosity import verbosity_line
 from serving.effort import Effort
 from serving.harmony.conversation import (
     AssistantMessage,
@@ -30,7 +31,7 @@ def conversation_of(request: ConversationFields, *, effort: Effort, today: date)
         messages=_messages(request.messages),
         effort=effort,
         current_date=today,
-        instructions="\n\n".join(filter(None, instructions)) or None,
+        instructions="\n\n".join(filter(None, (*instructions, verbosity_line(request.verbosity)))) or None,
         tools=tuple(_tool(tool) for tool in request.shown_tools),
         response_format=_response_format(request.response_format),
     )

@@ -9,12 +9,13 @@ from pydantic import AfterValidator, FailFast, Field, model_validator
 from serving.api.openai.chat.messages import Message, answers_match_calls
 from serving.api.openai.chat.tool_choice import ToolChoice, selection_of
 from serving.api.openai.chat.tools import Tool, distinct_names
-from serving.api.wire.base_model import WireModel, invalid, only
+from serving.api.wire.base_model import WireModel, invalid
 from serving.api.wire.field_rules import Place
 from serving.api.wire.reading import Reading
 from serving.api.wire.sampling_fields import RequestedEffort
 from serving.api.wire.structured_outputs import ConstrainedFields
 from serving.api.wire.tools import without_tools_not_run
+from serving.api.wire.verbosity import Verbosity
 
 
 class ReasoningOptions(WireModel):
@@ -23,7 +24,29 @@ class ReasoningOptions(WireModel):
     effort: RequestedEffort | None = None
     max_tokens: int | None = Field(None, ge=0)
     exclude: bool | None = None
-    enabled: Annotated[bool | None, only(True, because="gpt-oss always reasons; ask for effort 'low'.")] = None
+    enabled: bool | None = Field(None, description="false: effort 'none', which is the least there is.")
+    summary: str | None = Field(None, description="Ignored: the analysis is shown as it is.")
+
+    @property
+    def asked(self) -> tuple[str | None, str]:
+        """Effort, and the option that asks for it."""
+        return ("none", "enabled") if self.effort is None and self.enabled is False else (self.effort, "effort")
+
+
+class TemplateOptions(WireModel):
+    """vLLM's names of reasoning_effort."""
+
+    places: ClassVar[tuple[Place, ...]] = ("template",)
+    reasoning_effort: RequestedEffort | None = None
+    enable_thinking: bool | None = Field(None, description="false: effort 'none', which is the least there is.")
+    thinking: bool | None = Field(None, description="Another name of enable_thinking.")
+
+    @property
+    def asked(self) -> tuple[str | None, str]:
+        """Effort, and the option that asks for it."""
+        if self.reasoning_effort is None and False in (self.enable_thinking, self.thinking):
+            return "none", "enable_thinking" if self.enable_thinking is False else "thinking"
+        return self.reasoning_effort, "reasoning_effort"
 
 
 class ConversationFields(ConstrainedFields):
@@ -37,6 +60,8 @@ class ConversationFields(ConstrainedFields):
         None, description="low, medium or high; other words as the model's settings say."
     )
     reasoning: ReasoningOptions | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+    verbosity: Verbosity | None = Field(None, description="A line in the prompt asks the model for it.")
 
     @classmethod
     def with_tools_told(cls, data: dict[str, Any], reading: Reading) -> dict[str, Any]:
@@ -66,13 +91,20 @@ class ConversationFields(ConstrainedFields):
 
     @property
     def effort(self) -> str | None:
-        """Effort that is asked for, in either field."""
-        return self.reasoning.effort if self.reasoning and self.reasoning.effort is not None else self.reasoning_effort
+        """Effort that is asked for, in whichever field."""
+        return self._other_effort()[0] if self.reasoning or self.chat_template_kwargs else self.reasoning_effort
 
     @property
     def effort_field(self) -> str:
         """Field that the effort came in."""
-        return "reasoning.effort" if self.reasoning and self.reasoning.effort is not None else "reasoning_effort"
+        return self._other_effort()[1] if self.reasoning or self.chat_template_kwargs else "reasoning_effort"
+
+    def _other_effort(self) -> tuple[str | None, str]:
+        for name, options in (("reasoning", self.reasoning), ("chat_template_kwargs", self.chat_template_kwargs)):
+            effort, option = (None, "") if options is None else options.asked
+            if effort is not None:
+                return effort, f"{name}.{option}"
+        return self.reasoning_effort, "reasoning_effort"
 
     @property
     def shown_tools(self) -> list[Tool]:

@@ -43,7 +43,7 @@ def chat_generation(
         answer=constraint_of(request),
         max_reasoning_tokens=limits.max_reasoning_tokens,
         min_answer_tokens=limits.min_answer_tokens,
-        truncate=request.truncation == "auto",
+        truncate=request.truncates,
         answer_share=settings.truncation_answer_share,
     )
 

@@ -99,6 +99,9 @@ class CompletionRequest(StreamFields, SamplingFields, ConstrainedFields, ModelFi
             raise invalid(f"'n' times the number of prompts is more than {MOST_CHOICES}.", at="n")
         if self.echo and self.logprobs is not None:
             raise invalid("'echo' cannot go with 'logprobs': those of the prompt are not known.", at="echo")
+        if self.answer_format is not None and (self.min_tokens or self.ignore_eos):
+            field = "ignore_eos" if self.ignore_eos else "min_tokens"
+            raise invalid(f"'{field}' cannot go with an answer of a certain form.", at=field)
         self.check_stream_options()
         return self
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from serving.answering.request_context import context_of
 from serving.api.context import ApiContext
-from serving.api.openai.models.response import ModelCard, ModelList, model_card
+from serving.api.openai.models.response import ModelCard, ModelList, model_card, model_list
 from serving.api.routing import PathRule, Router
 
 PATH = "/v1/models"
@@ -18,9 +18,7 @@ def models_router(context: ApiContext) -> Router:
 
     @router.get(PATH, summary="The names that requests may use")
     async def list_models(request: Request) -> ModelList:
-        return ModelList(
-            object="list", data=[model_card(each) for each in context.answerers.listed(context_of(request.scope))]
-        )
+        return model_list([model_card(each) for each in context.answerers.listed(context_of(request.scope))])
 
     # A path, because hub ids have slashes in them.
     @router.get(f"{PATH}/{{model:path}}", summary="One of them")

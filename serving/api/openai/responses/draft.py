@@ -6,7 +6,7 @@ from typing import Any
 
 from serving.api.openai.responses.request import ResponsesRequest
 from serving.api.openai.responses.response import ResponseObject
-from serving.api.openai.responses.text import Format, JsonSchemaTextFormat
+from serving.api.openai.responses.text import Format, JsonSchemaTextFormat, TextSettings
 from serving.api.openai.responses.tools import FunctionTool, Tool
 from serving.api.wire.base_model import WireModel
 from serving.effort import Effort
@@ -39,7 +39,7 @@ def draft_response(
         service_tier="default",
         store=request.store is not False,
         temperature=1.0 if request.temperature is None else request.temperature,
-        text={"format": _format(request.text.format if request.text else None), "verbosity": "medium"},
+        text=_text(request.text),
         tool_choice=_choice(request.tool_choice),
         tools=[_tool(tool) for tool in request.tools or ()],
         top_logprobs=request.top_logprobs or 0,
@@ -60,6 +60,11 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "parameters": tool.parameters,
         "strict": bool(tool.strict),
     }
+
+
+def _text(settings: TextSettings | None) -> dict[str, Any]:
+    form, verbosity = (None, None) if settings is None else (settings.format, settings.verbosity)
+    return {"format": _format(form), "verbosity": verbosity or "medium"}
 
 
 def _format(form: Format) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from serving.api.openai.responses.text import Format, JsonObjectTextFormat, Json
 from serving.api.openai.responses.toolbox import Toolbox
 from serving.api.openai.responses.tools import selection_of
 from serving.api.wire.sampling_fields import SMALLEST_TOP_P
+from serving.api.wire.verbosity import verbosity_line
 from serving.engine.base import Constraint, Sampling
 from serving.errors import ApiError
 from serving.generation.types import ChatGeneration
@@ -47,7 +48,7 @@ def responses_generation(
             messages=messages_of(items, first_new=len(earlier), is_plain=toolbox.is_plain),
             effort=limits.effort,
             current_date=today,
-            instructions=instructions_of(request.instructions, items),
+            instructions=_instructions(request, items),
             tools=tuple(tool.function for tool in tools),
             response_format=_response_format(form),
         ),
@@ -62,6 +63,11 @@ def responses_generation(
         truncate=request.truncation == "auto",
         answer_share=answer_share,
     )
+
+
+def _instructions(request: ResponsesRequest, items: Sequence[StoredItem]) -> str | None:
+    line = verbosity_line(request.text.verbosity if request.text else None)
+    return "\n\n".join(filter(None, (instructions_of(request.instructions, items), line))) or None
 
 
 def _sampling(request: ResponsesRequest) -> Sampling:

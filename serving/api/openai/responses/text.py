@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
-from serving.api.wire.base_model import WireModel, invalid, only
+from serving.api.wire.base_model import WireModel, invalid
 from serving.api.wire.structured_outputs import checked_schema
+from serving.api.wire.verbosity import Verbosity
 
 
 class PlainFormat(WireModel):
@@ -69,4 +70,4 @@ class TextSettings(WireModel):
     """Form and verbosity of the answer's text."""
 
     format: Format = None
-    verbosity: Annotated[str | None, only("medium", because="gpt-oss has no verbosity; ask for it in words.")] = None
+    verbosity: Verbosity | None = Field(None, description="A line in the prompt asks the model for it.")

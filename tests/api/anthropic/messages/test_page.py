@@ -23,7 +23,7 @@ SUNNY = f"{THOUGHT}<|channel|>final<|message|>It is sunny.<|return|>"
 
 
 async def test_the_programs_run(served: Served, capsys: Any) -> None:
-    served.engine.in_turn = [ScriptLine(completion=text) for text in (BLUE, BLUE, CALL, SUNNY)]
+    served.engine.in_turn = [ScriptLine(completion=text) for text in (BLUE, BLUE, CALL, SUNNY, BLUE)]
     names: dict[str, Any] = {}
     for program in PROGRAMS:
         await asyncio.to_thread(

@@ -320,7 +320,7 @@ def test_reasoning_may_be_asked_for_as_openrouters_clients_do() -> None:
     parse(
         reasoning={"effort": "low", "max_tokens": 7, "exclude": False}, reasoning_effort="low", include_reasoning=True
     )
-    refused(UnsupportedParameterError, "reasoning.enabled", reasoning={"enabled": False})
+    assert parse(reasoning={"enabled": False}).effort == "none"
     refused(InvalidValueError, "reasoning.effort", reasoning={"effort": 3})
 
 

@@ -157,7 +157,7 @@ def test_an_id_alone_is_a_reference(kind: dict[str, Any]) -> None:
         ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value"),
         ({"text": {"format": {}}}, "text.format.type", MISSING),
         ({"text": {"format": 5}}, "text.format", "invalid_type"),
-        ({"text": {"verbosity": "low"}}, "text.verbosity", "unsupported_parameter"),
+        ({"text": {"verbosity": "loud"}}, "text.verbosity", "invalid_value"),
         ({"background": True, "store": False}, "store", "invalid_value"),
         ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
         ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
