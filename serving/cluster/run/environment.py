@@ -19,6 +19,8 @@ SIDE_PORTS = {
     "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
 }
 
+_START_S = 300
+
 # Idle, Ray takes a third less CPU so. Serve's controller looks at everything, and asks the GCS,
 # 10 times a second otherwise; as often Ray's log monitor looks for logs to print, which we have nobody print
 # (`log_to_driver=False`).
@@ -50,6 +52,9 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.cluster.middleware:outermost",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # On a machine under load Ray's processes take longer to start than its 30 and 60 s.
+        "RAY_gcs_server_port_wait_time_s": str(_START_S),
+        "RAY_worker_register_timeout_seconds": str(_START_S),
     }
     if settings.host in LOOPBACK and settings.ray_address is None:
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

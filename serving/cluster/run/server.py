@@ -31,6 +31,7 @@ from serving.cluster.orphans import describe_orphans
 from serving.cluster.run.console import Console, base_url, ready_message
 from serving.cluster.run.control import DONE, FAILED, ControlServer
 from serving.cluster.run.process_tree import die_with_parent
+from serving.cluster.run.ray_patience import patient
 from serving.cluster.stores import start_failures as start_failure
 from serving.cluster.stores import start_stages as stages
 from serving.cluster.stores.lifecycle import forget
@@ -46,21 +47,22 @@ _ASK_S = 20.0
 _EQUAL_FAILURES = 2
 
 
-def start_ray(settings: Settings) -> None:
+def start_ray(settings: Settings, console: Console) -> None:
     """Start Ray on this machine, or join `settings.ray_address`; raises ClusterError."""
     try:
         if settings.ray_address is not None:
             ray.init(address=settings.ray_address, log_to_driver=False, logging_level="ERROR", namespace=APPLICATION)
         else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                namespace=APPLICATION,
-                # Answers are small and travel over gRPC; Ray would set a third of the memory aside.
-                object_store_memory=_OBJECT_STORE_BYTES,
-            )
+            with patient(lambda words: console.stage("Ray", words)):
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    namespace=APPLICATION,
+                    # Answers are small and travel over gRPC; Ray would set a third of the memory aside.
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         if settings.ray_address is None:
             raise ClusterError(f"cannot start Ray: {error}") from error
@@ -238,7 +240,7 @@ def main() -> int:
             for sentence in describe_orphans():
                 console.say(f"warning: {sentence}")
             console.stage("Ray", "joining" if settings.ray_address else "starting")
-            start_ray(settings)
+            start_ray(settings, console)
             console.stage("Ray Serve", "starting")
             deploy(settings, console)
             wait_until_answering(settings, console)
