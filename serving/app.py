@@ -32,6 +32,7 @@ from serving.api.openai.batches.in_process import InProcessClient
 from serving.api.openai.batches.route import batches_router
 from serving.api.openai.chat.route import chat_router
 from serving.api.openai.completions.route import completions_router
+from serving.api.openai.conversations.route import conversations_router
 from serving.api.openai.files.route import files_router
 from serving.api.openai.models.route import models_router
 from serving.api.openai.responses.route import responses_router
@@ -93,6 +94,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
         completions_router(context),
         tokenize_router(context),
         responses_router(context, parts.responses_store, parts.seals, settings.responses, parts.response_tasks),
+        conversations_router(context, parts.responses_store),
         messages_router(context),
         files_router(parts.batches),
         batches_router(context, parts.batches),

@@ -20,6 +20,7 @@ ServingError
     │   └── TokenTeamError               a token is valid, and names no team of this server
     ├── NotFoundError                404: no such route
     │   ├── ModelNotFoundError           no such model
+    │   ├── ConversationNotFoundError    no such conversation, or not the caller's
     │   ├── ResponseNotFoundError        no such stored response, or not the caller's
     │   └── ItemNotFoundError            no such file or batch, or not the caller's
     ├── MethodNotAllowedError        405
@@ -219,6 +220,12 @@ class ResponseNotFoundError(NotFoundError):
 
 class ItemNotFoundError(NotFoundError):
     """No file or batch of that id: never made, expired, deleted or another team's; which of them is not told."""
+
+
+class ConversationNotFoundError(NotFoundError):
+    """No conversation or item of that id, or another owner's; which of them is not told."""
+
+    default_code = "conversation_not_found"
 
 
 class MethodNotAllowedError(ApiError):

@@ -42,6 +42,10 @@ class Store(Protocol):
         """Keep `value` in place of what was there; raises ItemTooLargeError."""
         ...
 
+    async def replace(self, owner: str, key: str, before: bytes | None, value: bytes) -> bool:
+        """Keep `value` if the key has `before` still (None: nothing), and tell whether; raises ItemTooLargeError."""
+        ...
+
     async def delete(self, owner: str, key: str) -> bool:
         """Forget the item; False where there is none."""
         ...

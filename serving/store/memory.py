@@ -53,6 +53,13 @@ class MemoryStore:
         check_size(value, self.limits)
         self._items[owner, key] = value
 
+    async def replace(self, owner: str, key: str, before: bytes | None, value: bytes) -> bool:
+        """See Store."""
+        if self._items.get((owner, key)) != before:
+            return False
+        await self.put(owner, key, value)
+        return True
+
     async def delete(self, owner: str, key: str) -> bool:
         """See Store."""
         return self._items.pop((owner, key), None) is not None

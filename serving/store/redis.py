@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -60,6 +61,15 @@ while total > most do
 end
 """
 )
+# ARGV[4] is "" where there must be no value, else the SHA-1 of the one that must be there.
+_REPLACE = (
+    """
+local before = redis.call('GET', KEYS[4])
+if (before and redis.sha1hex(before) or '') ~= ARGV[4] then return 0 end
+"""
+    + _PUT
+    + "return 1\n"
+)
 _DELETE = (
     _BOOKS
     + """
@@ -94,6 +104,7 @@ class RedisStore:
         self._get = self._redis.register_script(_GET)
         self._put = self._redis.register_script(_PUT)
         self._delete = self._redis.register_script(_DELETE)
+        self._replace = self._redis.register_script(_REPLACE)
         self._claim = self._redis.register_script(_CLAIM)
         self._release = self._redis.register_script(_RELEASE)
 
@@ -113,6 +124,14 @@ class RedisStore:
         """See Store."""
         check_size(value, self._limits)
         await self._run(self._put, owner, [key], value, self._ttl_ms(), self._limits.max_bytes)
+
+    async def replace(self, owner: str, key: str, before: bytes | None, value: bytes) -> bool:
+        """See Store."""
+        check_size(value, self._limits)
+        # A digest to compare by, which keeps no secret.
+        digest = "" if before is None else hashlib.sha1(before, usedforsecurity=False).hexdigest()
+        arguments = value, self._ttl_ms(), self._limits.max_bytes, digest.encode()
+        return bool(await self._run(self._replace, owner, [key], *arguments))
 
     async def delete(self, owner: str, key: str) -> bool:
         """See Store."""

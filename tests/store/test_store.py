@@ -28,6 +28,19 @@ async def test_what_was_put_is_read_replaced_and_deleted(make_store: MakeStore) 
     assert await store.get("a", "k") is None
 
 
+async def test_a_value_is_replaced_if_it_is_still_the_one_that_was_read(make_store: MakeStore) -> None:
+    store = make_store(WIDE)
+    assert await store.replace("a", "k", None, b"one")
+    assert not await store.replace("a", "k", None, b"other")
+    assert not await store.replace("a", "k", b"another", b"other")
+    assert await store.replace("a", "k", b"one", b"two \x00")
+    assert await store.get("a", "k") == b"two \x00"
+    assert not await store.replace("b", "k", b"two \x00", b"three")
+    with pytest.raises(ItemTooLargeError):
+        await store.replace("a", "k", b"two \x00", b"x" * 100_001)
+    assert await store.get("a", "k") == b"two \x00"
+
+
 async def test_a_claim_is_of_one_holder_until_its_time_is_over_or_it_is_released(make_store: MakeStore) -> None:
     store = make_store(WIDE)
     assert await store.claim("batch", "one", 60)

@@ -73,6 +73,10 @@ class StoreActor:
         """See Store."""
         await self._store.put(owner, key, value)
 
+    async def replace(self, owner: str, key: str, before: bytes | None, value: bytes) -> bool:
+        """See Store."""
+        return await self._store.replace(owner, key, before, value)
+
     async def delete(self, owner: str, key: str) -> bool:
         """See Store."""
         return await self._store.delete(owner, key)
@@ -111,6 +115,11 @@ class ActorStore:
         # Here, because an error of the actor's comes wrapped in one of Ray's.
         check_size(value, self._limits)
         await self._call("put", owner, key, value)
+
+    async def replace(self, owner: str, key: str, before: bytes | None, value: bytes) -> bool:
+        """See Store."""
+        check_size(value, self._limits)
+        return bool(await self._call("replace", owner, key, before, value))
 
     async def delete(self, owner: str, key: str) -> bool:
         """See Store."""

@@ -16,7 +16,7 @@ def draft_response(
     request: ResponsesRequest, *, response_id: str, created_at: int, effort: Effort, summary: str | None
 ) -> ResponseObject:
     """The response in progress. `effort` and `summary` are those used, which may not be those asked for."""
-    return ResponseObject(
+    draft = ResponseObject(
         id=response_id,
         object="response",
         created_at=created_at,
@@ -48,6 +48,9 @@ def draft_response(
         usage=None,
         user=request.user,
     )
+    if request.conversation is not None:
+        draft["conversation"] = {"id": request.conversation.id}
+    return draft
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from serving.answering.request_context import RequestContext
 from serving.api.context import ApiContext
 from serving.api.openai.responses.archive import Earlier, ResponseArchive, ResponseRecord
 from serving.api.openai.responses.background import BackgroundRun
+from serving.api.openai.responses.conversation_archive import ConversationArchive
 from serving.api.openai.responses.draft import draft_response
 from serving.api.openai.responses.inflight import InFlight
 from serving.api.openai.responses.input import StoredItem, stored_item, user_item
@@ -19,7 +20,7 @@ from serving.api.openai.responses.items import ItemReference
 from serving.api.openai.responses.mapping import constraints_in, responses_generation
 from serving.api.openai.responses.request import CompactRequest, ResponsesRequest
 from serving.api.openai.responses.run import ResponseRun, ResponseStorage
-from serving.api.openai.responses.sealed import needs_seal, unsealed
+from serving.api.openai.responses.sealed import needs_seal, opened, unsealed
 from serving.api.openai.responses.toolbox import Toolbox
 from serving.api.unenforced import unenforced
 from serving.errors import ResponseNotFoundError
@@ -47,9 +48,15 @@ class Preparer:
     """Maker of prepared requests and their runs, for all teams."""
 
     def __init__(
-        self, context: ApiContext, archive: ResponseArchive, seals: Seals, settings: ResponsesSettings
+        self,
+        context: ApiContext,
+        archive: ResponseArchive,
+        conversations: ConversationArchive,
+        seals: Seals,
+        settings: ResponsesSettings,
     ) -> None:
         self.archive = archive
+        self.conversations = conversations
         self.in_flight = InFlight(archive)
         self._context = context
         self._seals = seals
@@ -73,7 +80,7 @@ class Preparer:
             answerer,
             generation,
             ResponseRecord(draft, prepared.new, prepared.earlier.ids),
-            ResponseStorage(self.archive, self.in_flight, asker.identity.team),
+            ResponseStorage(self.archive, self.in_flight, self.conversations, asker.identity.team),
             recorder=asker.recording,
             clock=self._context.clock,
             longest_s=self._context.http.longest_answer_s,
@@ -95,7 +102,14 @@ class Preparer:
         token, now = self._context.new_id(), self._context.clock()
         previous = asked.previous_response_id
         earlier = await self.archive.earlier(owner, previous) if previous else Earlier()
-        seal = await self._seals.of(owner, model) if needs_seal(asked) else None
+        sealed = needs_seal(asked)
+        if asked.conversation is not None:
+            found = await self.conversations.get(owner, asked.conversation.id, param="conversation")
+            earlier = Earlier(found.items)
+            sealed = sealed or any(item.get("encrypted_content") for item in found.items)
+        seal = await self._seals.of(owner, model) if sealed else None
+        if asked.conversation is not None and seal is not None:
+            earlier = Earlier([opened(item, seal) for item in earlier.items])
         new = await self._new_items(asked, owner, earlier, token, seal)
         toolbox = Toolbox(asked.tools)
         generation = responses_generation(

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Discriminator, FailFast, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    FailFast,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 from typing_extensions import TypeAliasType
 
 from serving.api.openai.responses.items import InputItem
@@ -82,6 +91,21 @@ Metadata = Annotated[
 ]
 
 
+class ConversationId(WireModel):
+    """A conversation by its id."""
+
+    id: _ResponseId
+
+
+def _conversation(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
+
+
+ConversationChoice = Annotated[
+    ConversationId | None, BeforeValidator(_conversation, json_schema_input_type=str | ConversationId | None)
+]
+
+
 class ResponsesRequest(WireModel):
     """One request, checked."""
 
@@ -92,6 +116,7 @@ class ResponsesRequest(WireModel):
     input: Input = Field([], description="What the user says, or items: messages, calls, their outputs, reasoning.")
     instructions: str | None = Field(None, description="A developer message; not inherited by later responses.")
     previous_response_id: _ResponseId | None = Field(None, description="A stored response that this one continues.")
+    conversation: ConversationChoice = Field(None, description="A conversation, or its id, to continue and to add to.")
     store: bool | None = Field(None, description="false: keep nothing of this; default true.")
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="auto: the oldest turns give way where all of them do not fit."
@@ -115,9 +140,6 @@ class ResponsesRequest(WireModel):
     parallel_tool_calls: bool | None = Field(None, description="false: an answer ends with its first call.")
 
     # What this server does not have, and what to do instead.
-    conversation: Annotated[
-        Any, only(because="There are no conversation objects: continue with `previous_response_id`.")
-    ] = None
     prompt: Annotated[
         Any, only(because="There are no stored prompts: send their text as `instructions` and `input`.")
     ] = None
@@ -145,12 +167,14 @@ class ResponsesRequest(WireModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ResponsesRequest:
-        if self.needs_input and self.input == []:
+        if self.needs_input and self.input == [] and self.conversation is None:
             if "input" not in self.model_fields_set:
                 raise invalid("Missing required parameter: 'input'.", at="input", code="missing_required_parameter")
             raise invalid("Invalid 'input': expected at least one item.", at="input", code="empty_array")
         if self.stream_options is not None and not self.stream:
             raise invalid("'stream_options' needs 'stream' to be true.", at="stream_options")
+        if self.conversation is not None and self.previous_response_id is not None:
+            raise invalid("'conversation' and 'previous_response_id' exclude each other.", at="conversation")
         if self.background and self.store is False:
             raise invalid("A background response is a stored one: leave 'store' out.", at="store")
         if (self.min_answer_tokens or 0) > (self.max_output_tokens or self.min_answer_tokens or 0):

@@ -199,6 +199,7 @@ class ResponseObject(TypedDict):
     usage: ResponseUsage | None
     user: str | None
     reasoning_truncated: NotRequired[bool]
+    conversation: NotRequired[dict[str, str]]
 
 
 class InputTokens(TypedDict):

@@ -14,6 +14,7 @@ from serving.api.context import ApiContext, request_id
 from serving.api.openai.responses.archive import ResponseArchive
 from serving.api.openai.responses.background import BackgroundRun, BackgroundRuns
 from serving.api.openai.responses.compaction import compacted
+from serving.api.openai.responses.conversation_archive import ConversationArchive
 from serving.api.openai.responses.inflight import InFlight
 from serving.api.openai.responses.preparing import Preparer
 from serving.api.openai.responses.query import Page, flag, integer, owner_of
@@ -57,7 +58,7 @@ def responses_router(
     router = Router(PathRule(PATH, label="responses"), tags=["responses"])
     expand = expanding(context.variants, RESPONSES)
     archive = ResponseArchive(store, context.clock)
-    preparer = Preparer(context, archive, seals, settings)
+    preparer = Preparer(context, archive, ConversationArchive(store), seals, settings)
     background = BackgroundRuns(archive, tasks, settings.max_background)
 
     @router.post(PATH, summary="Answer items, whole or as a stream of typed events, and store the response")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
 from serving.answering.deadline import answer_timeout, within
 from serving.api.openai.responses.archive import ResponseArchive, ResponseRecord
+from serving.api.openai.responses.conversation_archive import ConversationArchive
 from serving.api.openai.responses.events import OutputSink, ResponseEvents, Unwatched
 from serving.api.openai.responses.inflight import InFlight, Interruptible
 from serving.api.openai.responses.mapping import in_our_words
@@ -29,6 +31,8 @@ from serving.generation.types import ChatEvent, ChatGeneration
 from serving.sealing import Seal
 from serving.telemetry.recorder import RequestRecorder
 
+logger = logging.getLogger(__name__)
+
 # After longest_s, until a record in progress is taken for lost: for the last write, and clocks that differ.
 _GRACE_S = 30.0
 _ANNOUNCE_WITHIN_S = 0.1
@@ -40,6 +44,7 @@ class ResponseStorage:
 
     archive: ResponseArchive
     in_flight: InFlight
+    conversations: ConversationArchive
     owner: str
 
 
@@ -188,11 +193,23 @@ class ResponseRun:
             response["reasoning_truncated"] = True
         if self._announcing is not None:
             await asyncio.wait({self._announcing})  # so that it cannot come after what follows
+        if "conversation" in response and status in ("completed", "incomplete"):
+            await self._add_to(response)
         if response["store"]:
             record = replace(self._draft, response=response, cuts=builder.cuts)
             response["store"] = await self._storage.archive.put(self._storage.owner, record)
         self._over = True
         return response
+
+    async def _add_to(self, response: ResponseObject) -> None:
+        """Add question and answer to the conversation; where that cannot be done the response names none."""
+        conversations, conversation = self._storage.conversations, response["conversation"]["id"]
+        items = [*self._draft.input, *(dict(item) for item in response["output"])]
+        try:
+            await conversations.add(self._storage.owner, conversation, items)
+        except ApiError as error:
+            logger.warning("response %s is not added to %s: %s", response["id"], conversation, error)
+            del response["conversation"]
 
 
 def _encoder(builder: OutputBuilder, sse: ResponseEvents) -> Callable[[ChatEvent], bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.api.openai.responses.input import StoredItem
 from serving.api.openai.responses.items import CompactionItem, InputItem, ReasoningItem
 from serving.api.openai.responses.request import CompactRequest, ResponsesRequest
 from serving.errors import InvalidValueError, SealError
@@ -36,3 +37,20 @@ def unsealed(item: InputItem, seal: Seal | None, number: int) -> str | None:
 
 def _sealed(item: InputItem) -> str | None:
     return item.encrypted_content if isinstance(item, ReasoningItem | CompactionItem) else None
+
+
+def opened(item: StoredItem, seal: Seal) -> StoredItem:
+    """A conversation's item with its text, if it was added encrypted. Raises InvalidValueError."""
+    sealed = item.get("encrypted_content")
+    place = "summary" if item["type"] == "compaction" else "content"
+    if not sealed or any(part["text"] for part in item[place]):
+        return item
+    try:
+        text = (seal.compacting if item["type"] == "compaction" else seal).open(sealed)
+    except SealError as error:
+        raise InvalidValueError(
+            f"The encrypted content of item '{item['id'][:64]}' of the conversation cannot be read: {error}.",
+            param="conversation",
+            code="invalid_encrypted_content",
+        ) from error
+    return {**item, place: [{"type": "reasoning_text", "text": text}]}

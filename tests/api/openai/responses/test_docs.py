@@ -22,6 +22,7 @@ ANSWERS = [
     "<|channel|>analysis<|message|>A greeting.<|end|><|start|>assistant<|channel|>final<|message|>Hello!<|return|>",
     CALL,
     "<|channel|>final<|message|>It is sunny.<|return|>",
+    "<|channel|>final<|message|>Hello, Ann!<|return|>",
     "<|channel|>commentary to=functions.calculate<|message|>2 + 3<|call|>",
     f"<|channel|>analysis<|message|>The weather.<|end|><|start|>assistant{CALL}",
     "<|channel|>final<|message|>The user asks for the weather.<|return|>",
@@ -47,13 +48,14 @@ async def test_the_programs_run(served: Served, capsys: pytest.CaptureFixture[st
     namespace["client"].close()
     assert printed[0] == "Hello!\n['reasoning', 'message']\n"
     assert printed[1] == "It is sunny.\n"
-    assert printed[2] == "['2 + 3']\n"
-    assert printed[3] == "['function_call', 'reasoning']\n"
-    assert int(printed[4].splitlines()[0]) > 10
-    assert printed[4].splitlines()[1] == "['message', 'compaction']"
-    assert printed[5] == "Hello again!"
-    assert printed[6].splitlines()[0] == "6 response.output_text.delta"
-    assert printed[6].splitlines()[-1].endswith("response.completed")
+    assert printed[2] == "3\n"
+    assert printed[3] == "['2 + 3']\n"
+    assert printed[4] == "['function_call', 'reasoning']\n"
+    assert int(printed[5].splitlines()[0]) > 10
+    assert printed[5].splitlines()[1] == "['message', 'compaction']"
+    assert printed[6] == "Hello again!"
+    assert printed[7].splitlines()[0] == "6 response.output_text.delta"
+    assert printed[7].splitlines()[-1].endswith("response.completed")
     assert served.engine.in_turn == []
 
 

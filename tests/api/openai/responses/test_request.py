@@ -159,7 +159,7 @@ def test_an_id_alone_is_a_reference(kind: dict[str, Any]) -> None:
         ({"text": {"format": 5}}, "text.format", "invalid_type"),
         ({"text": {"verbosity": "loud"}}, "text.verbosity", "invalid_value"),
         ({"background": True, "store": False}, "store", "invalid_value"),
-        ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
+        ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation", "invalid_value"),
         ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
         ({"context_management": [{}]}, "context_management", "unsupported_parameter"),
         ({"include": ["foo"]}, "include[0]", "invalid_value"),
@@ -181,7 +181,6 @@ def test_a_mistake_is_named_with_its_place(fields: dict[str, Any], param: str, c
 @pytest.mark.parametrize(
     ("fields", "instead"),
     [
-        ({"conversation": "c"}, "previous_response_id"),
         ({"prompt": {"id": "p"}}, "instructions"),
         ({"tools": [{"type": "code_interpreter"}]}, "type 'function'"),
         ({"messages": []}, "'input'"),

@@ -12,6 +12,7 @@ import pytest
 from openai._streaming import SSEDecoder
 
 from serving.api.openai.responses.archive import ResponseArchive, ResponseRecord
+from serving.api.openai.responses.conversation_archive import ConversationArchive
 from serving.api.openai.responses.draft import draft_response
 from serving.api.openai.responses.inflight import InFlight
 from serving.api.openai.responses.request import parse_responses_request
@@ -74,7 +75,7 @@ class Runs:
     """Makes runs that share a store, all of the response `resp_1`."""
 
     def __init__(self) -> None:
-        store = MemoryStore(StoreLimits(ttl_s=60, max_bytes=10**6, max_item_bytes=10**6))
+        self.store = store = MemoryStore(StoreLimits(ttl_s=60, max_bytes=10**6, max_item_bytes=10**6))
         self.archive = ResponseArchive(store, lambda: NOW)
         self.in_flight = InFlight(self.archive)
 
@@ -86,7 +87,7 @@ class Runs:
             answers,
             ChatGeneration("resp-1", Conversation(()), Sampling(max_tokens=1)),
             ResponseRecord(draft, []),
-            ResponseStorage(self.archive, self.in_flight, "search"),
+            ResponseStorage(self.archive, self.in_flight, ConversationArchive(self.store), "search"),
             recorder=RequestRecorder(
                 recording, request_id="req_1", api="responses", method="POST", path="/v1/responses"
             ),
