@@ -20,6 +20,7 @@ def teams() -> Dashboard:
     _usage(board)
     _limits(board)
     _service(board)
+    _batches(board)
     return board
 
 
@@ -150,6 +151,56 @@ def _limits(board: Dashboard) -> None:
                 Query(now("serving_requests_in_flight", REQUEST, "team"), "{{team}} in flight"),
                 Query(now("serving_requests_queued", REQUEST, "team"), "{{team}} queued"),
             ],
+        )
+    )
+
+
+def _batches(board: Dashboard) -> None:
+    board.with_row(Row("Batches"))
+    board.with_panel(
+        graph(
+            "Lines of batches",
+            "Lines that wait for an idle slot or are being answered, by team.",
+            "lines that wait for hours while slots are idle: see the alert BatchStandsStill.",
+            "short",
+            [
+                Query(
+                    'sum by (team, state) (serving_batch_lines_unanswered{team=~"$team", replica=~"$replica"})',
+                    "{{team}} {{state}}",
+                )
+            ],
+        )
+    )
+    board.with_panel(
+        graph(
+            "Lines answered",
+            "Lines of batches that got their result in each second, by its kind.",
+            "many failed ones: the batch's error file has the reason of each.",
+            "reqps",
+            [
+                Query(
+                    "sum by (team, outcome) (rate(serving_batch_lines_total"
+                    '{team=~"$team", replica=~"$replica"}[$__rate_interval]))',
+                    "{{team}} {{outcome}}",
+                )
+            ],
+        )
+    )
+    board.with_panel(
+        rows(
+            "Batches over in the time range",
+            "Batches that are over, by team and by how.",
+            "expired ones: there was too little idle time in their window; failed ones: their file could not be read.",
+            "short",
+            [
+                Query(
+                    "sum by (team, status) (increase(serving_batches_finished_total"
+                    '{team=~"$team", replica=~"$replica"}[$__range]))',
+                    "batches",
+                )
+            ],
+            by=("team", "status"),
+            width=12,
         )
     )
 
