@@ -10,7 +10,8 @@ from serving.errors import ServingError, SettingsError
 from serving.planning.gpus import GPUS, Gpu
 from serving.planning.models import ModelShape, known_models
 from serving.planning.plan import MEMORY_UTILIZATION, Plan
-from serving.planning.report import engine, report, values_yaml
+from serving.planning.report import ADMIN_SECRET, engine, report, team_values, values, values_yaml
+from serving.settings import keys
 
 
 class DoesNotFitError(ServingError):
@@ -44,6 +45,15 @@ def plan_command(
         float | None,
         typer.Option(metavar="GIB", min=0, help="What each GPU needs beside weights and KV cache, if you measured it."),
     ] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="REPOSITORY", help="Where your image lies, for the chart's values.")
+    ] = None,
+    team: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Make a key for this team, and the administrator's, and put their hashes in."
+        ),
+    ] = None,
     only_values: Annotated[
         bool, typer.Option("--values", help="Print nothing but the chart's values, to go into a file.")
     ] = False,
@@ -58,6 +68,8 @@ def plan_command(
       serving plan --model gpt-oss-120b --gpu h100 --tensor-parallel-size 2 --context 65536 --streams 128
       serving plan --model gpt-oss-120b --memory 96 --bandwidth 1.8 --tflops 500
       serving plan --model gpt-oss-120b --gpu h200 --replicas 4 --values > values.yaml
+      serving plan --model gpt-oss-120b --gpu h100 --tensor-parallel-size 2 --team search \\
+        --image registry.example.com/gpt-oss-serving --values > values.yaml
     """
     plan = Plan(
         model=_model(model),
@@ -78,7 +90,24 @@ def plan_command(
     if not only_values:
         typer.echo("\n".join(["", *engine(plan, replicas)]))
         typer.echo("\nvalues.yaml for deploy/helm/gpt-oss-serving (`settings` alone is a settings file)\n")
-    typer.echo(values_yaml(plan, replicas), nl=False)
+    whole = {"image": {"repository": image}} if image else {}
+    whole |= values(plan, replicas)
+    if team is not None:
+        whole |= team_values(team, _new_keys(team))
+    typer.echo(values_yaml(whole), nl=False)
+
+
+def _new_keys(team: str) -> dict[str, str]:
+    """Make both keys and show them; returns what is stored of the team's."""
+    key, admin = keys.new_key(), keys.new_key()
+    typer.echo(
+        f"The key of team {team}, shown this once:\n\n  {key.text}\n\n"
+        "The administrator's key, with which Prometheus asks for metrics, belongs into a Secret:\n\n"
+        f"  kubectl create secret generic {ADMIN_SECRET} --from-literal=admin-key={admin.text} \\\n"
+        f"    --from-literal='admin-key-hash={admin.hashed(keys.new_salt())}'\n",
+        err=True,
+    )
+    return {"id": key.id, "hash": str(key.hashed(keys.new_salt()))}
 
 
 def _model(name: str) -> ModelShape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -15,6 +15,13 @@ from serving.planning.plan import MEMORY_UTILIZATION, Plan
 from serving.settings.models import ModelSettings
 
 _HOST_GIB_BESIDE_WEIGHTS = 16
+_INGRESS_REPLICAS = 2
+"""The chart's own number where the settings have none."""
+_VALUES_WIDTH = 120
+
+ADMIN_SECRET = "gpt-oss-admin"
+"""Secret with the administrator's key (`admin-key`) and its hash (`admin-key-hash`), for the chart."""
+
 _STREAMS = (1, 8, 32, 64, 128, 256, 512, 1024)
 
 
@@ -109,41 +116,72 @@ def _line(label: str, text: str, indent: int = 0) -> str:
 
 def values(plan: Plan, replicas: int) -> dict[str, Any]:
     """Values of the Helm chart for the plan; `settings` in it is a settings file of its own."""
-    engine_args: dict[str, Any] = {"max_num_batched_tokens": plan.step_tokens}
+    engine_args: dict[str, Any] = {}
+    if plan.batched_tokens is not None:
+        engine_args["max_num_batched_tokens"] = plan.batched_tokens
     if plan.utilization != MEMORY_UTILIZATION:
         engine_args["gpu_memory_utilization"] = plan.utilization
     if plan.kv_element_bytes == 1:
         engine_args["kv_cache_dtype"] = "fp8"
-    model: dict[str, Any] = {
-        "source": plan.model.source,
-        "max_model_len": plan.context,
-        "max_num_seqs": max(1, min(plan.streams, plan.cache.decoding(plan.kv_bytes, max(1, plan.context // 2)))),
-        "replicas": {"min": replicas},
-        "engine_args": engine_args,
-    }
+    model: dict[str, Any] = {"source": plan.model.source}
     for name, count in (("tensor", plan.tensor_parallel), ("pipeline", plan.pipeline_parallel)):
         if count > 1:
             model[f"{name}_parallel_size"] = count
+    model["max_model_len"] = plan.context
+    model["max_num_seqs"] = max(1, min(plan.streams, plan.cache.decoding(plan.kv_bytes, max(1, plan.context // 2))))
+    if replicas > 1:
+        model["replicas"] = {"min": replicas}
+    if engine_args:
+        model["engine_args"] = engine_args
     host = math.ceil(plan.model.weight_bytes / GIB) + _HOST_GIB_BESIDE_WEIGHTS
     workers: dict[str, Any] = {
         "resources": {
             "requests": {"cpu": str(max(4, 2 * plan.gpus)), "memory": f"{host}Gi"},
             "limits": {"memory": f"{2 * host}Gi"},
-        },
-        "sharedMemory": f"{8 if plan.gpus == 1 else 16}Gi",
+        }
     }
+    if plan.gpus > 1:
+        workers["sharedMemory"] = "16Gi"
     if plan.gpu.product:
         workers["nodeSelector"] = {"nvidia.com/gpu.product": plan.gpu.product}
     cache: dict[str, Any] = {"size": f"{math.ceil(1.5 * plan.model.weight_bytes / GIB) + 10}Gi"}
     if replicas > 1:
         cache["accessModes"] = ["ReadWriteMany"]
+    settings: dict[str, Any] = {"models": {plan.model.name: model}}
+    if replicas > _INGRESS_REPLICAS:
+        settings = {"ingress_replicas": replicas, **settings}
+    return {"settings": settings, "engineWorkers": workers, "modelCache": cache}
+
+
+def team_values(team: str, stored_key: Mapping[str, str]) -> dict[str, Any]:
+    """Values that let one team in, and Prometheus with the administrator's key of the Secret ADMIN_SECRET."""
     return {
-        "settings": {"ingress_replicas": max(2, replicas), "models": {plan.model.name: model}},
-        "engineWorkers": workers,
-        "modelCache": cache,
+        "teams": {"file": {"teams": {team: {"keys": [dict(stored_key)]}}}},
+        "admin": {"existingSecret": ADMIN_SECRET},
+        "monitoring": {"keySecret": ADMIN_SECRET},
     }
 
 
-def values_yaml(plan: Plan, replicas: int) -> str:
-    """Values of the chart as text to paste."""
-    return yaml.safe_dump(values(plan, replicas), sort_keys=False)
+def values_yaml(values: Mapping[str, Any]) -> str:
+    """Values as text to paste: a mapping on one line where it fits there, else with a line for each key."""
+    return "".join(f"{line}\n" for key, value in values.items() for line in _lines(key, value, ""))
+
+
+def _lines(key: str, value: Any, indent: str) -> Iterator[str]:
+    short = yaml.safe_dump({key: value}, default_flow_style=True, sort_keys=False, width=math.inf).strip()[1:-1]
+    line = indent + short
+    # The settings are a file of their own, which people go on writing.
+    is_short = (len(line) <= _VALUES_WIDTH or _is_chain(value)) and key not in ("settings", "models")
+    if not isinstance(value, dict) or is_short:
+        yield line
+        return
+    yield f"{indent}{key}:"
+    for inner, each in value.items():
+        yield from _lines(inner, each, f"{indent}  ")
+
+
+def _is_chain(value: Any) -> bool:
+    """Mappings of one key each, which a line for each would make no clearer."""
+    while isinstance(value, dict) and len(value) == 1:
+        (value,) = value.values()
+    return not isinstance(value, dict)

@@ -477,3 +477,10 @@ def test_rules_come_along(render: Render) -> None:
     assert sorted(groups) == sorted(
         group["name"] for path in files for group in yaml.safe_load(path.read_text())["groups"]
     )
+
+
+def test_the_readme_says_what_each_example_is_for() -> None:
+    page = (CHART / "README.md").read_text()
+    section = page[page.index("## Examples") : page.index("## What changes how")]
+    examples = {path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*.yaml")}
+    assert set(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)) == examples

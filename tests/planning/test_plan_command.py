@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,12 @@ import pytest
 import yaml
 from helm_python import Chart
 
+from grafana.generate import BUILDERS
 from serving.cli import main
 from serving.planning.gpus import GPUS
+from serving.planning.report import ADMIN_SECRET
 from serving.settings.loading.load import load_settings
+from serving.tenancy.auth.team_directory import TeamDirectory
 
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "gpt-oss-serving"
 
@@ -58,6 +62,44 @@ def test_the_values_are_what_chart_and_settings_take(
     loaded = load_settings(config=settings, overrides={}, environ={}).models[model]
     assert (loaded.devices, loaded.replicas.min, loaded.max_model_len) == (int(size), 2, 16384)
     assert loaded.engine_args["kv_cache_dtype"] == "fp8"
+
+
+def test_120b_on_two_h100_with_a_key_and_dashboards_takes_twelve_lines(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    flags = ("--model", "gpt-oss-120b", "--gpu", "h100", "--tensor-parallel-size", "2")
+
+    status, out, told = run(
+        capsys, *flags, "--team", "search", "--image", "registry.example.com/gpt-oss-serving", "--values"
+    )
+
+    assert status == 0
+    assert len(out.splitlines()) <= 12
+    with Chart.load(CHART) as chart:
+        values = yaml.safe_load(out)
+        values["monitoring"] |= {"enabled": True}  # nothing says here that the cluster has a Prometheus operator
+        files = chart.render(values, name="gpt-oss", namespace="llm")
+    manifests = [text for name, text in files.items() if name.endswith(".yaml")]
+    objects = [each for text in manifests for each in yaml.safe_load_all(text) if each]
+    assert sum("-dashboard-" in each["metadata"]["name"] for each in objects) == len(BUILDERS)
+    (monitor,) = (each for each in objects if each["kind"] == "ServiceMonitor")
+    assert monitor["spec"]["endpoints"][0]["authorization"]["credentials"]["name"] == ADMIN_SECRET
+    (secret,) = (each for each in objects if each["metadata"]["name"] == "gpt-oss-teams")
+    key = re.search(r"^  (sk-\S+)$", told, re.MULTILINE)
+    assert key is not None
+    assert key[1] not in out
+    assert f"create secret generic {ADMIN_SECRET} --from-literal=admin-key=sk-" in told
+    teams_file = tmp_path / "teams.yaml"
+    teams_file.write_text(secret["stringData"]["teams.yaml"])
+    found = TeamDirectory(teams_file, clock=lambda: 0.0).identify(key[1])
+    assert found is not None
+    assert found.team == "search"
+
+
+def test_values_without_a_team_leave_keys_out(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, told = run(capsys, "--gpu", "h100", "--values")
+    assert {"teams", "admin", "monitoring", "image"}.isdisjoint(yaml.safe_load(out))
+    assert told == ""
 
 
 def test_what_does_not_fit_ends_with_status_1_and_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +154,7 @@ def test_it_needs_neither_vllm_nor_ray() -> None:
 def test_it_says_what_vllm_would_get_on_that_gpu_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     _, told, _ = run(capsys, "--model", "gpt-oss-120b", "--gpu", "b200")
     assert "vLLM would get on sm100, without a CUDA toolkit" in told
-    assert "  max_num_batched_tokens = 8192  (settings: engine_args)" in told
+    assert "  max_num_seqs = 64  (settings: max_num_seqs)" in told
     assert "  moe_backend = triton  (no compiled kernel of FlashInfer's" in told
     _, told, _ = run(capsys, "--gpu", "mi300x")
     assert "vLLM would get" not in told, "nothing is known of AMD's kernels"
