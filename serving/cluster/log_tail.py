@@ -88,7 +88,7 @@ class Tail:
         for line in lines:
             if not line or _MARKER.match(line):
                 continue
-            if line.startswith("{") and line.endswith("}"):
+            if _is_event(line):
                 if pending:
                     yield self._wrapped(path, pending)
                     pending = []
@@ -114,6 +114,16 @@ class Tail:
         if pid:
             fields["pid"] = int(pid[1])
         return json.dumps(fields | {"message": "\n".join(lines)}, ensure_ascii=False)
+
+
+def _is_event(line: str) -> bool:
+    """Whether a line is a JSON object, which goes on as it is. A dictionary that a process prints looks like one."""
+    if not (line.startswith("{") and line.endswith("}")):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _inode_and_size(descriptor: int) -> tuple[int, int]:

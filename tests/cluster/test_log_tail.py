@@ -52,6 +52,13 @@ def test_lines_come_once_as_they_are_written_and_json_as_it_is(tmp_path: Path) -
     ]
 
 
+def test_a_line_in_braces_that_is_no_json_is_a_message_like_any_other(tmp_path: Path) -> None:
+    lines = ["{'model': 'demo', 'loaded': True}", '{"cut": "of', '{"open": 1}}']
+    (tmp_path / ERR).write_text("\n".join(lines) + "\n")
+
+    assert [each["message"] for each in Said(tmp_path).look()] == lines
+
+
 def test_a_traceback_is_one_event_of_its_level(tmp_path: Path) -> None:
     trace = "Traceback (most recent call last):\n  File x\nRuntimeError: no GPU\n"
     text = f"(EngineCore pid=9) ERROR 11-27 gone\n{trace}INFO on\n"

@@ -130,3 +130,9 @@ def test_grafana_is_given_its_data_source_and_every_dashboard() -> None:
     assert f"../../grafana/dashboards:{folder}:ro" in compose()["services"]["grafana"]["volumes"]
     files = list((ROOT / "grafana" / "dashboards").glob("*.json"))
     assert len({json.loads(path.read_text())["uid"] for path in files}) == len(files) > 0
+
+
+def test_what_is_built_below_tmp_can_be_loaded() -> None:
+    # Docker mounts a tmpfs noexec unless told otherwise, and Triton loads a driver that it compiles.
+    serving = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["x-serving"]
+    assert [each for each in serving["tmpfs"] if "exec" not in each.partition(":")[2].split(",")] == []
