@@ -34,6 +34,8 @@ _MAX_ONGOING_REQUESTS = 100_000
 _INGRESS_CPUS = 0.2
 _CPU_ENGINE_CPUS = 0.5
 _HEALTH_CHECK_PERIOD_S = 2.0
+_UNREPORTED_TARGET = 32
+"""Requests under way that are aimed at in a replica whose engine does not tell its load."""
 
 
 def application(args: dict[str, str]) -> serve.Application:
@@ -139,12 +141,16 @@ def engine_options(name: str, model: ModelSettings, longest_answer_s: float, dev
 def _scaling(name: str, replicas: ReplicaSettings) -> AutoscalingConfig:
     """Every model may be unloaded, so to Serve any number is within bounds; the policy keeps to the settings'."""
     most = replicas.max or replicas.min
-    bounds = {} if most == replicas.min else {"fewest": replicas.min}
+    bounds: dict[str, Any] = {}
+    if most != replicas.min:
+        bounds = {"fewest": replicas.min, "first_token_s": replicas.target_first_token_s}
+        if replicas.target_ongoing_requests is not None:
+            bounds["requests"] = True
     return AutoscalingConfig(
         min_replicas=0,
         initial_replicas=replicas_at_first(name, replicas.min, most),
         max_replicas=most,
-        target_ongoing_requests=replicas.target_ongoing_requests,
+        target_ongoing_requests=replicas.target_ongoing_requests or _UNREPORTED_TARGET,
         upscale_delay_s=0,
         downscale_delay_s=0,
         policy=AutoscalingPolicy(policy_function=POLICY, policy_kwargs={"model": name, **bounds}),

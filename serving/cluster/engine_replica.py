@@ -18,6 +18,7 @@ import ray
 import ray.serve._private.replica
 from ray.exceptions import RayError
 
+from serving.cluster.autoscaling import engine_stats
 from serving.cluster.metrics_source import ReplicaMetrics, replica_labels
 from serving.cluster.orphans import describe_orphans
 from serving.cluster.stores import start_failures as start_failure
@@ -128,6 +129,7 @@ class EngineReplica:
             raise
         with contextlib.suppress(RayError, TimeoutError):  # the engine answers; what was is only told a little longer
             start_failure.clear(name)
+        self._info = await self._engine.prepare()
         self._metrics = engine_metrics(name, *await self._size(settings, name))
         # After the engine's processes: none of them inherits a socket that tells when this process ends.
         self._endpoint = ReplicaEndpoint(
@@ -145,9 +147,8 @@ class EngineReplica:
         accelerator = await asyncio.to_thread(probe)
         if settings.engine == "scripted" or accelerator.device == "cpu":
             return 0, None
-        model, info = settings.models[name], await self._engine.prepare()
-        streams = info.max_num_seqs
-        return model.devices, streams and bound_tokens_s(model, accelerator, streams, info.max_model_len)
+        model, streams = settings.models[name], self._info.max_num_seqs
+        return model.devices, streams and bound_tokens_s(model, accelerator, streams, self._info.max_model_len)
 
     async def record_replica_metadata(self) -> dict[str, Any]:
         """The endpoint for requests; Serve asks once, and tells every ingress replica."""
@@ -219,6 +220,10 @@ class EngineReplica:
     async def check_health(self) -> None:
         """Raise when the engine is dead; Serve then replaces this replica."""
         await self._engine.check_health()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Load of the engine for the autoscaling policy; Serve asks for it by this name."""
+        return engine_stats(self._engine.load(), self._info.max_num_seqs)
 
     async def metrics(self, openmetrics: bool) -> ReplicaMetrics:
         """Metrics of this process. vLLM registers its own with prometheus_client's global registry."""

@@ -16,11 +16,13 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from serving.app import create_app
+from serving.cluster.autoscaling import Queued
 from serving.cluster.drain import DrainGate
 from serving.cluster.engine_replica import bind_to_node_address
 from serving.cluster.fleet import ClusterFleet, RoutedReplicas, ServeReplicas
 from serving.cluster.metrics_source import Asked, ClusterMetrics, ReplicaMetrics, replica_labels
 from serving.cluster.names import APPLICATION, INGRESS, engine_deployment
+from serving.cluster.queue_reports import QueueReports
 from serving.cluster.routing.power_of_two import PowerOfTwo
 from serving.cluster.stores.lifecycle import ClusterLifecycleStore
 from serving.cluster.stores.limits import open_limits, open_usage
@@ -40,6 +42,7 @@ from serving.settings.tree import Settings
 from serving.store.from_settings import open_registrations
 from serving.telemetry.logs import configure_logging
 from serving.telemetry.metrics import FrameLoss
+from serving.tenancy.flow_control.admission import AdmissionQueue
 
 
 class Ingress:
@@ -133,6 +136,13 @@ async def cluster_parts(
         parts = await stack.enter_async_context(Parts.open(settings, engines, platform))
         for name, reporting in remote.items():
             reporting.take_loads(parts.tenancy.admission(name).report)
+        scaled = [
+            name for name, model in settings.models.items() if model.replicas.max not in (None, model.replicas.min)
+        ]
+        queues = {name: functools.partial(_queued, parts.tenancy.admission(name)) for name in scaled}
+        reports = QueueReports(queues, labels["replica"])
+        stack.push_async_callback(reports.close)
+        reports.start()
         yield parts
 
 
@@ -151,6 +161,10 @@ def _remote_engine(
         )
     unary = UnaryCalls(model, handle, inbox, running, used=lambda: framed is None or not framed.everywhere)
     return RemoteEngine(model, handle, unary, framed)
+
+
+def _queued(queue: AdmissionQueue) -> Queued:
+    return Queued(queue.waiting_tokens, queue.waiting_sequences, queue.longest_wait_s)
 
 
 def _asked(handles: Mapping[str, DeploymentHandle]) -> list[Asked]:

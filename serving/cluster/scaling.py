@@ -1,7 +1,9 @@
 """Autoscaling policy: the number of replicas that Ray Serve runs of a model. Serve's controller calls it repeatedly.
 
-Serve's own policy scales by load alone, and never ends the last replica of a model that it may not start again by
-itself. This policy scales likewise, between the same bounds and with the same delays, while the model is wanted.
+Serve's own policy scales by requests alone, and never ends the last replica of a model that it may not start again by
+itself. This policy scales by the work that engines and ingress replicas report (autoscaling.py), between the same
+bounds and with the same delays, while the model is wanted. Serve stops to route to a replica that is to go, and ends it
+after its answers, or after graceful_shutdown_timeout_s.
 
 Serve pickles this module by value: nothing in it may refer to what cannot be pickled.
 """
@@ -16,7 +18,9 @@ from typing import Any
 from ray.exceptions import RayError
 from ray.serve.config import AutoscalingContext
 
+from serving.cluster.autoscaling import Queued, engines_for, work_of
 from serving.cluster.stores.lifecycle import keep_replicas, wanted_now
+from serving.cluster.stores.queued import queued_now
 
 POLICY = "serving.cluster.scaling:LifePolicy"
 """Import path of the policy. The charts of installed releases name it too, so the class keeps its name."""
@@ -24,6 +28,9 @@ POLICY = "serving.cluster.scaling:LifePolicy"
 UPSCALE_DELAY_S = 30.0
 DOWNSCALE_DELAY_S = 600.0
 """Serve's defaults (ray/serve/config.py, AutoscalingConfig)."""
+
+FIRST_TOKEN_S = 2.5
+"""The objective of the alerts (grafana/rules/recording.yaml)."""
 
 _READ_EVERY_S = 1.0
 _READ_WITHIN_S = 1.0
@@ -36,11 +43,19 @@ class LifePolicy:
 
     `fewest` is the number of replicas at least, while the model is wanted. None means a fixed number: as many as
     Serve's configuration allows. The keywords are then the same for any number, and changing it restarts no replica.
+
+    `first_token_s` is the objective for requests that wait. `requests`: scale by target_ongoing_requests too; engines
+    that do not tell their load are scaled by it in any case.
     """
 
-    def __init__(self, model: str, fewest: int | None = None) -> None:
+    def __init__(
+        self, model: str, fewest: int | None = None, first_token_s: float = FIRST_TOKEN_S, requests: bool = False
+    ) -> None:
         self._model = model
         self._fewest = fewest
+        self._first_token_s = first_token_s
+        self._by_requests = requests
+        self._queued = Queued()
         self._loaded = fewest != 0
         self._has_read = False
         self._read_at = float("-inf")
@@ -74,12 +89,22 @@ class LifePolicy:
         running = context.current_num_replicas
         if running == 0:
             return target
-        desired = math.ceil(context.total_num_requests / context.config.get_target_ongoing_requests())
-        return self._drift.follow(min(most, max(fewest, desired)), target, now)
+        return self._drift.follow(min(most, max(fewest, self._desired(context, running))), target, now)
+
+    def _desired(self, context: AutoscalingContext, running: int) -> int:
+        work = work_of(context.aggregated_metrics or {}, self._queued)
+        by_load = 0 if work is None else engines_for(work, running, self._first_token_s)
+        if work is not None and not self._by_requests:
+            return by_load
+        requests = context.total_num_requests + (self._queued.sequences if work is None else 0)
+        by_requests: int = math.ceil(requests / context.config.get_target_ongoing_requests())
+        return max(by_load, by_requests)
 
     def _read(self, now: float) -> None:
         try:
             wanted = wanted_now(self._model, _READ_WITHIN_S)
+            if self._fewest is not None:
+                self._queued = queued_now(self._model, _READ_WITHIN_S)
         except (RayError, TimeoutError) as error:
             logging.getLogger(__name__).warning("it cannot be read whether %s is wanted: %s", self._model, error)
             return

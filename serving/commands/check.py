@@ -146,7 +146,9 @@ def _replicas(model: ModelSettings) -> str:
     least, most = model.replicas.min, model.replicas.max
     if most is None or most == least:
         return str(least)
-    return f"{least} to {most}, aiming at {_count(model.replicas.target_ongoing_requests, 'request')} in each"
+    requests = model.replicas.target_ongoing_requests
+    also = "" if requests is None else f" and {_count(requests, 'request')} in each"
+    return f"{least} to {most}, aiming at a first token within {model.replicas.target_first_token_s:g} s{also}"
 
 
 def _executor(model: ModelSettings) -> str:

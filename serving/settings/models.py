@@ -23,8 +23,13 @@ class ReplicaSettings(Section):
         1, ge=0, description="Replicas while the model is loaded; with 0 it is loaded when it is asked for."
     )
     max: int | None = Field(None, ge=1, description="Replicas at most; unset: the same as min, no autoscaling.")
-    target_ongoing_requests: int = Field(
-        32, ge=1, description="Requests under way in a replica that autoscaling aims at."
+    target_first_token_s: float = Field(
+        2.5, gt=0, description="Wait for a first token, in seconds, from which autoscaling starts another replica."
+    )
+    target_ongoing_requests: int | None = Field(
+        None,
+        ge=1,
+        description="Requests in a replica that autoscaling aims at too; unset: KV cache, batch and waits alone.",
     )
 
     @model_validator(mode="after")

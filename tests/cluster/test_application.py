@@ -46,7 +46,9 @@ def test_replicas_are_the_policys_between_none_and_the_most(replicas: Any, initi
     assert isinstance(scaling, AutoscalingConfig)
     assert (scaling.min_replicas, scaling.initial_replicas, scaling.max_replicas) == (0, initial, most)
     assert scaling.target_ongoing_requests == replicas.get("target_ongoing_requests", 32)
-    assert scaling.policy.policy_kwargs == {"model": "m"} | ({} if most == initial else {"fewest": initial})
+    bounds = {} if most == initial else {"fewest": initial, "first_token_s": 2.5}
+    requests = {"requests": True} if "target_ongoing_requests" in replicas else {}
+    assert scaling.policy.policy_kwargs == {"model": "m"} | bounds | requests
     # The policy has delays of its own; these would hold back what an administrator asks for too.
     assert (scaling.upscale_delay_s, scaling.downscale_delay_s, scaling.downscale_to_zero_delay_s) == (0, 0, None)
 

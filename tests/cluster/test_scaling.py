@@ -14,8 +14,10 @@ from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 from serving.cluster import scaling
+from serving.cluster.autoscaling import Queued, engine_stats
 from serving.cluster.scaling import DOWNSCALE_DELAY_S, POLICY, UPSCALE_DELAY_S, LifePolicy
 from serving.engine.lifecycle.store import Wanted
+from serving.engine.load import EngineLoad, KvCache
 
 
 @dataclass
@@ -33,9 +35,11 @@ class Played:
     queued: float = 0.0
     most: int = 1
     policy: Any = None
+    stats: dict[str, dict[Any, float]] | None = None
+    waiting: Queued = field(default_factory=Queued)
 
-    def deploy(self, fewest: int, most: int) -> None:
-        policy = LifePolicy("m", None if fewest == most else fewest)
+    def deploy(self, fewest: int, most: int, **keywords: Any) -> None:
+        policy = LifePolicy("m", None if fewest == most else fewest, **keywords)
         self.policy = _apply_autoscaling_config(policy)
         self.target, self.most = fewest, most
 
@@ -54,7 +58,7 @@ class Played:
             running_replicas=[],
             total_num_requests=self.requests,
             total_queued_requests=self.queued,
-            aggregated_metrics=None,
+            aggregated_metrics=self.stats,
             raw_metrics=None,
             capacity_adjusted_min_replicas=0,
             capacity_adjusted_max_replicas=self.most,
@@ -91,6 +95,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Played:
         played.told.append(count)
 
     monkeypatch.setattr(scaling, "wanted_now", wanted_now)
+    monkeypatch.setattr(scaling, "queued_now", lambda model, timeout_s: played.waiting)
     monkeypatch.setattr(scaling, "keep_replicas", keep_replicas)
     monkeypatch.setattr("serving.cluster.scaling.time.monotonic", lambda: played.now)
     return played
@@ -171,6 +176,44 @@ def test_load_moves_it_between_its_bounds_after_serves_delays(serve: Played) -> 
     serve.requests = 0.0
     assert serve.after(DOWNSCALE_DELAY_S - 2) == 3
     assert serve.after(4) == 1
+
+
+def full(part: float, engines: int) -> dict[str, dict[Any, float]]:
+    """Stats of engines whose KV cache is used in part."""
+    stats = engine_stats(EngineLoad("e", 4, 0, 0, 8192, KvCache(100, round(100 * part), 16)), 64)
+    return {name: dict.fromkeys(range(engines), value) for name, value in stats.items()}
+
+
+def test_engines_that_tell_their_load_are_scaled_by_it_and_not_by_requests(serve: Played) -> None:
+    serve.deploy(1, 4)
+    serve.after(5)
+    serve.requests, serve.stats = 1000.0, full(0.3, 1)
+    assert serve.after(UPSCALE_DELAY_S + 2) == 1
+    serve.requests, serve.stats = 2.0, full(0.9, 1)
+    assert serve.after(UPSCALE_DELAY_S + 2) == 2
+
+
+def test_requests_count_beside_the_load_where_a_target_is_set(serve: Played) -> None:
+    serve.deploy(1, 4, requests=True)
+    serve.after(5)
+    serve.requests, serve.stats = 25.0, full(0.3, 1)
+    assert serve.after(UPSCALE_DELAY_S + 2) == 3
+
+
+def test_what_waits_in_front_of_engines_asks_for_more_of_them(serve: Played) -> None:
+    serve.deploy(1, 4, first_token_s=2.0)
+    serve.after(5)
+    serve.stats, serve.waiting = full(0.3, 1), Queued(tokens=100.0, sequences=2, longest_wait_s=3.0)
+    assert serve.after(UPSCALE_DELAY_S + 2) == 2
+    serve.stats, serve.waiting = full(0.2, 2), Queued()
+    assert serve.after(DOWNSCALE_DELAY_S + 2) == 1
+
+
+def test_what_waits_counts_as_requests_where_engines_tell_no_load(serve: Played) -> None:
+    serve.deploy(1, 4)
+    serve.after(5)
+    serve.requests, serve.waiting = 5.0, Queued(tokens=100.0, sequences=12, longest_wait_s=0.0)
+    assert serve.after(UPSCALE_DELAY_S + 2) == 2
 
 
 def test_a_moment_of_other_load_begins_the_delay_anew(serve: Played) -> None:

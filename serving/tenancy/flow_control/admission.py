@@ -31,6 +31,7 @@ _MOST_MEANS = 10_000
 @dataclass(slots=True, eq=False)
 class _Waiter:
     entry: QueueEntry
+    since: float
     turn: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     dispatched: bool = False
 
@@ -70,6 +71,21 @@ class AdmissionQueue:
     def waiting(self) -> int:
         """Number of requests that wait."""
         return self._queue.waiting
+
+    @property
+    def waiting_tokens(self) -> float:
+        """Tokens of KV cache that waiting requests will take, with answers of the usual length."""
+        return sum(each.entry.prompt_tokens + each.entry.answer_tokens for each in self._waiters.values())
+
+    @property
+    def waiting_sequences(self) -> int:
+        """Slots that waiting requests ask for."""
+        return sum(each.entry.slots for each in self._waiters.values())
+
+    @property
+    def longest_wait_s(self) -> float:
+        """Seconds that the request waits which has waited for the longest; 0 while none does."""
+        return max((self._clock() - each.since for each in self._waiters.values()), default=0.0)
 
     @property
     def in_use(self) -> int:
@@ -145,7 +161,7 @@ class AdmissionQueue:
             turn = self._waiters.pop(id(evicted)).turn
             if not turn.done():  # its request may be leaving by itself at this moment
                 turn.set_exception(self._queue_full("over_share", evicted))
-        waiter = self._waiters[id(entry)] = _Waiter(entry)
+        waiter = self._waiters[id(entry)] = _Waiter(entry, self._clock())
         self._dispatch()
         try:
             if not waiter.turn.done():

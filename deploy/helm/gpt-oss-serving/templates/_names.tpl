@@ -68,3 +68,27 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "serving.deployment" -}}
 {{- printf "engine-%s" (regexReplaceAll "[^A-Za-z0-9._-]" . "-") -}}
 {{- end }}
+
+{{/*
+Labels by which KubeRay's batch schedulers know what belongs together. KubeRay copies a RayService's labels to its cluster and
+reads them there (rayservice_controller.go and batchscheduler/ of v1.7.0).
+*/}}
+{{- define "serving.gangLabels" -}}
+{{- $scheduler := .Values.gangScheduling.scheduler -}}
+{{- $queue := .Values.gangScheduling.queue -}}
+{{- if and $queue (has $scheduler (list "" "scheduler-plugins")) -}}
+{{- fail "gangScheduling.queue: name the scheduler that has it in gangScheduling.scheduler; scheduler-plugins has no queues" -}}
+{{- end -}}
+{{- if and (eq $scheduler "kai-scheduler") (not $queue) -}}
+{{- fail "gangScheduling.queue: KubeRay places nothing by kai-scheduler without a queue; name one" -}}
+{{- end -}}
+{{- if has $scheduler (list "yunikorn" "scheduler-plugins") }}
+ray.io/gang-scheduling-enabled: "true"
+{{- end }}
+{{- if eq $scheduler "yunikorn" }}
+yunikorn.apache.org/app-id: {{ include "serving.fullname" . }}
+{{- end }}
+{{- with $queue }}
+{{ get (dict "volcano" "volcano.sh/queue-name" "yunikorn" "yunikorn.apache.org/queue" "kai-scheduler" "kai.scheduler/queue") $scheduler }}: {{ . | quote }}
+{{- end }}
+{{- end }}

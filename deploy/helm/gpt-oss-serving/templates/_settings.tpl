@@ -124,7 +124,7 @@ pod), podsPerReplica, least and most replicas, and the pod options in force.
   "name" $name "group" $group "deployment" (include "serving.deployment" $name) "source" ($model.source | default "demo")
   "revision" (dig "engine_args" "revision" "" $model) "devices" $devices "executor" $executor "podsPerReplica" $podsPerReplica
   "gpus" (ternary 0 (div $devices $podsPerReplica) (eq $values.profile "cpu")) "least" $least "most" $most
-  "target" (int ($replicas.target_ongoing_requests | default 32)) "options" $options) -}}
+  "target" (int ($replicas.target_ongoing_requests | default 32)) "firstToken" ($replicas.target_first_token_s | default 2.5) "options" $options) -}}
 {{- end -}}
 {{- range $name := keys $values.engineWorkers.perModel -}}
 {{- if not (has $name (values $groups)) -}}
