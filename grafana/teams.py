@@ -257,3 +257,19 @@ def _service(board: Dashboard) -> None:
             ],
         )
     )
+    board.with_panel(
+        graph(
+            "Fields that were ignored",
+            "Fields of requests in each second that this server does not know and has left out, by their path.",
+            "a field that a team counts on: its reply names it in x-ignored-parameters. http.unknown_fields: refuse "
+            "makes it a 400.",
+            "ops",
+            [
+                Query(
+                    rate("serving_ignored_parameters_total", 'replica=~"$replica"', "api, parameter"),
+                    "{{api}} {{parameter}}",
+                )
+            ],
+            width=24,
+        )
+    )

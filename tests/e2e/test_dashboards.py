@@ -62,6 +62,7 @@ EMPTY: dict[str, str] = {
     "Drafted tokens accepted": "the demo has no draft model",
     "Tokens for one draft": "the demo has no draft model",
     "Life of KV blocks, p50": "kv_cache_metrics is not set here, as it is not unless somebody asks",
+    "Fields that were ignored": "no client here sends a field that this server does not know",
     "Requests by adapter": "no adapter is loaded here; tests/e2e/test_adapters.py counts their requests",
     "Failed by adapter": "no adapter is loaded here; tests/e2e/test_adapters.py counts their requests",
     "Time to load": "no model is unloaded and loaded again here, which takes vLLM a minute",
