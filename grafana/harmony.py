@@ -176,3 +176,13 @@ def _format(board: Dashboard) -> None:
             [Query(rate("serving_tool_calls_total", REQUEST, "model, team"), "{{model}} {{team}}")],
         )
     )
+    board.with_panel(
+        graph(
+            "Answers that miss their schema",
+            "Finished answers and calls in each second that are not valid by their JSON schema.",
+            "any at all is a fault of ours or of the grammar's library, to be reported: docs/structured-outputs.md.",
+            "ops",
+            [Query(rate("serving_schema_misses_total", MODEL, "model, body"), "{{model}} {{body}}")],
+            width=24,
+        )
+    )

@@ -62,6 +62,8 @@ EMPTY: dict[str, str] = {
     "Drafted tokens accepted": "the demo has no draft model",
     "Tokens for one draft": "the demo has no draft model",
     "Life of KV blocks, p50": "kv_cache_metrics is not set here, as it is not unless somebody asks",
+    "Lines of batches unanswered": "no batch is made here",
+    "Results of batches": "no batch is made here",
     "Fields that were ignored": "no client here sends a field that this server does not know",
     "Requests by adapter": "no adapter is loaded here; tests/e2e/test_adapters.py counts their requests",
     "Failed by adapter": "no adapter is loaded here; tests/e2e/test_adapters.py counts their requests",
