@@ -273,30 +273,3 @@ def _service(board: Dashboard) -> None:
             width=24,
         )
     )
-
-
-def _batches(board: Dashboard) -> None:
-    board.with_row(Row("Batches"))
-    team = 'team=~"$team", replica=~"$replica"'
-    board.with_panel(
-        graph(
-            "Lines of batches unanswered",
-            "Lines of batches that are queued or running, by team.",
-            "it does not fall while users' requests wait: batches come after them. Add replicas, or wait.",
-            "short",
-            [Query(now("serving_batch_lines_unanswered", team, "team, state"), "{{team}} {{state}}")],
-            stacked=True,
-        )
-    )
-    board.with_panel(
-        graph(
-            "Results of batches",
-            "Lines of batches that got their result in each second, and batches that ended, by how.",
-            "failed or expired: GET /v1/batches/ID names the errors; the batch's error file has each line's.",
-            "ops",
-            [
-                Query(rate("serving_batch_lines_total", team, "team, outcome"), "{{team}} lines {{outcome}}"),
-                Query(rate("serving_batches_finished_total", team, "team, status"), "{{team}} batches {{status}}"),
-            ],
-        )
-    )
