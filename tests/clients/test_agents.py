@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ pytestmark = pytest.mark.clients
 
 PRINTED = "It printed marmot."
 AGENTS = (Codex, ClaudeCode, OpenCode)
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+"""A picture of one dot."""
 EDIT = "marmot.txt\n```\nwhistle\n```\n"
 
 
@@ -52,6 +55,25 @@ def test_a_command_is_run_and_the_answer_tells_of_it(kind: type[Agent], scripted
     prompt = next(prompt for prompt in scripted.prompts(f"for {name}.") if COMMAND in prompt)
     assert ANALYSIS in prompt
     assert PREAMBLE in prompt
+
+
+@pytest.mark.parametrize(
+    ("kind", "tool", "argument"), [(Codex, "view_image", "path"), (ClaudeCode, "Read", "file_path")]
+)
+def test_a_tool_that_returns_an_image_does_not_end_the_thread(
+    kind: type[Agent], tool: str, argument: str, scripted: Scripted, tmp_path: Path
+) -> None:
+    agent = kind(scripted.url, tmp_path)
+    image = agent.project / "dot.png"
+    image.write_bytes(base64.b64decode(PNG))
+    question = f"What does the picture show, {kind.__name__}?"
+    lines = (
+        ScriptLine(tail_contains=question, turn=1, completion=call(tool, {argument: str(image)})),
+        ScriptLine(tail_contains=f"functions.{tool}", turn=2, completion=answer("I read text alone.")),
+    )
+    with scripted.playing(*lines):
+        ended = agent.ask(question)
+    assert "I read text alone." in agent.said(ended), ended
 
 
 @of_each(*AGENTS)
