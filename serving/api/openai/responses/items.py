@@ -13,11 +13,13 @@ from typing_extensions import TypeAliasType
 
 from serving.api.wire.base_model import WireModel, invalid, only, unsupported
 from serving.api.wire.field_rules import Place
+from serving.api.wire.left_out import left_out
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 _ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
+_TEXT_TYPES = ("input_text", "output_text", "text", "refusal")
 _MEDIA = {"input_image": "images", "input_file": "files", "input_audio": "audio"}
 _DIRECT = only({"type": "direct"}, because="Calls come from the model itself here; leave it out.")
 
@@ -61,6 +63,21 @@ Text = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[TextContents, Tag("<parts>")],
     Discriminator(_shape, custom_error_type="expected", custom_error_message="a string or an array of text parts"),
 ]
+
+
+def _results_in_text(value: Any) -> Any:
+    """An output with words in place of media: refusing them would end an agent's thread."""
+    if not isinstance(value, list):
+        return value
+    return [
+        {"type": "input_text", "text": left_out(part["type"])}
+        if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] not in _TEXT_TYPES
+        else part
+        for part in value
+    ]
+
+
+ResultText = Annotated[Text, BeforeValidator(_results_in_text)]
 
 
 class MessageItem(WireModel):
@@ -127,7 +144,7 @@ class FunctionCallOutputItem(WireModel):
     places: ClassVar[tuple[Place, ...]] = ("item",)
     type: Literal["function_call_output"]
     call_id: _NonEmpty
-    output: Text
+    output: ResultText
     id: _ItemId | None = None
     status: ItemStatus | None = None
     name: str | None = Field(None, description="Ignored: the call's id decides.")
