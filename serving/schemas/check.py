@@ -20,12 +20,12 @@ from jsonschema import (
     Draft202012Validator,
     ValidationError,
 )
-from referencing import Registry
 
 from serving.schemas.compiler import compiled
 from serving.schemas.json_type import json_type
 from serving.schemas.places import joined
 from serving.schemas.problems import InvalidError, UnsupportedError
+from serving.schemas.validating import validator_in
 
 MAX_SCHEMA_CHARACTERS = 128 * 1024
 MAX_SCHEMA_DEPTH = 48
@@ -75,7 +75,8 @@ def schema_grammar(text: str) -> str:
 
 def validator_of(schema: dict[str, Any]) -> Any:
     """jsonschema's validator of a schema, by its draft; it reads no reference from the network."""
-    return _draft_of(schema)(schema, registry=Registry(), format_checker=_draft_of(schema).FORMAT_CHECKER)
+    draft = draft_of(schema)
+    return validator_in(draft, schema, format_checker=draft.FORMAT_CHECKER)
 
 
 def is_valid_answer(schema: str, answer: str) -> bool:
@@ -102,12 +103,12 @@ def _read(text: str) -> SchemaProblem | str:
     parts = list(subschemas(schema))
     if len(parts) > MAX_SUBSCHEMAS:
         return SchemaProblem("", f"it has {len(parts)} schemas in it; at most {MAX_SUBSCHEMAS} are taken.")
-    draft = _draft_of(schema)
+    draft = draft_of(schema)
     problem = _meta_problem(schema, draft)
     if problem is not None:
         return problem
     try:
-        return compiled(draft(schema, registry=Registry()), {id(part): path for path, part in parts})
+        return compiled(validator_in(draft, schema), {id(part): path for path, part in parts})
     except RecursionError:
         return SchemaProblem("", "it is too complex to hold answers to.", "unsupported_schema")
     except InvalidError as error:
@@ -133,7 +134,7 @@ def subschemas(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 pending += [(joined(joined(path, keyword), name), item) for name, item in named.items()]
 
 
-def _draft_of(schema: dict[str, Any]) -> Any:
+def draft_of(schema: dict[str, Any]) -> Any:
     """The draft that a schema names; else 2020-12 or, where that does not know the schema's tuples, Draft 7."""
     named = schema.get("$schema")
     if isinstance(named, str) and named.rstrip("#") in _DRAFTS:

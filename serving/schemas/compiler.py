@@ -344,6 +344,8 @@ class _Compiler:
         """Members that are not listed: for each set of patterns that may be found in their names, one alternative."""
         patterns = dict.fromkeys(pattern[:2] for members in facets.members for pattern in members.patterns)
         distinct = dict(reversed(patterns))
+        for pattern, at in distinct.items():
+            self._texts.found(pattern, at, "")
         if len(distinct) > _MOST_PATTERNS:
             at = next(iter(distinct.values()))
             raise UnsupportedError(at, f"answers are held to at most {_MOST_PATTERNS} patterns of names.")

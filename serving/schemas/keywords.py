@@ -40,7 +40,11 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword("properties", "held", "in the order of the schema"),
     Keyword("required", "held", "also of properties that are not listed"),
     Keyword("additionalProperties", "held", "false where properties are listed and it is left out"),
-    Keyword("patternProperties", "held", "at most 3 patterns for one object"),
+    Keyword(
+        "patternProperties",
+        "held",
+        "at most 3 patterns for one object, with at most two repetitions of one character each",
+    ),
     Keyword("propertyNames", "held"),
     Keyword("unevaluatedProperties", "held"),
     Keyword("minProperties", "partly", "up to one more than the listed properties"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from serving.schemas.grammar import LAST, Ranges
 from serving.schemas.patterns import Anchor, Choice, Class, Look, Loop, Node, PatternError, Sequence
+from serving.schemas.problems import Work
 
 MOST_STATES = 300
 """Each costs the engine's grammar compiler some 10 ms."""
@@ -32,7 +33,8 @@ class State:
 class Languages:
     """Terms, kept once each. Raises PatternError for what would need too many of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Work | None = None) -> None:
+        self._work = work or Work()
         self._terms: list[tuple[Hashable, ...]] = []
         self._numbers: dict[tuple[Hashable, ...], Term] = {}
         self._derivatives: dict[tuple[Term, int], Term] = {}
@@ -191,6 +193,7 @@ class Languages:
         """The derivative: what may follow a character."""
         known = self._derivatives.get((term, point))
         if known is None:
+            self._work.take()
             known = self._derivatives[term, point] = self._after(term, point)
         return known
 

@@ -28,6 +28,7 @@ from serving.schemas.grammar import (
 from serving.schemas.languages import Languages, Term, looks, widths
 from serving.schemas.patterns import Anchor, Choice, Class, Loop, Node, PatternError, Sequence, parsed
 from serving.schemas.problems import UnsupportedError, Work
+from serving.schemas.validating import is_quick
 
 _SURROGATES = (0xD800, 0xDFFF)
 ALL: Ranges = ((0, 0xD7FF), (0xE000, LAST))
@@ -63,7 +64,7 @@ class Texts:
     def __init__(self, add: Add, work: Work) -> None:
         self._work = work
         self._add = add
-        self._languages = Languages()
+        self._languages = Languages(work)
         self._parsed: dict[str, Node] = {}
         self._made: dict[tuple[StringFacets, Ranges], Expression] = {}
 
@@ -77,8 +78,9 @@ class Texts:
         return known
 
     def found(self, pattern: str, at: str, text: str) -> bool:
-        """Whether a pattern is found in a text; raises where that is not the same in all dialects."""
-        self._node(pattern, at)
+        """Whether a pattern of names is found in a name."""
+        if not is_quick(self._node(pattern, at)):
+            raise UnsupportedError(at, "a pattern of names may have two repetitions, each of one character.")
         return re.search(pattern, text) is not None
 
     def is_empty(self, facets: StringFacets) -> bool:

@@ -60,6 +60,7 @@ OWNED_ENGINE_ARGS: Mapping[str, str] = {
     "max_model_len": "set `max_model_len`",
     "max_num_seqs": "set `max_num_seqs`",
     "distributed_executor_backend": "set `executor`",
+    "structured_outputs_config": "answers are held to grammars that only this server's backend, xgrammar, reads",
     "generation_config": "sampling comes with each request, never from a checkpoint",
     "disable_log_stats": "metrics are always on",
     "enable_log_requests": "prompts and answers are never logged",

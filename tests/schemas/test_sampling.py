@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
+from referencing import Registry
 
-from serving.schemas.check import schema_grammar, schema_problem, validator_of
+from serving.schemas.check import draft_of, schema_grammar, schema_problem
 from tests.schemas.sampling import matches, samples
 from tests.schemas.strategies import schemas
 from tests.schemas.test_keywords import EXAMPLES
@@ -21,6 +22,12 @@ from tests.schemas.test_keywords import EXAMPLES
 RANDOM = int(os.environ.get("SCHEMAS", "2000"))
 SHARES = 8
 """Parts of the random schemas that run beside one another."""
+
+
+def validator_of(schema: dict[str, Any]) -> Any:
+    """jsonschema's own validator, formats included."""
+    draft = draft_of(schema)
+    return draft(schema, registry=Registry(), format_checker=draft.FORMAT_CHECKER)
 
 
 def check_samples(schema: dict[str, Any], count: int) -> list[Any]:
