@@ -113,6 +113,11 @@ def _decoded(sealed: str) -> bytes:
     return blob
 
 
+def is_ours(sealed: str) -> bool:
+    """Whether a sealed text has the form of ours, under whatever key."""
+    return sealed.startswith(_PREFIX)
+
+
 class Seals:
     """Seals of all teams and models, under the secrets that `secrets` gives; it is asked once.
 

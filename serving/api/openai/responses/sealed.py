@@ -6,7 +6,7 @@ from serving.api.openai.responses.input import StoredItem
 from serving.api.openai.responses.items import CompactionItem, InputItem, ReasoningItem
 from serving.api.openai.responses.request import CompactRequest, ResponsesRequest
 from serving.errors import InvalidValueError, SealError
-from serving.sealing import Seal
+from serving.sealing import Seal, is_ours
 
 
 def needs_seal(request: ResponsesRequest) -> bool:
@@ -23,6 +23,8 @@ def unsealed(item: InputItem, seal: Seal | None, number: int) -> str | None:
     sealed = _sealed(item)
     if sealed is None or seal is None:
         return None
+    if isinstance(item, ReasoningItem) and not is_ours(sealed) and (item.content or item.summary):
+        return None  # another service's, and its text came beside it
     try:
         return (seal.compacting if isinstance(item, CompactionItem) else seal).open(sealed)
     except SealError as error:

@@ -15,6 +15,7 @@ from openai.types.responses import Response, ResponseReasoningItem
 from pydantic import SecretStr
 
 from serving.engine.scripted import ScriptLine
+from serving.harmony.vocabulary import decode
 from serving.settings.keys import new_key, new_salt
 from serving.settings.models import ModelSettings as ServedModel
 from serving.settings.storage import ResponsesSettings
@@ -168,6 +169,9 @@ async def test_another_model_and_a_changed_text_are_refused_by_name(serve: Serve
         changed[0]["encrypted_content"] = items[0]["encrypted_content"][:-4] + "AAAA"
         assert "changed" in (await refusal(served, changed)).message
         changed[0]["encrypted_content"] = "gAAAAABnOpenAIs"
+        await asked(served, input=[*changed, *outputs(changed)])
+        assert ANALYSIS in decode(served.engine.requests[-1].prompt_token_ids)
+        changed[0]["content"] = []
         assert "not encrypted by this server" in (await refusal(served, changed)).message
         await asked(served, input=[*items, *outputs(items)], model="alias")
 
