@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -31,7 +32,8 @@ class EngineLoad:
 
     `engine`: random id of the engine's process. `running` and `waiting`: sequences that the scheduler has in its batch
     and in its queue. `waiting_tokens`: prompt tokens of all requests without a first token. `step_tokens`: most tokens
-    of one scheduler step. None where an engine does not tell.
+    of one scheduler step. `adapters`: name and version of each adapter in its memory. `tokens_s`: tokens that it made a
+    second of late. None where an engine does not tell.
     """
 
     engine: str
@@ -40,8 +42,37 @@ class EngineLoad:
     waiting_tokens: int
     step_tokens: int | None = None
     kv_cache: KvCache | None = None
+    adapters: tuple[tuple[str, str], ...] = ()
+    tokens_s: float | None = None
 
     @property
     def idle(self) -> bool:
         """True without any request."""
         return not (self.running or self.waiting or self.waiting_tokens)
+
+
+class TokenRate:
+    """Tokens a second over the last one to two seconds; `clock` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._before = self._now = 0
+        self._since = clock()
+
+    def add(self, tokens: int) -> None:
+        """Count tokens that were made now."""
+        self._turn()
+        self._now += tokens
+
+    @property
+    def tokens_s(self) -> float:
+        """The rate now."""
+        self._turn()
+        return (self._before + self._now) / (1.0 + self._clock() - self._since)
+
+    def _turn(self) -> None:
+        passed = self._clock() - self._since
+        if passed >= 1.0:
+            self._before = self._now if passed < 2.0 else 0
+            self._now = 0
+            self._since += passed if passed >= 2.0 else 1.0

@@ -289,7 +289,8 @@ class ScriptedEngine:
         cache = None
         if self.kv_blocks is not None:
             cache = KvCache(self.kv_blocks, math.ceil(self._kv_tokens / _BLOCK_TOKENS), _BLOCK_TOKENS)
-        return EngineLoad(self._id, self.running, 0, 0, kv_cache=cache)
+        adapters = tuple((each.name, each.version) for each in self._adapters.adapters)
+        return EngineLoad(self._id, self.running, 0, 0, None, cache, adapters)
 
     async def check_health(self) -> None:
         """See Engine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from serving.engine.base import EngineRequest
+from serving.engine.base import Adapter, EngineRequest
 
 
 class Candidate(Protocol):
@@ -19,6 +19,10 @@ class Candidate(Protocol):
     @property
     def queued_tokens(self) -> int:
         """Prompt tokens that it has to read before those of another request."""
+        ...
+
+    def holds(self, adapter: Adapter) -> bool:
+        """Whether it has the adapter in its memory, as far as it has said so."""
         ...
 
 

@@ -13,10 +13,15 @@ _REQUEST_TOKENS = 128
 
 Between engines without a queue it decides by their answers; a prompt of thousands of tokens outweighs tens of answers.
 """
+_ADAPTER_TOKENS = 4096
+"""Prompt tokens that an engine reads in the time that it takes to load an adapter, which may push out another one."""
 
 
 class PowerOfTwo:
-    """Of two replicas drawn by `random`, the one with less to do: prompt tokens that wait, and answers at work."""
+    """Of two replicas drawn by `random`, the one with less to do.
+
+    Counted are prompt tokens that wait, answers at work, and the request's adapter where it is not loaded.
+    """
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -26,8 +31,11 @@ class PowerOfTwo:
         if len(candidates) == 1:
             return candidates[0]
         one, other = self._random.sample(candidates, 2)
-        return other if _cost(other) < _cost(one) else one
+        return other if _cost(request, other) < _cost(request, one) else one
 
 
-def _cost(candidate: Candidate) -> int:
-    return candidate.queued_tokens + _REQUEST_TOKENS * candidate.requests
+def _cost(request: EngineRequest, candidate: Candidate) -> int:
+    cost = candidate.queued_tokens + _REQUEST_TOKENS * candidate.requests
+    if request.adapter is not None and not candidate.holds(request.adapter):
+        cost += _ADAPTER_TOKENS
+    return cost

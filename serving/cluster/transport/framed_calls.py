@@ -16,7 +16,7 @@ from serving.cluster.transport.connection import RETRY_AFTER_S, Connection
 from serving.cluster.transport.inbox import OnFrameLoss, Stream
 from serving.cluster.transport.sockets import context
 from serving.cluster.transport.wire import Endpoint
-from serving.engine.base import EngineInfo, EngineRequest
+from serving.engine.base import Adapter, EngineInfo, EngineRequest
 from serving.engine.load import EngineLoad
 from serving.errors import EngineNotReadyError
 from serving.telemetry.metrics import FrameLoss
@@ -198,6 +198,11 @@ class _Link:
         load = self.connection.load
         self._forget_reported()
         return self._sent_tokens + (0 if load is None else load.waiting_tokens)
+
+    def holds(self, adapter: Adapter) -> bool:
+        """See Candidate."""
+        load = self.connection.load
+        return load is not None and (adapter.name, adapter.version) in load.adapters
 
     def begin(self, request: EngineRequest) -> Stream:
         """See Connection.begin()."""

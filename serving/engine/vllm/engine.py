@@ -251,7 +251,9 @@ class VllmEngine:
 
     def load(self) -> EngineLoad | None:
         """See PushingEngine."""
-        return None if self._llm is None else self._load_meter.load(self._llm)
+        if self._llm is None:
+            return None
+        return self._load_meter.load(self._llm, () if self._adapters is None else self._adapters.adapters)
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:

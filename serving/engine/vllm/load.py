@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 import uuid
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from serving.engine.load import EngineLoad, KvCache
+from serving.engine.base import Adapter
+from serving.engine.load import EngineLoad, KvCache, TokenRate
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -21,6 +24,7 @@ class LoadMeter:
     def __init__(self) -> None:
         self._engine = uuid.uuid4().hex
         self._stats: dict[int, Any] = {}
+        self._rate = TokenRate(time.monotonic)
 
     def record(
         self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
@@ -28,6 +32,8 @@ class LoadMeter:
         """Called after each step of scheduler `engine_idx`."""
         if scheduler_stats is not None:
             self._stats[engine_idx] = scheduler_stats
+        if iteration_stats is not None:
+            self._rate.add(iteration_stats.num_generation_tokens)
 
     def log(self) -> None:
         """Called when statistics are to be printed."""
@@ -35,8 +41,11 @@ class LoadMeter:
     def log_engine_initialized(self) -> None:
         """Called once."""
 
-    def load(self, llm: AsyncLLM) -> EngineLoad:
-        """The load now. vLLM has no statistics of a request that was aborted without another step after it."""
+    def load(self, llm: AsyncLLM, adapters: Iterable[Adapter] = ()) -> EngineLoad:
+        """The load now, with the adapters that are loaded.
+
+        vLLM has no statistics of a request that was aborted without another step after it.
+        """
         stats = list(self._stats.values()) if llm.get_num_unfinished_requests() else []
         scheduler = llm.vllm_config.scheduler_config
         return EngineLoad(
@@ -46,6 +55,8 @@ class LoadMeter:
             waiting_tokens=llm.get_num_queued_tokens(),
             step_tokens=scheduler.max_num_batched_tokens,
             kv_cache=_kv_cache(llm.vllm_config, [each.kv_cache_usage for each in stats]),
+            adapters=tuple((each.name, each.version) for each in adapters),
+            tokens_s=self._rate.tokens_s,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from serving.engine.base import Adapter
 from serving.engine.load import EngineLoad, KvCache
 from serving.engine.vllm.load import LoadMeter
 
@@ -36,7 +37,7 @@ def test_the_load_is_that_of_the_last_step() -> None:
     meter.record(None, None)
     meter.record(stats(0.25), None)
     found = meter.load(llm(unfinished=5, queued_tokens=700))
-    assert found == EngineLoad(found.engine, 3, 2, 700, 8192, KvCache(1000, 250, 16, 10))
+    assert found == EngineLoad(found.engine, 3, 2, 700, 8192, KvCache(1000, 250, 16, 10), tokens_s=0.0)
     assert found.engine != LoadMeter().load(llm(unfinished=0)).engine
 
 
@@ -55,3 +56,12 @@ def test_caches_of_several_schedulers_are_not_one() -> None:
     found = meter.load(llm(unfinished=5))
     assert (found.running, found.kv_cache) == (6, None)
     assert meter.load(llm(unfinished=5, blocks=None)).kv_cache is None
+
+
+def test_tokens_and_adapters_are_told() -> None:
+    meter = LoadMeter()
+    meter.record(stats(0.5), SimpleNamespace(num_generation_tokens=32))
+    found = meter.load(llm(unfinished=1), [Adapter("pirate", "/pirate", "v2")])
+    assert found.adapters == (("pirate", "v2"),)
+    assert found.tokens_s is not None
+    assert 0 < found.tokens_s <= 32
