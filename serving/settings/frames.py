@@ -21,7 +21,7 @@ class FrameSettings(Section):
         "and an ingress replica; in proportion less when fewer do. First tokens go at once.",
     )
     requests: Literal["connection", "call"] = Field(
-        "call",
+        "connection",
         description="How requests travel to engine replicas: on the connection that their tokens come on, or as actor "
         "calls of Ray Serve.",
     )
