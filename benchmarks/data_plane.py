@@ -64,7 +64,7 @@ def main() -> None:
         from serving.cluster.run.server import deploy, start_ray, take_down
 
         with Console() as console:
-            start_ray(settings)
+            start_ray(settings, console)
             deploy(settings, console)
             rounds = asyncio.run(_measured(arguments.rounds, arguments.requests))
             asyncio.run(take_down(settings, console))
