@@ -45,6 +45,7 @@ class ChoiceReader:
         "_interventions",
         "_make_parser",
         "_parser",
+        "_plain",
         "_stop_token_ids",
         "index",
         "segment_over",
@@ -69,6 +70,7 @@ class ChoiceReader:
         self._interventions = Interventions(request, request.sampling.max_tokens if max_tokens is None else max_tokens)
         self._events = ChoiceEvents(index, request, mint_call_id, on_recovered)
         self._checks_budget = False
+        self._plain = False  # nothing of this segment has to be looked at token by token
         self._stop_token_ids = frozenset(request.sampling.stop_token_ids) - frozenset(STOP_TOKEN_IDS)
 
     @property
@@ -116,12 +118,16 @@ class ChoiceReader:
         """Return the events of the next delta, in order; none once the choice or its segment is over."""
         events: list[ChatEvent] = []
         out = self._events
-        if self.is_done():
+        done = out.over or self.segment_over
+        if done:
             return events
         token_ids = delta.token_ids
         if delta.finish_reason == "stop" and token_ids and token_ids[-1] in self._stop_token_ids:
             return self._read_stopped(delta)
-        if (
+        if self._plain:
+            self.tokens += token_ids
+            out.take(self._parser.feed(token_ids), events)
+        elif (
             out.stop is None
             and out.logprobs is None
             and not out.one_call
@@ -134,7 +140,7 @@ class ChoiceReader:
             out.take(self._parser.feed(token_ids), events)
         else:
             self._read_token_by_token(delta, events)
-        if self.is_done():
+        if out.over or self.segment_over:
             return events
         if self._parser.turn_over:
             # What does not belong to the turn is not of the completion either; the engine is told to stop.
@@ -169,6 +175,9 @@ class ChoiceReader:
         """Begin the next engine request, for at most `limit` tokens: if more are left, the budget is checked then."""
         self.segment_over = False
         self._checks_budget = limit < self.tokens_left
+        out, interventions = self._events, self._interventions
+        watched = out.stop is not None or out.logprobs is not None or out.one_call
+        self._plain = not watched and interventions.is_idle
 
     def _read_token_by_token(self, delta: TokenDelta, events: list[ChatEvent]) -> None:
         parser, out, queue = self._parser, self._events, self._events.logprobs

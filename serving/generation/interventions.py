@@ -89,6 +89,12 @@ class Interventions:
             self.segment.kind == "free" and bool(self._answer or self._forced_tools or self._schemas)
         )
 
+    @property
+    def is_idle(self) -> bool:
+        """True while no intervention can come before the model stops, and no token has to be replaced."""
+        waits = self._budget.is_set or self._answer or self._forced_tools or self._schemas
+        return self.segment.kind == "free" and not waits
+
     def tokens_to_check(self, parser: HarmonyParser, tokens: Sequence[int]) -> int | None:
         """Tokens, at least 1, after which the reasoning budget must be checked; None: not in this segment."""
         if not self._budget.is_set or self.segment.kind != "free":

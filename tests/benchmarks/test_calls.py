@@ -10,8 +10,8 @@ async def test_a_request_takes_no_more_calls_until_its_engine_is_asked() -> None
 
 
 async def test_a_chunk_takes_no_more_calls() -> None:
-    assert (await chunk()).total <= 37
+    assert (await chunk()).total <= 31
 
 
 async def test_a_chunk_takes_no_more_calls_with_cache_and_fallback() -> None:
-    assert (await chunk(**with_cache_and_fallback())).total <= 47
+    assert (await chunk(**with_cache_and_fallback())).total <= 40
