@@ -52,10 +52,13 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.cluster.middleware:outermost",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # On a machine under load Ray's processes take longer to start than its 30 and 60 s.
-        "RAY_gcs_server_port_wait_time_s": str(_START_S),
-        "RAY_worker_register_timeout_seconds": str(_START_S),
     }
+    if settings.ray_address is None:
+        # On a machine under load the processes of our own Ray take longer to start than its 30 and 60 s.
+        environment |= {
+            "RAY_gcs_server_port_wait_time_s": str(_START_S),
+            "RAY_worker_register_timeout_seconds": str(_START_S),
+        }
     if settings.host in LOOPBACK and settings.ray_address is None:
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     seldom = _CONTROL_LOOP | (_LOG_MONITOR if settings.ray_address is None else {})
