@@ -81,6 +81,7 @@ def create_app(parts: Parts, *, lifespan: Lifespan[FastAPI] | None = None) -> Fa
             {name: Health(engine, time.monotonic) for name, engine in parts.engines.items()},
             parts.backends,
             parts.cache,
+            settings.recovery,
         ),
         http=settings.http,
         clock=parts.clock,

@@ -29,6 +29,7 @@ from serving.generation.types import ChatGeneration
 from serving.settings.backends import LOCAL_PROVIDER
 from serving.settings.http import HttpSettings
 from serving.settings.models import ModelSettings
+from serving.settings.recovery import RecoverySettings
 from serving.settings.teams import Team
 from serving.telemetry.metrics import Metrics
 from serving.tenancy.flow_control.admission import AdmissionQueue
@@ -69,7 +70,10 @@ class AskedModel:
         permit.effort, permit.sequences = generation.conversation.effort, generation.n
         try:
             generation = policy.restricted_generation(
-                generation, permit.identity.policy, max_messages=self.answerers.http.max_messages
+                generation,
+                permit.identity.policy,
+                max_messages=self.answerers.http.max_messages,
+                recovery=self.answerers.recovery,
             )
         except InvalidValueError:
             context.reject("too_long")
@@ -114,8 +118,10 @@ class Answerers:
         health: Mapping[str, Health],
         backends: Backends | None = None,
         cache: AnswerCache | None = None,
+        recovery: RecoverySettings | None = None,
     ) -> None:
         self.http = http
+        self.recovery = recovery or RecoverySettings()
         self.constraints = ConstraintChecks()
         self._models = models
         self._tenancy = tenancy

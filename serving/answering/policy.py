@@ -10,6 +10,7 @@ from serving.engine.base import EngineInfo
 from serving.errors import InvalidValueError, PermissionDeniedError
 from serving.generation.types import ChatGeneration
 from serving.settings.reasoning import ReasoningSettings
+from serving.settings.recovery import RecoverySettings
 from serving.settings.teams import Team
 
 
@@ -64,8 +65,13 @@ def effort_within(reasoning: ReasoningSettings, asked: str | None) -> Effort:
     return resolve_effort(asked, reasoning.default_effort, "clamp", highest=reasoning.highest_effort)
 
 
-def restricted_generation(generation: ChatGeneration, team: Team, *, max_messages: int) -> ChatGeneration:
-    """`generation` as the team may have it; raises InvalidValueError for more output or messages than allowed."""
+def restricted_generation(
+    generation: ChatGeneration, team: Team, *, max_messages: int, recovery: RecoverySettings
+) -> ChatGeneration:
+    """`generation` as the team may have it, with the server's second chances.
+
+    Raises InvalidValueError for more output or messages than allowed.
+    """
     if (messages := len(generation.conversation.messages)) > max_messages:
         raise InvalidValueError(
             f"The conversation has {messages} messages, and this server reads at most {max_messages}.",
@@ -74,7 +80,9 @@ def restricted_generation(generation: ChatGeneration, team: Team, *, max_message
     if team.max_output is not None:
         check_output(team, generation.max_tokens)
     if not team.show_reasoning and generation.include_reasoning:
-        return replace(generation, include_reasoning=False)
+        generation = replace(generation, include_reasoning=False)
+    if not recovery.retry or recovery.unoffered_calls == "retry":
+        generation = replace(generation, second_chance=recovery.retry, names_again=recovery.unoffered_calls == "retry")
     return generation
 
 

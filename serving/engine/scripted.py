@@ -350,7 +350,8 @@ def continuation(line: ScriptLine, request: EngineRequest) -> list[int]:
     """The rest of the line after the completion so far.
 
     One that left the script (a header was forced on it) goes on behind the same header in the script, where there is
-    one; otherwise there is nothing more to say. Under a choice, the first of its texts that the script has is said.
+    one, and behind the next one where it has written that header before; otherwise there is nothing more to say.
+    Under a choice, the first of its texts that the script has is said.
     """
     script, written = line.token_ids, request.completion_token_ids
     if request.constraint is not None and request.constraint.kind == "choice":
@@ -361,11 +362,19 @@ def continuation(line: ScriptLine, request: EngineRequest) -> list[int]:
     message = len(written) - written[::-1].index(MESSAGE) if MESSAGE in written else 0
     channel = message - written[:message][::-1].index(CHANNEL) - 1 if CHANNEL in written[:message] else message
     header, body = written[channel:message], written[message:]
-    for begin in range(len(script) - len(header) + 1 if header else 0):
-        after = begin + len(header)
-        if script[begin:after] == header and script[after : after + len(body)] == body:
-            return script[after + len(body) :] or [RETURN]
-    return [RETURN]
+    if not header:
+        return [RETURN]
+    rests = [
+        script[after + len(body) :] for after in _ends(header, script) if script[after : after + len(body)] == body
+    ]
+    if not rests:
+        return [RETURN]
+    return rests[min(len(_ends(header, written[:channel])), len(rests) - 1)] or [RETURN]
+
+
+def _ends(part: list[int], tokens: list[int]) -> list[int]:
+    """Positions after each occurrence of `part` in `tokens`."""
+    return [end for end in range(len(part), len(tokens) + 1) if tokens[end - len(part) : end] == part]
 
 
 def _cut(token_ids: list[int], finish: FinishReason, sampling: Sampling) -> tuple[list[int], FinishReason]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from serving.engine.base import Engine
@@ -113,4 +114,15 @@ def _usage(planned: Plan, readers: Sequence[ChoiceReader], cached_tokens: int) -
         completion_tokens=sum(len(reader.tokens) for reader in readers),
         channels=TokenCounts.summed(reader.counts for reader in readers),
         cached_tokens=cached_tokens,
+        recovered=_recovered(readers),
     )
+
+
+def _recovered(readers: Sequence[ChoiceReader]) -> Mapping[str, int]:
+    """Recoveries by kind, over all choices."""
+    if len(readers) == 1:
+        return readers[0].recovered
+    counts: Counter[str] = Counter()
+    for reader in readers:
+        counts.update(reader.recovered)
+    return counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 
 from serving.engine.base import FinishReason, TokenDelta
@@ -102,6 +103,11 @@ class ChoiceReader:
     def reasoning_truncated(self) -> bool:
         """True once a budget has cut the analysis."""
         return self._interventions.reasoning_truncated
+
+    @property
+    def recovered(self) -> Mapping[str, int]:
+        """Recoveries so far, by kind."""
+        return self._events.recovered
 
     @property
     def counts(self) -> TokenCounts:
@@ -261,7 +267,7 @@ class ChoiceReader:
             due = interventions.at_stop(self._parser, self.tokens, called=out.called, answered=answered)
             if due is not None:
                 out.end_message(events)
-                if due.keep < len(self.tokens):
+                if due.keep < len(self.tokens) or self._parser.turn_over:
                     self._rewind(due.keep)
                 out.report([Recovered("answer_missing")])
                 self._intervene(due, events)

@@ -47,17 +47,16 @@ class ChoiceEvents:
         "_index",
         "_mint_call_id",
         "_on_recovered",
-        "_opened_final",
         "_opens",
-        "_refused_call",
+        "_said",
         "_show_reasoning",
         "_text",
-        "_visible",
         "called",
         "logprobs",
         "one_call",
         "over",
         "reasoning_truncated",
+        "recovered",
         "stop",
     )
 
@@ -77,9 +76,8 @@ class ChoiceEvents:
         self._channel: Channel = "final"
         self._opens = False
         self._text = ""  # of this delta and message, not yet emitted
-        self._refused_call = False
-        self._visible = False
-        self._opened_final = False
+        self._said = False  # on the final channel
+        self.recovered: dict[str, int] = {}
         self._call: int | None = None  # the open call, while it has no arguments
 
     @property
@@ -89,14 +87,14 @@ class ChoiceEvents:
 
     @property
     def answered(self) -> bool:
-        """True once the client has an answer; the text of a call that was not offered is kept, yet is none."""
-        return self._opened_final or (self._visible and not self._refused_call)
+        """True once the client has an answer: text on the final channel."""
+        return self._said
 
     def report(self, parsed: Iterable[Event]) -> None:
         """Tell of the recoveries among `parsed`, and take nothing else of them."""
         for event in parsed:
             if isinstance(event, Recovered):
-                self._refused_call = self._refused_call or event.kind == "tool_not_offered"
+                self.recovered[event.kind] = self.recovered.get(event.kind, 0) + 1
                 if self._on_recovered is not None:
                     self._on_recovered(event.kind)
 
@@ -111,7 +109,6 @@ class ChoiceEvents:
                 self._take_arguments(event, events)
             elif isinstance(event, ChannelOpened):
                 self._channel, self._opens = event.channel, True
-                self._opened_final = self._opened_final or event.channel == "final"
             elif isinstance(event, MessageClosed):
                 if self._call is not None:
                     self._take_arguments(ToolArguments(self._call, "{}"), events)  # clients decode them as JSON
@@ -161,9 +158,9 @@ class ChoiceEvents:
 
     def _take_text(self, event: Text) -> None:
         text = event.text
-        if event.channel != "analysis":
-            self._visible = True
-        elif not self._show_reasoning:
+        if event.channel == "final":
+            self._said = True
+        elif event.channel == "analysis" and not self._show_reasoning:
             return
         if self.logprobs is not None:
             self.logprobs.read += len(text)

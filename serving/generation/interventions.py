@@ -17,7 +17,7 @@ from serving.generation import constraints
 from serving.generation.reasoning_budget import ReasoningBudget
 from serving.generation.segment import Kind, Segment
 from serving.generation.types import ChatGeneration
-from serving.harmony.events import ChannelOpened, Event, ToolCallOpened
+from serving.harmony.events import ChannelOpened, Event, Recovered, ToolCallOpened
 from serving.harmony.header_tokens import call_body, call_header, call_header_prefix, final_header
 from serving.harmony.parser import HarmonyParser
 from serving.harmony.vocabulary import BODY_ENDS, CHANNEL, MESSAGE, START, decode
@@ -54,8 +54,11 @@ class Interventions:
         "_budget",
         "_forced_tools",
         "_made",
+        "_names_again",
+        "_offered",
         "_plain",
         "_schemas",
+        "_second_chance",
         "max_tokens",
         "reasoning_truncated",
         "segment",
@@ -67,6 +70,9 @@ class Interventions:
         self.segment = Segment()
         self._forced_tools = request.forced_tools
         self._answer = request.answer
+        self._second_chance = request.second_chance
+        self._offered = [tool.name for tool in request.conversation.tools] if request.names_again else []
+        self._names_again = bool(self._offered)
         self._schemas = {
             tool.name: constraints.of_call(tool)
             for tool in request.conversation.tools
@@ -86,7 +92,8 @@ class Interventions:
     def watches(self) -> bool:
         """True while messages must be checked as they open: tokens are then to be fed one by one."""
         return self.segment.kind == "name" or (
-            self.segment.kind == "free" and bool(self._answer or self._forced_tools or self._schemas)
+            self.segment.kind == "free"
+            and bool(self._answer or self._forced_tools or self._schemas or self._names_again)
         )
 
     @property
@@ -116,6 +123,9 @@ class Interventions:
                     return self._call(_header_start(tokens))
                 if self._answer is not None:
                     return self._final(_header_start(tokens))
+            elif isinstance(event, Recovered) and event.kind == "tool_not_offered" and self._names_again:
+                self._names_again = False
+                return self._call(_header_start(tokens), names=self._forced_tools or self._offered)
             elif isinstance(event, ToolCallOpened):
                 if self._forced_tools and event.name not in self._forced_tools:
                     return self._call(_header_start(tokens))
@@ -133,11 +143,14 @@ class Interventions:
     ) -> Intervention | None:
         """The intervention due when the model has stopped; the last of `tokens` may be what it stopped with.
 
-        A forced call that was not made is asked for; so is an answer where there was nothing but analysis.
+        A forced call that was not made is asked for; so is an answer of a given form and, as a second chance, any
+        answer where the turn gave the user none.
         """
         if self.segment.kind != "free" or called:
             return None
-        if not self._forced_tools and answered:
+        if not self._forced_tools and (answered or parser.holds_answer):
+            return None
+        if not self._forced_tools and self._answer is None and not self._second_chance:
             return None
         keep = len(tokens) - bool(tokens and tokens[-1] in BODY_ENDS)
         if not _is_in_body(tokens[:keep]):
@@ -152,15 +165,17 @@ class Interventions:
     def _final(self, keep: int) -> Intervention | None:
         return self._checked(Intervention(keep, final_header(), "answer", self._answer))
 
-    def _call(self, keep: int, name: str | None = None) -> Intervention | None:
-        """Go on in a call's body: of `name`, of the one that is forced, or of the one the model then names."""
-        if name is None and len(self._forced_tools) == 1:
-            name = self._forced_tools[0]
+    def _call(self, keep: int, name: str | None = None, names: Sequence[str] | None = None) -> Intervention | None:
+        """Go on in a call's body: of `name`, or of one of `names` (those forced unless given) as the model says."""
+        names = self._forced_tools if names is None else names
+        if name is None and len(names) == 1:
+            name = names[0]
         if name is None:
             # The dot is left to the model, which writes it in one token with the name's beginning.
-            names = Constraint("choice", json.dumps([f".{name}" for name in self._forced_tools]))
-            return self._checked(Intervention(keep, call_header_prefix(dot=False), "name", names))
-        return self._checked(Intervention(keep, self._header(name), "call", self._schemas[name]))
+            choice = Constraint("choice", json.dumps([f".{each}" for each in names]))
+            return self._checked(Intervention(keep, call_header_prefix(dot=False), "name", choice))
+        schema = self._schemas.get(name, constraints.JSON_OBJECT)
+        return self._checked(Intervention(keep, self._header(name), "call", schema))
 
     def _named(self, tokens: Sequence[int]) -> Intervention | None:
         """The function's name is complete: its body follows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +26,9 @@ class ChatGeneration:
     Analysis is closed, and the model made to answer, after `max_reasoning_tokens` of it, or when no more than
     `min_answer_tokens` of max_tokens are left. `truncate` drops the oldest turns of a conversation that is too long,
     so that max_tokens fit or, where that is None, `answer_share` of the context is left.
+
+    `second_chance`: a turn without an answer goes on with the header of a final message, once. `names_again`: a call of
+    a function that was not offered becomes, once, a call of one that is on offer, which the model names.
     """
 
     request_id: str
@@ -44,6 +47,8 @@ class ChatGeneration:
     min_answer_tokens: int = 0
     truncate: bool = False
     answer_share: float = 0.25
+    second_chance: bool = True
+    names_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Usage:
     """Tokens spent, summed over choices.
 
     `channels` are parts of `completion_tokens`; the rest is structure. `cached_tokens` is part of `prompt_tokens`.
+    `recovered` counts the recoveries of this answer by kind; kept answers have none.
     `cache` says that no engine worked for this request: its answer was kept ("hit"), or another's ("shared").
     """
 
@@ -69,6 +75,7 @@ class Usage:
     channels: TokenCounts = field(default_factory=TokenCounts)
     cached_tokens: int = 0
     cache: Literal["hit", "shared"] | None = None
+    recovered: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def reasoning_tokens(self) -> int:

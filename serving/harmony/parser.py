@@ -136,6 +136,11 @@ class HarmonyParser:
         return self._ended[channel] + (self._body_tokens if self.open_channel == channel else 0)
 
     @property
+    def holds_answer(self) -> bool:
+        """True where finish() would deliver text that was held back, for it may be the answer."""
+        return self._doubtful is not None
+
+    @property
     def body_is_empty(self) -> bool:
         """True from a header's end until the first token of its message, or call, comes."""
         return self._header is None and self._body_tokens == 0 and not self._salvaged
@@ -314,7 +319,7 @@ class HarmonyParser:
             self._decide("analysis" if self._answered else "final", events)
             self._recover(kind, events)
             self.turn_over = True
-            self._header = self._new_header("none")
+            self._header = self._new_header("none", tokens=self._header_tokens)
             return
         self._decide("analysis", events)
         events.extend(Recovered(kind) for kind in opening.recovered)

@@ -22,6 +22,7 @@ from serving.settings.models import ModelSettings
 from serving.settings.oidc import OidcSettings
 from serving.settings.presets import PresetSettings
 from serving.settings.problems import several
+from serving.settings.recovery import RecoverySettings
 from serving.settings.redis import RedisSettings
 from serving.settings.storage import CacheSettings, ResponsesSettings
 from serving.settings.telemetry import LoggingSettings, TracingSettings
@@ -68,6 +69,9 @@ class Settings(Section):
     frames: FrameSettings = Field(FrameSettings(), description="Tokens on their way from the engines.")
     failover: FailoverSettings = Field(FailoverSettings(), description="Answers whose engine is lost.")
     batches: BatchSettings = Field(BatchSettings(), description="Files of requests, answered by idle engines.")
+    recovery: RecoverySettings = Field(
+        RecoverySettings(), description="Turns of a model that gave the user nothing, or called what there is not."
+    )
     backends: BackendsSettings = Field(BackendsSettings(), description="Other servers that answer for models.")
     ray_address: str | None = Field(
         None, min_length=1, description="A running Ray cluster to join; unset: start one on this machine."

@@ -46,6 +46,8 @@ OTHER_CHAT: dict[str, Any] = {
     "answer": Constraint("regex", "a"),
     "max_reasoning_tokens": 5,
     "min_answer_tokens": 5,
+    "second_chance": False,
+    "names_again": True,
 }
 OTHER_CONVERSATION: dict[str, Any] = {
     "effort": "high",

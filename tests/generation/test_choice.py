@@ -37,6 +37,7 @@ def read(
     finish: FinishReason = "stop",
     mint: Callable[[], str] = lambda: "call_x",
     recovered: list[str] | None = None,
+    second_chance: bool = True,
 ) -> tuple[list[ChatEvent], ChoiceReader]:
     request = ChatGeneration(
         "r",
@@ -44,6 +45,7 @@ def read(
         Sampling(max_tokens=1000),
         stop=stop,
         include_reasoning=include_reasoning,
+        second_chance=second_chance,
     )
     reader = ChoiceReader(index, request, mint, None if recovered is None else recovered.append)
     ids = encode_harmony(completion)
@@ -78,7 +80,7 @@ def test_messages_on_one_channel_join_byte_for_byte_and_open_anew() -> None:
 
 
 def test_an_empty_message_makes_no_delta() -> None:
-    events, _ = read(f"{FINAL}<|return|>")
+    events, _ = read(f"{FINAL}<|return|>", second_chance=False)
     assert events == [ChoiceFinished(0, "stop")]
 
 

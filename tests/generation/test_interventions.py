@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import date
@@ -169,10 +170,93 @@ class TestMissingAnswer:
         assert (choice.tool_calls, choice.finish_reason) == ([], "stop")
         assert recovered == ["tool_not_offered", "answer_missing"]
 
-    async def test_an_empty_answer_is_an_answer(self, make_request: MakeRequest) -> None:
+    @pytest.mark.parametrize(
+        "nothing",
+        [
+            f"{ANALYSIS}Hm.",
+            "<|channel|>commentary<|message|>Let me see.",
+            f"{ANALYSIS}Hm.{NEXT}<|channel|>commentary<|message|>Let me see.",
+            f"{FINAL}",
+            f"{ANALYSIS}Hm.{NEXT}{FINAL}",
+            "<|channel|>final",
+            f"{ANALYSIS}Hm.{NEXT}<|channel|>commentary",
+            "<|channel|>commentary<|message|>Let me see.<|end|><|start|>user<|message|>Go on.",
+        ],
+    )
+    async def test_a_turn_with_nothing_for_the_user_is_given_a_second_chance(
+        self, nothing: str, make_request: MakeRequest
+    ) -> None:
+        completion = f"{nothing}<|return|>{FINAL}Paris.<|return|>"
+        answer, engine, recovered = await answers(completion, make_request())
+        assert answer.choices[0].content == "Paris."
+        assert answer.choices[0].finish_reason == "stop"
+        assert recovered.count("answer_missing") == 1
+        assert answer.usage.recovered == Counter(recovered)
+        assert len(engine.requests) == 4  # two streamed, two whole
+
+    async def test_a_second_chance_is_the_last(self, make_request: MakeRequest) -> None:
         answer, engine, recovered = await answers(f"{FINAL}<|return|>", make_request())
-        assert (answer.choices[0].content, recovered) == ("", [])
+        assert (answer.choices[0].content, recovered) == ("", ["answer_missing"])
+        assert len(engine.requests) == 4  # two streamed, two whole
+
+    @pytest.mark.parametrize("nothing", [f"{ANALYSIS}Hm.", "<|channel|>commentary<|message|>Let me see.", f"{FINAL}"])
+    async def test_no_second_chance_is_given_where_none_is_wanted(
+        self, nothing: str, make_request: MakeRequest
+    ) -> None:
+        request = make_request(second_chance=False)
+        answer, engine, recovered = await answers(f"{nothing}<|return|>{FINAL}Paris.<|return|>", request)
+        assert (answer.choices[0].content, recovered, answer.usage.recovered) == ("", [], {})
         assert len(engine.requests) == 2  # one streamed, one whole
+
+    async def test_a_second_chance_stays_within_max_tokens(self, make_request: MakeRequest) -> None:
+        completion = f"{ANALYSIS}Hm.<|return|>{FINAL}Paris, of course.<|return|>"
+        answer, engine, recovered = await answers(completion, make_request(max_tokens=10))
+        assert (answer.choices[0].content, recovered) == ("", [])  # no token would be left after the header
+        assert len(engine.requests) == 2
+        answer, _, _ = await answers(completion, make_request(max_tokens=14))
+        assert answer.usage.completion_tokens == 14
+        assert (answer.choices[0].content, answer.choices[0].finish_reason) == ("Paris, of", "length")
+
+    @pytest.mark.parametrize("text", ["<|channel|>critic<|message|>Paris.<|return|>", "Paris.<|return|>"])
+    async def test_text_that_is_taken_for_the_answer_needs_no_second_chance(
+        self, text: str, make_request: MakeRequest
+    ) -> None:
+        answer, _, recovered = await answers(text, make_request())
+        assert answer.choices[0].content == "Paris."
+        assert "answer_missing" not in recovered
+
+    async def test_a_call_needs_no_second_chance(self, make_request: MakeRequest) -> None:
+        answer, engine, _ = await answers(call_of("get_weather"), make_request(tools=(WEATHER,)))
+        assert len(answer.choices[0].tool_calls) == 1
+        assert len(engine.requests) == 2  # one streamed, one whole
+
+
+class TestNamesAgain:
+    async def test_a_call_of_what_is_not_offered_becomes_one_of_what_is(self, make_request: MakeRequest) -> None:
+        completion = f"{ANALYSIS}Hm.{NEXT}{call_of('look_outside')}{call_of('get_weather')}"
+        request = make_request(tools=(WEATHER, TIME), names_again=True)
+        answer, _, recovered = await answers(completion, request)
+        (call,) = answer.choices[0].tool_calls
+        assert (call.name, call.arguments) == ("get_weather", '{"city":"Paris"}')
+        assert (answer.choices[0].commentary, answer.choices[0].reasoning) == ("", "Hm.")
+        assert "tool_not_offered" in recovered
+
+    async def test_the_model_chooses_among_the_names_on_offer(self, make_request: MakeRequest) -> None:
+        completion = f"{call_of('look_outside')}{call_of('get_time')}"
+        _, engine, _ = await answers(completion, make_request(tools=(WEATHER, TIME), names_again=True))
+        constraints = [each.constraint for each in engine.requests if each.constraint is not None]
+        assert constraints[0] == Constraint("choice", json.dumps([".get_weather", ".get_time"]))
+
+    async def test_the_only_function_on_offer_is_called_at_once(self, make_request: MakeRequest) -> None:
+        completion = f"{call_of('look_outside')}{call_of('get_weather')}"
+        answer, _, _ = await answers(completion, make_request(tools=(WEATHER,), names_again=True))
+        assert [call.name for call in answer.choices[0].tool_calls] == ["get_weather"]
+
+    async def test_without_it_the_call_is_commentary(self, make_request: MakeRequest) -> None:
+        completion = f"{call_of('look_outside')}{FINAL}Paris.<|return|>"
+        answer, _, _ = await answers(completion, make_request(tools=(WEATHER, TIME)))
+        assert answer.choices[0].tool_calls == []
+        assert (answer.choices[0].commentary, answer.choices[0].content) == ('{"city":"Paris"}', "Paris.")
 
 
 class TestForcedCalls:

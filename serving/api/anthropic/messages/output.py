@@ -160,13 +160,16 @@ class MessageEncoder:
 
 def usage_of(usage: Usage) -> MessageUsage:
     """Usage as Anthropic counts it: the cached part of a prompt apart."""
-    return MessageUsage(
+    shown = MessageUsage(
         input_tokens=usage.prompt_tokens - usage.cached_tokens,
         cache_creation_input_tokens=0,
         cache_read_input_tokens=usage.cached_tokens,
         output_tokens=usage.completion_tokens,
         output_tokens_details={"thinking_tokens": usage.reasoning_tokens},
     )
+    if usage.recovered:
+        shown["recovered"] = dict(usage.recovered)
+    return shown
 
 
 def _reply(message_id: str, model: str, usage: MessageUsage) -> MessageReply:

@@ -51,13 +51,17 @@ class ThinkingTokens(TypedDict):
 
 
 class MessageUsage(TypedDict):
-    """Tokens spent. The prompt's are the sum of input_tokens and those read from the cache."""
+    """Tokens spent. The prompt's are the sum of input_tokens and those read from the cache.
+
+    `recovered` counts, by kind, where the server mended what the model wrote; it is left out where it never did.
+    """
 
     input_tokens: int
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
     output_tokens_details: ThinkingTokens
+    recovered: NotRequired[dict[str, int]]
 
 
 class AppliedEdits(TypedDict):

@@ -21,6 +21,7 @@ from serving.api.anthropic.messages.request import MessagesRequest, parse_count_
 from serving.api.anthropic.messages.response import AppliedEdits, CountedTokens, MessageReply
 from serving.api.context import ApiContext, request_id
 from serving.api.error_replies import ANTHROPIC_PATH
+from serving.api.recovered import with_recovered
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
@@ -123,10 +124,8 @@ class _Reply:
 
     async def whole(self) -> Response:
         """Return the reply in one piece."""
-        return JSONResponse(
-            await until_disconnect(self._request.receive, self._complete()),
-            headers=self._headers,
-        )
+        reply = await until_disconnect(self._request.receive, self._complete())
+        return JSONResponse(reply, headers=with_recovered(self._headers, reply["usage"].get("recovered", {})))
 
     def streamed(self) -> Response:
         """Return the reply as events."""

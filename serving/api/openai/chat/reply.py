@@ -144,4 +144,6 @@ def _usage(usage: Usage, separate: bool) -> CompletionUsage:
         shown["thinking_tokens"] = sum(usage.channels[channel] for channel in CHANNELS if channel != "final")
     if usage.cache is not None:
         shown["cache"] = usage.cache
+    if usage.recovered:
+        shown["recovered"] = dict(usage.recovered)
     return shown

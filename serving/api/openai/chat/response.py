@@ -105,6 +105,7 @@ class CompletionUsage(TypedDict):
     """Tokens spent, over all choices. `thinking_tokens`: analysis and commentary, where `separate_thinking` asked.
 
     `cache` is there where no engine worked for the request: its answer was kept, or another's was shared.
+    `recovered` counts, by kind, where the server mended what the model wrote; it is left out where it never did.
     """
 
     prompt_tokens: int
@@ -114,6 +115,7 @@ class CompletionUsage(TypedDict):
     completion_tokens_details: CompletionTokensDetails
     thinking_tokens: NotRequired[int]
     cache: NotRequired[Literal["hit", "shared"]]
+    recovered: NotRequired[dict[str, int]]
 
 
 class ChatCompletion(TypedDict):

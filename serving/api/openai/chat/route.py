@@ -16,6 +16,7 @@ from serving.api.openai.chat.reply import ChunkEncoder, chat_completion
 from serving.api.openai.chat.request import ChatCompletionRequest, parse_chat_request
 from serving.api.openai.chat.style import ReplyStyle, reply_style
 from serving.api.openai.chat.thinking import SeparateThinking
+from serving.api.recovered import with_recovered
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
@@ -91,7 +92,7 @@ class _Reply:
             model=self._asked.model,
             separate=self._separate(),
         )
-        return JSONResponse(body, headers=self._headers)
+        return JSONResponse(body, headers=with_recovered(self._headers, answer.usage.recovered))
 
     def streamed(self) -> Response:
         """Return the reply in chunks."""

@@ -142,7 +142,10 @@ class OutputTokensDetails(TypedDict):
 
 
 class ResponseUsage(TypedDict):
-    """Tokens spent. `cache` is there where no engine worked for the request: "hit" or "shared"."""
+    """Tokens spent. `cache` is there where no engine worked for the request: "hit" or "shared".
+
+    `recovered` counts, by kind, where the server mended what the model wrote; it is left out where it never did.
+    """
 
     input_tokens: int
     input_tokens_details: InputTokensDetails
@@ -150,6 +153,7 @@ class ResponseUsage(TypedDict):
     output_tokens_details: OutputTokensDetails
     total_tokens: int
     cache: NotRequired[Literal["hit", "shared"]]
+    recovered: NotRequired[dict[str, int]]
 
 
 class ResponseFailure(TypedDict):

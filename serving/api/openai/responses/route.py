@@ -25,6 +25,7 @@ from serving.api.openai.responses.request import (
     parse_responses_request,
 )
 from serving.api.openai.responses.response import DeletedResponse, InputTokens, ResponseObject
+from serving.api.recovered import with_recovered
 from serving.api.routing import PathRule, Router
 from serving.api.streaming.disconnect import until_disconnect
 from serving.api.streaming.event_stream import EventStream
@@ -69,7 +70,9 @@ def responses_router(
         run, headers = await preparer.run(context_of(request.scope), asked)
         if asked.stream:
             return _stream(context, request, run.frames(), headers)
-        return JSONResponse(await until_disconnect(request.receive, run.whole()), headers=headers)
+        reply = await until_disconnect(request.receive, run.whole())
+        usage = reply["usage"]
+        return JSONResponse(reply, headers=with_recovered(headers, usage.get("recovered", {}) if usage else {}))
 
     @router.post(INPUT_TOKENS_PATH, summary="Count the tokens of the prompt that a request becomes")
     async def count_input_tokens(request: Request) -> Response:

@@ -17,4 +17,6 @@ def shown_usage(usage: Usage) -> ResponseUsage:
     )
     if usage.cache is not None:
         shown["cache"] = usage.cache
+    if usage.recovered:
+        shown["recovered"] = dict(usage.recovered)
     return shown
