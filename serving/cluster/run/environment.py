@@ -28,6 +28,14 @@ _CONTROL_LOOP = {"RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25"}
 _LOG_MONITOR = {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "86400"}
 
 
+def patience_environment() -> dict[str, str]:
+    """Variables that give the processes of our own Ray more time to start than its 30 and 60 s, as under load."""
+    return {
+        "RAY_gcs_server_port_wait_time_s": str(_START_S),
+        "RAY_worker_register_timeout_seconds": str(_START_S),
+    }
+
+
 def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
     """Variables for the process that starts Ray; every process of the cluster inherits them.
 
@@ -53,12 +61,6 @@ def ray_environment(settings: Settings, cores: int) -> dict[str, str]:
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.cluster.middleware:outermost",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    if settings.ray_address is None:
-        # On a machine under load the processes of our own Ray take longer to start than its 30 and 60 s.
-        environment |= {
-            "RAY_gcs_server_port_wait_time_s": str(_START_S),
-            "RAY_worker_register_timeout_seconds": str(_START_S),
-        }
     if settings.host in LOOPBACK and settings.ray_address is None:
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     seldom = _CONTROL_LOOP | (_LOG_MONITOR if settings.ray_address is None else {})

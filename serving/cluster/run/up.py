@@ -9,7 +9,7 @@ import sys
 import typer
 
 from serving.cluster.run.control import DONE, hand_over, is_listening
-from serving.cluster.run.environment import port_is_free, ray_environment
+from serving.cluster.run.environment import patience_environment, port_is_free, ray_environment
 from serving.cluster.run.process_tree import Supervisor
 from serving.errors import ClusterError, SettingsError
 from serving.settings.tree import Settings
@@ -19,7 +19,7 @@ def up(settings: Settings) -> int:
     """Serve until stopped. Returns the exit status; raises SettingsError for an address that cannot be had."""
     if not _is_free(settings):
         raise _in_use(settings)
-    environment = ray_environment(settings, cores=len(os.sched_getaffinity(0)))
+    environment = ray_environment(settings, cores=len(os.sched_getaffinity(0))) | patience_environment()
     # Settings travel over a pipe: a command line can be read by every user of the machine.
     return Supervisor().run([sys.executable, "-m", "serving.cluster.run.server"], pickle.dumps(settings), environment)
 
