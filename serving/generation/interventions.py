@@ -99,7 +99,7 @@ class Interventions:
     @property
     def is_idle(self) -> bool:
         """True while no intervention can come before the model stops, and no token has to be replaced."""
-        waits = self._budget.is_set or self._answer or self._forced_tools or self._schemas
+        waits = self._budget.is_set or self._answer or self._forced_tools or self._schemas or self._names_again
         return self.segment.kind == "free" and not waits
 
     def tokens_to_check(self, parser: HarmonyParser, tokens: Sequence[int]) -> int | None:

@@ -48,6 +48,7 @@ OTHER_CHAT: dict[str, Any] = {
     "min_answer_tokens": 5,
     "second_chance": False,
     "names_again": True,
+    "caps_max_tokens": True,
 }
 OTHER_CONVERSATION: dict[str, Any] = {
     "effort": "high",
