@@ -21,6 +21,9 @@ from serving.generation.types import (
 from serving.harmony.channels import Channel
 from serving.harmony.conversation import FunctionCall
 
+BETWEEN_MESSAGES = "\n\n"
+"""Text between two messages to the user that one field has."""
+
 
 class AnswerBuilder:
     """Builder of a whole answer from a stream's events, from which it therefore cannot differ."""
@@ -64,7 +67,10 @@ class _ChoiceBuilder:
 
     def add(self, event: TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished) -> None:
         if isinstance(event, TextDelta):
-            self._texts.setdefault(event.channel, []).append(event.text)
+            texts = self._texts.setdefault(event.channel, [])
+            if event.opens and texts and event.channel != "analysis":
+                texts.append(BETWEEN_MESSAGES)
+            texts.append(event.text)
             if event.logprobs is not None:
                 self._logprobs[event.channel] += event.logprobs
         elif isinstance(event, ToolCallDelta):

@@ -45,6 +45,24 @@ def test_joins_interleaved_choices(make_request: Callable[..., ChatGeneration]) 
     assert answer.usage == usage
 
 
+def test_messages_on_one_channel_are_set_apart_and_thoughts_are_not(
+    make_request: Callable[..., ChatGeneration],
+) -> None:
+    builder = AnswerBuilder(make_request())
+    for event in (
+        TextDelta(0, "analysis", "Hm", opens=True),
+        TextDelta(0, "analysis", "...", opens=True),
+        TextDelta(0, "final", "One.", opens=True),
+        TextDelta(0, "final", "Two", opens=True),
+        TextDelta(0, "final", "."),
+        ChoiceFinished(0, "stop"),
+        GenerationFinished(Usage(1, 2, TokenCounts(), 0)),
+    ):
+        builder.add(event)
+    (choice,) = builder.answer().choices
+    assert choice.texts == {"analysis": "Hm...", "final": "One.\n\nTwo."}
+
+
 def test_there_is_no_answer_before_the_end(make_request: Callable[..., ChatGeneration]) -> None:
     builder = AnswerBuilder(make_request())
     builder.add(ChoiceFinished(0, "stop"))

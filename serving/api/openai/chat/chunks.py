@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii as quote
 
-from serving.api.openai.chat.content import BETWEEN_MESSAGES
 from serving.api.openai.chat.style import ReplyStyle
 from serving.api.openai.chunks import Chunks
+from serving.generation.answer import BETWEEN_MESSAGES
 from serving.harmony.channels import Channel
 
 
@@ -22,7 +22,7 @@ class ChatChunks(Chunks):
         self._open = '},"logprobs":null,"finish_reason":null}' + self._tail
         self._style = style
         self._starts: dict[tuple[int, str], tuple[str, str]] = {}
-        self._preambles: set[int] = set()
+        self._begun: set[tuple[int, str]] = set()
 
     def role(self, choice: int) -> bytes:
         """Return the first chunk of a choice, which has the role."""
@@ -45,7 +45,7 @@ class ChatChunks(Chunks):
 
         The name stands beside the delta: clients that add up deltas would join the names.
         """
-        if self._style.content_has_commentary:
+        if opens and channel != "analysis":
             text = self._apart(choice, channel, text)
         named = f'"channel":"{channel}",' if opens else ""
         first, again = self._keys(channel)
@@ -61,13 +61,11 @@ class ChatChunks(Chunks):
         return f'"{first}":', f',"{others[0]}":' if others else ""
 
     def _apart(self, choice: int, channel: Channel, text: str) -> str:
-        """Text that opens a message, set apart from a preamble that is in `content` before it."""
-        if channel == "commentary":
-            self._preambles.add(choice)
-        elif channel == "final" and choice in self._preambles:
-            self._preambles.remove(choice)
-            return BETWEEN_MESSAGES + text
-        return text
+        """Text that opens a message, set apart from the messages before it in the same fields."""
+        places = {(choice, field) for field in self._style.fields[channel]}
+        follows = not places.isdisjoint(self._begun)
+        self._begun |= places
+        return BETWEEN_MESSAGES + text if follows else text
 
     def tool_call(self, choice: int, index: int, call_id: str, name: str) -> bytes:
         """Return the chunk that begins a call."""

@@ -22,8 +22,6 @@ _MEDIA = {
     "file": "files",
     "input_file": "files",
 }
-BETWEEN_MESSAGES = "\n\n"
-"""Text between a preamble and the answer where both are in `content`."""
 
 _TEXTS = ("text", "input_text", "output_text")
 _THOUGHTS = {"thinking": "thinking", "reasoning": "text"}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import date
 
 from serving.api.openai.chat import messages as wire
-from serving.api.openai.chat.content import BETWEEN_MESSAGES, text_of
+from serving.api.openai.chat.content import text_of
 from serving.api.openai.chat.conversation_fields import ConversationFields
 from serving.api.openai.chat.tools import Tool
 from serving.api.wire import structured_outputs
 from serving.api.wire.verbosity import verbosity_line
 from serving.effort import Effort
+from serving.generation.answer import BETWEEN_MESSAGES
 from serving.harmony.conversation import (
     AssistantMessage,
     Conversation,

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from serving.api.openai.chat.chunks import ChatChunks
-from serving.api.openai.chat.content import BETWEEN_MESSAGES
 from serving.api.openai.chat.response import (
     ChatCompletion,
     Choice,
@@ -20,6 +19,7 @@ from serving.api.openai.chat.response import (
 from serving.api.openai.chat.style import ReplyStyle
 from serving.api.openai.chat.thinking import SeparateThinking, StreamedThinking
 from serving.api.openai.logprobs import shown_logprobs
+from serving.generation.answer import BETWEEN_MESSAGES
 from serving.generation.types import (
     ChatAnswer,
     ChatChoice,

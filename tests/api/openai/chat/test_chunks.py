@@ -13,10 +13,20 @@ from openai.types.chat import ChatCompletionChunk
 from serving.api.openai.chat.chunks import ChatChunks
 from serving.api.openai.chat.style import reply_style
 from serving.api.streaming.sse import DONE, KEEP_ALIVE, error_frame
+from serving.harmony.channels import Channel
 from serving.settings.http import HttpSettings
 
 PLAIN = reply_style(HttpSettings(reasoning_content=False, commentary="field"))
 CHUNKS = ChatChunks("chatcmpl-1", 1_700_000_000, "demo", PLAIN, include_usage=False)
+
+
+SAID: tuple[tuple[Channel, str], ...] = (
+    ("commentary", "Look."),
+    ("commentary", "Again."),
+    ("analysis", "Hm."),
+    ("final", "Paris."),
+    ("final", "Indeed."),
+)
 
 
 def decoded(raw: bytes, cut: int | None = None) -> list[str]:
@@ -34,6 +44,16 @@ def delta(frame: bytes) -> dict[str, Any]:
     (choice,) = json.loads(data)["choices"]
     found: dict[str, Any] = choice["delta"]
     return found
+
+
+def test_messages_of_one_field_are_set_apart_by_a_blank_line() -> None:
+    chunks = ChatChunks("chatcmpl-1", 1, "demo", reply_style(HttpSettings(commentary="both")))
+
+    said = [delta(chunks.rich_text(0, channel, text, opens=True)) for channel, text in SAID]
+
+    assert [each.get("content") for each in said] == ["Look.", "\n\nAgain.", None, "\n\nParis.", "\n\nIndeed."]
+    assert [each.get("commentary") for each in said] == ["Look.", "\n\nAgain.", None, None, None]
+    assert "content" not in delta(chunks.rich_text(1, "analysis", "Hm.", opens=True))
 
 
 # Lone surrogates included: nothing a model writes may break the stream.
