@@ -30,10 +30,15 @@ class AdmittedEngine:
         if ahead := permit.rank - _NORMAL:
             request = replace(request, priority=request.priority + ahead)
         await permit.acquire(request)
+        spent, counted = permit.spent, False
         try:
             async with aclosing(self._engine.generate(request)) as deltas:
                 async for delta in deltas if permit.stops_at is None else permit.in_time(deltas):
-                    permit.spent.add(request, len(delta.token_ids), delta.cached_tokens)
+                    if counted:
+                        spent.output += len(delta.token_ids)
+                    else:
+                        spent.add(request, len(delta.token_ids), delta.cached_tokens)
+                        counted = True
                     yield delta
         finally:
             permit.release()

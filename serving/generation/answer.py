@@ -68,7 +68,7 @@ class _ChoiceBuilder:
     def add(self, event: TextDelta | ToolCallDelta | ToolArgumentsDelta | ChoiceFinished) -> None:
         if isinstance(event, TextDelta):
             texts = self._texts.setdefault(event.channel, [])
-            if event.opens and texts and event.channel != "analysis":
+            if event.opens and event.text and event.channel != "analysis" and any(texts):
                 texts.append(BETWEEN_MESSAGES)
             texts.append(event.text)
             if event.logprobs is not None:

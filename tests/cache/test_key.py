@@ -23,6 +23,7 @@ RAW = CompletionGeneration("r", ([1, 2], [3]), SAMPLING)
 INFO = EngineInfo("demo", 1000, {"vllm": "1"})
 
 OTHER_SAMPLING: dict[str, Any] = {
+    "min_tokens": 5,
     "temperature": 0.5,
     "top_p": 0.5,
     "top_k": 3,
