@@ -175,7 +175,7 @@ models:
             "model gpt-oss-120b",
             "source openai/gpt-oss-120b, from the Hugging Face hub or its cache",
             "aliases big, best",
-            "replicas 1 to 3, aiming at 32 requests in each",
+            "replicas 1 to 3, aiming at a first token within 2.5 s",
             "a replica 16 devices (tensor 8 x pipeline 2), executor ray (auto)",
             "enable_prefix_caching = true (settings: engine_args)",
             "tensor_parallel_size = 8 (settings: tensor_parallel_size)",

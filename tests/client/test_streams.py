@@ -130,6 +130,9 @@ def other() -> Iterator[Any]:
                 with connection:
                     connection.recv(65536)
                     connection.sendall(reply.encode())
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):
+                        pass  # closed with bytes unread, a connection is reset
 
             threading.Thread(target=answer, daemon=True).start()
             return openai.OpenAI(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", api_key="none", max_retries=0)
