@@ -72,7 +72,7 @@ def _shares(item: pytest.Item) -> bool:
 def free_port() -> int:
     """A port that nobody listens on now.
 
-    Not one of those that the system gives to connections: it would be taken before a server that starts slowly binds it.
+    Not one of those that connections get: it would be taken before a server that starts slowly binds it.
     """
     while True:
         port = random.randint(20_000, 32_000)
