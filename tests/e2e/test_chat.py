@@ -99,7 +99,7 @@ def test_the_length_limit_is_kept(client: OpenAI) -> None:
 
 def test_mistakes_are_named(client: OpenAI) -> None:
     with pytest.raises(BadRequestError) as error:
-        ask(client, extra_body={"temprature": 1})
+        ask(client, extra_body={"temprature": 1}, extra_headers={"x-unknown-fields": "refuse"})
     assert error.value.param == "temprature"
     with pytest.raises(NotFoundError) as missing:
         ask(client, model="gpt-4o")
@@ -135,10 +135,12 @@ async def heard(client: Any, case: Case, number: int, temperature: float) -> Ans
     )
     (choice,) = reply.choices
     message = choice.message
+    commentary = getattr(message, "commentary", None) or ""
     return Answer(
-        content=message.content or "",
+        # Preambles are in both fields by default.
+        content=(message.content or "").removeprefix(commentary).removeprefix("\n\n"),
         reasoning=getattr(message, "reasoning", None) or "",
-        commentary=getattr(message, "commentary", None) or "",
+        commentary=commentary,
         tool_calls=tuple((call.function.name, call.function.arguments) for call in message.tool_calls or ()),
         finish_reason=choice.finish_reason,
         reasoning_tokens=reply.usage.completion_tokens_details.reasoning_tokens,
