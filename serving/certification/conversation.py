@@ -1,4 +1,4 @@
-"""What a check asks and what comes back, in one form for all APIs."""
+"""Question of a check and its reply, in one form for all APIs."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class ScriptedPrompt:
         return any(not header.startswith("assistant") for header, _ in self._backwards())
 
     def __str__(self) -> str:
-        """What lines were compared with, shortened: for the client that sent it, not for logs."""
+        """Text that lines were compared with, shortened: for the client that sent it, not for logs."""
         return f"turn {self.turn}, last user message {_shortened(self.user_text)}, tail {_shortened(self.tail)}"
 
     def _backwards(self) -> Iterator[tuple[str, str]]:

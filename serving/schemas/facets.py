@@ -35,7 +35,7 @@ class Facets:
     avoid: tuple[Part, ...] = ()
 
     def merged(self, other: Self) -> Self:
-        """What both say."""
+        """Meet of two shapes: all that both say."""
         return replace(self, **self._both(other))
 
     def _both(self, other: Self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class StringFacets(Facets):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What one schema says of an array's items: of the first ones, and of the rest (None: nothing)."""
+    """Rules of one schema for an array's items: of the first ones, and of the rest (None: nothing)."""
 
     prefix: tuple[Part, ...] = ()
     rest: Part | None = None
@@ -116,7 +116,7 @@ class ArrayFacets(Facets):
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """What one schema says of an object's properties: by name, by pattern (with its place), and of all others."""
+    """Rules of one schema for an object's properties: by name, by pattern (with its place), and of all others."""
 
     named: tuple[tuple[str, Part], ...] = ()
     patterns: tuple[tuple[str, str, Part], ...] = ()

@@ -51,7 +51,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the grammar has under this key."""
+    """Rule that the grammar has under this key."""
 
     key: Hashable
 

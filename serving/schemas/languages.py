@@ -83,7 +83,7 @@ class Languages:
         return flat.pop() if len(flat) == 1 else self._term("or", *sorted(flat))
 
     def both(self, terms: set[Term]) -> Term:
-        """What is in all of the languages."""
+        """Intersection of the languages."""
         flat = self._flat("and", terms) - {self.anything}
         if self.nothing in flat:
             return self.nothing

@@ -22,7 +22,7 @@ _FROM_ONE = Chars(((0x31, 0x39),))
 
 @dataclass(frozen=True, slots=True)
 class NumberLimits:
-    """What a number must be. The bounds are inclusive unless `above` and `below` say otherwise."""
+    """Bounds and steps of a number. The bounds are inclusive unless `above` and `below` say otherwise."""
 
     whole: bool = False
     low: int | float | None = None
@@ -99,7 +99,7 @@ def _decimal(bound: int | float) -> Decimal:
 
 
 def _read(scaled: int, fraction: int) -> int | float:
-    """What a text's reader takes it for."""
+    """Reading of a text by its reader."""
     return scaled if fraction == 0 else float(Decimal(scaled).scaleb(-fraction))
 
 

@@ -1,4 +1,4 @@
-"""What a schema cannot be held for, and the bound of the work that is spent on finding out."""
+"""Reasons why a schema cannot be held, and the bound of the work that is spent on finding out."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Shapes:
         return Part(int(schema) if isinstance(schema, bool) else id(schema), schema, at, resolver)
 
     def _target(self, part: Part) -> Part:
-        """What a reference leads to, through references that stand alone."""
+        """Schema that a reference leads to, through references that stand alone."""
         met = {part}
         while True:
             part = self._next_target(part)

@@ -15,7 +15,7 @@ _NAMES: dict[str, str] = {
     **dict.fromkeys(("none", "nonetype", "nil"), "null"),
 }
 ANY = "any"
-"""What some programs write for a value of any type."""
+"""Words that some programs write for a value of any type."""
 
 
 def json_type_name(name: str) -> str | None:

@@ -36,7 +36,7 @@ def withdraw(model: str, ingress: str, timeout_s: float) -> None:
 
 
 def queued_now(model: str, timeout_s: float) -> Queued:
-    """What waits at all ingress replicas together. Blocks; for Serve's controller. Raises likewise."""
+    """Requests that wait at all ingress replicas together. Blocks; for Serve's controller. Raises likewise."""
     client = internal_kv.internal_kv_get_gcs_client()
     keys = client.internal_kv_keys(_key(model, ""), _NAMESPACE, timeout_s)
     if not keys:

@@ -11,7 +11,7 @@ from serving.engine.load import EngineLoad
 _BUSY_STREAMS = 32
 """Streams of one engine and one ingress replica from which on frames are paced in full."""
 _CALMER = 0.75
-"""What a frame with fewer streams leaves of the number before: one frame of first tokens is no sign of calm."""
+"""Part that a frame with fewer streams leaves of the number before: one frame of first tokens is no sign of calm."""
 _AGAIN_S = 0.01
 """Wait before a peer whose queue was full is sent to again."""
 _EARLY_S = 0.001

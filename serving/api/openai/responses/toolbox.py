@@ -233,7 +233,7 @@ def close_call(item: CallOutput, text: str) -> None:
 
 
 def arguments_of(item: dict[str, Any], *, plain: bool = False) -> str:
-    """What the model wrote to make the call of an item. Ours keeps to the form that the grammar makes it write."""
+    """Text that the model wrote to make the call of an item. Ours keeps to the form that the grammar makes it write."""
     match item["type"]:
         case "function_call":
             return str(item["arguments"])
