@@ -120,14 +120,7 @@ def figure(
     """One number for the whole time range, green, yellow or red."""
     query = _fitting(query, unit)
     return (
-        stat.Panel()
-        .title(title)
-        .description(shows + BAD + when_bad)
-        .datasource(SOURCE)
-        .unit(unit)
-        .span(width)
-        .height(4)
-        .no_value("no data")
+        _figure(title, shows + BAD + when_bad, unit, width)
         .graph_mode(BigValueGraphMode.NONE)
         .color_mode(BigValueColorMode.BACKGROUND)
         .thresholds(_thresholds(limits))
@@ -136,17 +129,24 @@ def figure(
     )
 
 
-def tile(title: str, shows: str, when_bad: str, unit: str, query: Query, *, width: int = 4) -> stat.Panel:
-    """One number as it is now, over its course in the time range; it is neither good nor bad."""
+def _figure(title: str, description: str, unit: str, width: int) -> stat.Panel:
+    """One number in a tile of its own."""
     return (
         stat.Panel()
         .title(title)
-        .description(shows + BAD + when_bad)
+        .description(description)
         .datasource(SOURCE)
         .unit(unit)
         .span(width)
         .height(4)
         .no_value("no data")
+    )
+
+
+def tile(title: str, shows: str, when_bad: str, unit: str, query: Query, *, width: int = 4) -> stat.Panel:
+    """One number as it is now, over its course in the time range; it is neither good nor bad."""
+    return (
+        _figure(title, shows + BAD + when_bad, unit, width)
         .graph_mode(BigValueGraphMode.AREA)
         .color_mode(BigValueColorMode.VALUE)
         .thresholds(ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps([Threshold(value=None, color="blue")]))
